@@ -1,0 +1,68 @@
+"""Export a trained model: SavedModel, TFLite (LiteRT) and a LiteRT-LM bundle, each verified."""
+
+import argparse
+
+from neo_keras.errors import InputError, one_line_errors
+from neo_keras.quiet import import_tensorflow
+
+FORMATS = "saved_model,tflite,litertlm"
+QUANTIZATIONS = "float32,float16,int8"
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("run", nargs="?", default="runs/shakespeare", help="run directory [%(default)s]")
+    add("--formats", default=FORMATS, help="comma-separated [%(default)s]")
+    add(
+        "--quantize",
+        default=QUANTIZATIONS,
+        help="of .tflite and .litertlm files, comma-separated [%(default)s]",
+    )
+    add("--out", help="directory to write to [RUN/export]")
+    return parser.parse_args()  # fmt: skip
+
+
+def chosen(option, value, allowed):
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if not names or not set(names) <= set(allowed.split(",")):
+        raise InputError(f"{option} takes some of {allowed}, separated by commas, got {value!r}")
+    return names
+
+
+def export_run(args):
+    formats = chosen("--formats", args.formats, FORMATS)
+    quantizations = chosen("--quantize", args.quantize, QUANTIZATIONS)
+
+    import rich
+    from rich.table import Table
+
+    from neo_keras.training.run import RunDirectory
+
+    run = RunDirectory.open(args.run)
+    import_tensorflow()
+    from neo_keras.export.exporter import export
+
+    rows = export(run, formats, quantizations, args.out, print_row)
+    table = Table("file", "size", "logit diff.", "val. loss", "tokens/s")
+    for row in rows:
+        size = row["size_bytes"]
+        table.add_row(
+            row["file"],
+            f"{size / 1e6:.2f} MB" if size else "",
+            f"{row['max_logit_difference']:.1e}",
+            f"{row['loss']:.4f}",
+            f"{row['tokens_per_second']:,.0f}",
+        )
+    rich.print(table)
+    print(f"in {args.out or run.export}; try: python generate.py RUN/export/model-int8.tflite")
+
+
+def print_row(row):
+    print(f"verified {row['file']}", flush=True)
+
+
+if __name__ == "__main__":
+    arguments = parse_arguments()
+    with one_line_errors():
+        export_run(arguments)

@@ -1,0 +1,74 @@
+"""Let a trained model write."""
+
+import argparse
+import pathlib
+import secrets
+import sys
+
+from neo_keras.errors import InputError, one_line_errors
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add(
+        "model",
+        nargs="?",
+        default="runs/shakespeare",
+        help="run directory, SavedModel directory or .tflite file [%(default)s]",
+    )
+    prompt = parser.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt", default="", help="the text to continue [none]")
+    prompt.add_argument("--prompt-file", help="file with the text to continue")
+    add("--max-tokens", type=int, default=500, help="how much to write [%(default)s]")
+    add(
+        "--temperature", type=float, default=0.8, help="below 1: safer, above: wilder [%(default)s]"
+    )
+    add("--top-k", type=int, help="draw from the k likeliest tokens only")
+    add("--top-p", type=float, help="draw from the likeliest tokens that reach this probability")
+    add("--min-p", type=float, help="draw from tokens this likely, as a share of the likeliest")
+    add("--greedy", action="store_true", help="always take the likeliest token")
+    add("--seed", type=int, help="same seed, same text [a new one]")
+    add("--stop", help="end before this text")
+    add("--num-samples", type=int, default=1, help="how many texts [%(default)s]")
+    return parser.parse_args()  # fmt: skip
+
+
+def read_prompt(args):
+    if args.prompt_file is None:
+        return args.prompt
+    try:
+        return pathlib.Path(args.prompt_file).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the prompt file {args.prompt_file} ({error})") from None
+
+
+def write_samples(args):
+    from neo_keras.generation.decoding import generate_text
+    from neo_keras.generation.load import load_engine
+    from neo_keras.generation.sampler import Sampler
+
+    for name in ("max_tokens", "num_samples", "seed"):
+        if (getattr(args, name) or 0) < 0:
+            raise InputError(f"{name} must be at least 0, got {getattr(args, name)}")
+    temperature = 0 if args.greedy else args.temperature
+    sampler = Sampler(temperature, args.top_k, args.top_p, args.min_p)
+    prompt = read_prompt(args)
+    engine, tokenizer = load_engine(args.model)
+    seed = secrets.randbits(32) if args.seed is None else args.seed
+    for i in range(args.num_samples):
+        print(prompt, end="", flush=True)
+        text = generate_text(
+            engine, tokenizer, prompt, args.max_tokens, sampler, (seed, i), args.stop
+        )
+        for piece in text:
+            print(piece, end="", flush=True)
+        print("\n" if i + 1 < args.num_samples else "")
+    if args.seed is None and not args.greedy:
+        print(f"(--seed {seed} writes this again)", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    arguments = parse_arguments()
+    with one_line_errors():
+        write_samples(arguments)

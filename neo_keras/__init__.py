@@ -1,0 +1,43 @@
+"""From a text file to a GPT that writes on your phone, with Keras."""
+
+import importlib
+
+__version__ = "0.1.0"
+
+# Loaded when first used: importing the package imports neither Keras nor TensorFlow.
+_HOMES = {
+    "GPT": "model.gpt",
+    "CausalSelfAttention": "model.attention",
+    "FeedForward": "model.blocks",
+    "TransformerBlock": "model.blocks",
+    "InputError": "errors",
+    "ModelConfig": "config",
+    "PRESETS": "config",
+    "RunDirectory": "training.run",
+    "SampleText": "generation.callback",
+    "Sampler": "generation.sampler",
+    "Tokenizer": "text.tokenizer",
+    "TrainingConfig": "config",
+    "export": "export.exporter",
+    "generate_text": "generation.decoding",
+    "load_corpus": "text.corpus",
+    "load_engine": "generation.load",
+    "make_optimizer": "training.optimizer",
+    "resume_run": "training.setup",
+    "split_corpus": "text.corpus",
+    "start_run": "training.setup",
+    "train": "training.trainer",
+    "training_dataset": "training.dataset",
+    "validation_dataset": "training.dataset",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__():
+    return [*globals(), *_HOMES]

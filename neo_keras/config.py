@@ -1,0 +1,177 @@
+"""What a model and its training are: plain data, validated once, saved as JSON."""
+
+import dataclasses
+
+from neo_keras.errors import InputError
+
+POSITIONS = ("rope", "learned")
+NORMS = ("rms", "layer")
+ACTIVATIONS = ("relu_squared", "gelu", "gelu_tanh")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The shape of a decoder-only transformer. The defaults are the modern recipe."""
+
+    vocab_size: int
+    max_seq_len: int = 128  # the context window, in tokens
+    num_layers: int = 4
+    num_heads: int = 4  # query heads
+    num_kv_heads: int | None = None  # key and value heads; None: as many as query heads
+    hidden_dim: int = 128
+    dropout: float = 0.0
+    position: str = "rope"  # one of POSITIONS
+    norm: str = "rms"  # one of NORMS
+    activation: str = "relu_squared"  # one of ACTIVATIONS; gelu is exact, by erf
+    use_bias: bool = False  # in dense layers and layer norms
+    qk_norm: bool = True  # normalize queries and keys (RMS, without a scale)
+    tie_embeddings: bool = False  # one matrix for the token embedding and the output head
+
+    def __post_init__(self):
+        if self.num_kv_heads is None:
+            object.__setattr__(self, "num_kv_heads", self.num_heads)
+        for name in ("vocab_size", "max_seq_len", "num_layers", "num_heads", "num_kv_heads",
+                     "hidden_dim"):  # fmt: skip
+            _check_positive_integer(name, getattr(self, name))
+        if self.hidden_dim % self.num_heads:
+            raise InputError(
+                f"hidden_dim must be divisible by num_heads, got {self.hidden_dim} and "
+                f"{self.num_heads}: try hidden_dim "
+                f"{self.hidden_dim - self.hidden_dim % self.num_heads + self.num_heads}"
+            )
+        if self.num_heads % self.num_kv_heads:
+            raise InputError(
+                f"num_heads must be divisible by num_kv_heads, got {self.num_heads} and "
+                f"{self.num_kv_heads}: try num_kv_heads 1"
+            )
+        if self.position == "rope" and self.head_dim % 2:
+            raise InputError(
+                f"rotary positions need an even hidden_dim / num_heads, got {self.hidden_dim} / "
+                f"{self.num_heads} = {self.head_dim}: try hidden_dim {2 * self.hidden_dim}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+        for name, choices in (
+            ("position", POSITIONS),
+            ("norm", NORMS),
+            ("activation", ACTIVATIONS),
+        ):
+            if getattr(self, name) not in choices:
+                raise InputError(
+                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
+                )
+
+    @property
+    def head_dim(self):
+        return self.hidden_dim // self.num_heads
+
+    @property
+    def feed_forward_dim(self):
+        return 4 * self.hidden_dim
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained: AdamW, linear warm-up, cosine decay, clipped gradients."""
+
+    batch_size: int = 16
+    steps: int = 2000
+    learning_rate: float = 3e-3  # at the end of the warm-up
+    final_learning_rate: float = 3e-4  # at the last step
+    warmup_steps: int = 100
+    beta_2: float = 0.99
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0  # of all gradients together
+    eval_every: int = 500  # steps; also when a checkpoint is written
+    sample_every: int = 1000  # steps; 0: never
+    max_seconds: float | None = None  # of training steps; None: no limit
+    seed: int = 1
+    mixed_precision: bool = False  # compute in bfloat16, keep weights in float32
+    jit_compile: bool = True  # XLA
+    steps_per_execution: int = 10  # steps between two looks at Ctrl-C, the clock and the bar
+
+    def __post_init__(self):
+        for name in ("batch_size", "steps", "eval_every", "steps_per_execution"):
+            _check_positive_integer(name, getattr(self, name))
+        for name in ("learning_rate", "clip_norm", "max_seconds"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise InputError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("final_learning_rate", "warmup_steps", "weight_decay", "sample_every", "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A named pair of configurations; the vocabulary comes from the text."""
+
+    description: str
+    model: dict
+    training: dict
+
+
+CLASSIC = {
+    "position": "learned",
+    "norm": "layer",
+    "activation": "gelu",
+    "qk_norm": False,
+    "tie_embeddings": True,
+}
+
+PRESETS = {
+    "shakespeare-cpu": Preset(
+        "0.8M parameters, about 2 minutes on two CPU cores",
+        model={},
+        training={},
+    ),
+    "shakespeare-gpu": Preset(
+        "10.7M parameters, the size of nanoGPT's GPU configuration",
+        model={"num_layers": 6, "num_heads": 6, "hidden_dim": 384, "max_seq_len": 256,
+               "dropout": 0.2},
+        training={"batch_size": 64, "steps": 5000, "learning_rate": 1e-3,
+                  "final_learning_rate": 1e-4, "mixed_precision": True, "eval_every": 250},
+    ),
+    "nanogpt-cpu": Preset(
+        "nanoGPT's README CPU configuration, for like-for-like comparison",
+        model={**CLASSIC, "max_seq_len": 64},
+        training={"batch_size": 12, "steps": 2000, "learning_rate": 1e-3,
+                  "final_learning_rate": 1e-4, "eval_every": 250},
+    ),
+    "gpt2-124m": Preset(
+        "GPT-2 small: 12 layers, 768 wide, context 1,024",
+        model={**CLASSIC, "activation": "gelu_tanh", "use_bias": True, "num_layers": 12,
+               "num_heads": 12, "hidden_dim": 768, "max_seq_len": 1024},
+        training={"batch_size": 12, "steps": 10000, "learning_rate": 6e-4,
+                  "final_learning_rate": 6e-5, "beta_2": 0.95, "mixed_precision": True,
+                  "steps_per_execution": 1},
+    ),
+}  # fmt: skip
+
+
+def from_preset(name, vocab_size, **overrides):
+    """Builds the two configurations of a preset, changed by `overrides`.
+
+    Args:
+        name: a key of `PRESETS`.
+        vocab_size: the number of tokens that the tokenizer has.
+        **overrides: fields of `ModelConfig` or `TrainingConfig`; None means "as the preset".
+
+    Returns:
+        (ModelConfig, TrainingConfig).
+    """
+    if name not in PRESETS:
+        raise InputError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    preset = PRESETS[name]
+    model = {**preset.model, **_fields_of(ModelConfig, overrides), "vocab_size": vocab_size}
+    training = {**preset.training, **_fields_of(TrainingConfig, overrides)}
+    return ModelConfig(**model), TrainingConfig(**training)
+
+
+def _fields_of(config_class, values):
+    names = {field.name for field in dataclasses.fields(config_class)}
+    return {name: value for name, value in values.items() if name in names and value is not None}
+
+
+def _check_positive_integer(name, value):
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")

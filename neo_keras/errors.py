@@ -1,0 +1,32 @@
+"""How a mistake reaches the person who made it: one line on stderr, no traceback."""
+
+import contextlib
+import sys
+import warnings
+
+
+class InputError(ValueError):
+    """A mistake in what the user gave: says what was expected, what was got, and the fix."""
+
+
+@contextlib.contextmanager
+def one_line_errors():
+    """Turns a mistake or a failed write into one line on stderr; for the scripts' `main`.
+
+    Exits with 2 for bad input and with 1 for a failure such as a full disk. Warnings are one line
+    too. Anything else is a bug of ours and keeps its traceback.
+    """
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    try:
+        yield
+    except InputError as error:
+        _exit(error, code=2)
+    except OSError as error:
+        _exit(error, code=1)
+    except KeyboardInterrupt:
+        _exit("interrupted", code=130)
+
+
+def _exit(message, code):
+    print("error: " + " ".join(str(message).split()), file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""From a run directory to files that other runtimes run."""

@@ -1,0 +1,157 @@
+"""The `.litertlm` bundle for LiteRT-LM and the apps built on it."""
+
+import pathlib
+import tempfile
+
+import litert_lm
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from litert_lm_builder import LitertLmFileBuilder, TfLiteModelType
+from litert_lm_builder.runtime.proto import llm_metadata_pb2
+
+from neo_keras.export import signatures, tflite, verify
+from neo_keras.generation.decoding import generate_text
+from neo_keras.generation.engine import Engine, chunk_size_for
+from neo_keras.generation.sampler import GREEDY
+
+NUM_PROMPTS = 3
+
+# A base model continues the text that it is given: no roles, nothing added.
+PROMPT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{%- if message.content is string -%}{{ message.content }}"
+    "{%- else -%}{%- for part in message.content -%}{{ part.text }}{%- endfor -%}{%- endif -%}"
+    "{%- endfor -%}"
+)
+
+
+def write_inner_tflite(model, path, tokenizer, quantization):
+    """Writes the `.tflite` for a bundle: its cache comes in and goes out.
+
+    Args:
+        model: `GPT`.
+        path: of the file.
+        tokenizer: `Tokenizer`.
+        quantization: one of `tflite.QUANTIZATIONS`.
+    """
+    write_saved_model = signatures.write_functional_for_litert_lm
+    tflite.convert(write_saved_model, model, path, tokenizer.unk_token_id, quantization)
+
+
+def bundle(inner_tflite, path, model_config, tokenizer):
+    """Puts model, tokenizer and metadata into one file.
+
+    Args:
+        inner_tflite: path of what `write_inner_tflite` wrote.
+        path: of the bundle.
+        model_config: `ModelConfig`.
+        tokenizer: `Tokenizer`.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        metadata, vocabulary = (pathlib.Path(directory) / name for name in ("pb", "tokenizer.json"))
+        metadata.write_bytes(_metadata(model_config).SerializeToString())
+        tokenizer.save(vocabulary)
+        builder = LitertLmFileBuilder()
+        builder.add_llm_metadata(str(metadata))
+        builder.add_hf_tokenizer(str(vocabulary))
+        builder.add_tflite_model(str(inner_tflite), TfLiteModelType.PREFILL_DECODE)
+        with open(path, "wb") as file:
+            builder.build(file)
+
+
+def _metadata(config):
+    metadata = llm_metadata_pb2.LlmMetadata()
+    metadata.llm_model_type.generic_model.SetInParent()
+    metadata.max_num_tokens = config.max_seq_len
+    metadata.jinja_prompt_template = PROMPT_TEMPLATE
+    # LiteRT-LM wants a stop token, and our texts have none: an id that the model never gives.
+    metadata.stop_tokens.add().token_ids.ids.append(config.vocab_size)
+    return metadata
+
+
+def check_text(path, engine, tokenizer, reference, quantization):
+    """Raises `VerificationError` unless LiteRT-LM writes the text that the engine writes.
+
+    Quantized, the two may decide a near-tie differently: then LiteRT-LM need only write text.
+
+    Args:
+        path: of the bundle.
+        engine: `Engine` with the same model.
+        tokenizer: `Tokenizer`.
+        reference: `verify.Reference`, whose windows give the prompts.
+        quantization: of the bundle.
+    """
+    runtime = LiteRTLM(path)
+    num_tokens = reference.logits.shape[1] - reference.prefix_len
+    for window in reference.token_ids[:NUM_PROMPTS]:
+        prompt = tokenizer.decode(window[: reference.prefix_len])
+        expected = "".join(generate_text(engine, tokenizer, prompt, num_tokens, GREEDY))
+        text = runtime.continue_greedily(prompt, num_tokens)
+        if text != expected and (quantization == "float32" or not text):
+            raise verify.VerificationError(
+                f"{path.name} is wrong: LiteRT-LM continues {prompt!r} with {text!r}, the Keras "
+                f"model with {expected!r}; nothing was written"
+            )
+    runtime.close()
+
+
+class LiteRTLM:
+    """A bundle, loaded in its own runtime.
+
+    Args:
+        path: of the `.litertlm` file.
+    """
+
+    def __init__(self, path):
+        litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
+        self._cache = tempfile.TemporaryDirectory()  # else it leaves files beside the bundle
+        self._engine = litert_lm.Engine(str(path), cache_dir=self._cache.name)
+
+    def continue_greedily(self, prompt, max_tokens):
+        """The likeliest continuation of a prompt, as text."""
+        session = self._engine.create_session(
+            apply_prompt_template=False, max_output_tokens=max_tokens
+        )
+        try:
+            session.run_prefill([prompt])
+            return session.run_decode().texts[0]
+        finally:
+            session.close()
+
+    def close(self):
+        self._engine.close()
+        self._cache.cleanup()
+
+
+class FunctionalEngine(Engine):
+    """Decodes with the `.tflite` of a bundle outside of LiteRT-LM, to see its logits.
+
+    Args:
+        path: of the `.tflite` file.
+        model_config: `ModelConfig`.
+    """
+
+    def __init__(self, path, model_config):
+        interpreter = Interpreter(str(path), num_threads=2)
+        self._runners = {
+            name: interpreter.get_signature_runner(name)
+            for name in interpreter.get_signature_list()
+        }
+        super().__init__(model_config.max_seq_len, chunk_size_for(model_config.max_seq_len))
+        self._cache = {
+            name: np.zeros(detail["shape"], detail["dtype"])
+            for name, detail in self._runners["decode"].get_input_details().items()
+            if name.startswith("kv_cache")
+        }
+
+    def _prefill(self, tokens, input_pos):
+        self._cache = self._run(f"prefill_{self.chunk_size}", tokens, input_pos)
+
+    def _decode(self, tokens, input_pos):
+        outputs = self._run("decode", tokens, input_pos)
+        logits = outputs.pop("logits")
+        self._cache = outputs
+        return logits[0, -1]
+
+    def _run(self, name, tokens, input_pos):
+        return self._runners[name](tokens=tokens, input_pos=input_pos, **self._cache)

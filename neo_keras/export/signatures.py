@@ -1,0 +1,150 @@
+"""The computations that exported files offer, and their names.
+
+Two forms share one contract, `tokens` int32 [batch_size, N] at `input_pos` int32 [N]:
+- functional: the cache comes in and goes out, as `kv_cache_k_i` and `kv_cache_v_i`. SavedModel and
+  LiteRT-LM want it so.
+- stateful: the cache lives in variables of the file. A `.tflite` decodes twice as fast so.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from neo_keras.generation.engine import chunk_size_for
+from neo_keras.model.attention import MASKED
+
+
+def write_functional(model, path, unk_token_id):
+    """Writes a SavedModel with `serve`, `prefill` and `decode`, for any batch and length.
+
+    Args:
+        model: `GPT`.
+        path: of the directory to write.
+        unk_token_id: a token that is never to be drawn, or None.
+    """
+    bias = unknown_bias(model.config.vocab_size, unk_token_id)
+
+    def serve(token_ids):
+        return {"logits": model(token_ids) + bias}
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", serve, [_tokens_spec(None, None, "token_ids")])
+    _add_functional_endpoints(archive, model, bias, None, {"prefill": None, "decode": 1})
+    archive.write_out(str(path), verbose=False)
+
+
+def write_functional_for_litert_lm(model, path, unk_token_id):
+    """Writes a SavedModel as LiteRT-LM wants it: fixed shapes, a prefill for each chunk size.
+
+    The chunk of 1 fills the last slots of the cache, where LiteRT-LM refuses a larger one.
+
+    Args:
+        as `write_functional`.
+
+    Returns:
+        list of str, the names of the signatures.
+    """
+    sizes = sorted({chunk_size_for(model.config.max_seq_len), 8, 1}, reverse=True)
+    lengths = {f"prefill_{n}": n for n in sizes if n <= model.config.max_seq_len}
+    lengths["decode"] = 1
+    bias = unknown_bias(model.config.vocab_size, unk_token_id)
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    _add_functional_endpoints(archive, model, bias, 1, lengths)
+    archive.write_out(str(path), verbose=False)
+    return list(lengths)
+
+
+def write_stateful(model, path, unk_token_id):
+    """Writes a SavedModel with `prefill`, `decode` and `reset` over a cache of its own.
+
+    Args:
+        as `write_functional`.
+
+    Returns:
+        list of str, the names of the signatures.
+    """
+    bias = unknown_bias(model.config.vocab_size, unk_token_id)
+    holder = tf.Module()
+    holder.cache = [(tf.Variable(k), tf.Variable(v)) for k, v in model.empty_cache()]
+
+    def step(inputs):
+        logits, cache = model.step(inputs["tokens"], inputs["input_pos"], holder.cache)
+        for variables, values in zip(holder.cache, cache):
+            for variable, value in zip(variables, values):
+                variable.assign(value)
+        return logits
+
+    def prefill(inputs):
+        step(inputs)
+        return {"input_pos": inputs["input_pos"]}  # a signature must return something
+
+    def decode(inputs):
+        return {"logits": step(inputs) + bias}
+
+    def reset():
+        for variable in tf.nest.flatten(holder.cache):
+            variable.assign(tf.zeros_like(variable))
+        return {"input_pos": tf.zeros([1], tf.int32)}
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.track(holder)
+    chunk_size = chunk_size_for(model.config.max_seq_len)
+    archive.add_endpoint("prefill", prefill, [_step_specs(1, chunk_size)])
+    archive.add_endpoint("decode", decode, [_step_specs(1, 1)])
+    archive.add_endpoint("reset", reset, [])
+    archive.write_out(str(path), verbose=False)
+    return ["prefill", "decode", "reset"]
+
+
+def unknown_bias(vocab_size, unk_token_id):
+    """Added to logits, it keeps the unknown token from ever being drawn: float32 [vocab_size]."""
+    bias = np.zeros(vocab_size, "float32")
+    if unk_token_id is not None:
+        bias[unk_token_id] = MASKED
+    return bias
+
+
+def _add_functional_endpoints(archive, model, bias, batch_size, lengths):
+    def pack(cache):
+        return {
+            f"kv_cache_{kind}_{i}": value
+            for i, layer in enumerate(cache)
+            for kind, value in zip("kv", layer)
+        }
+
+    def step(inputs):
+        cache = [
+            (inputs[f"kv_cache_k_{i}"], inputs[f"kv_cache_v_{i}"]) for i in range(len(model.blocks))
+        ]
+        logits, cache = model.step(inputs["tokens"], inputs["input_pos"], cache)
+        return logits + bias, pack(cache)
+
+    def prefill(inputs):
+        return step(inputs)[1]
+
+    def decode(inputs):
+        logits, cache = step(inputs)
+        return {"logits": logits, **cache}
+
+    cache_specs = {
+        name: tf.TensorSpec((batch_size, *value.shape[1:]), value.dtype, name=name)
+        for name, value in pack(model.empty_cache()).items()
+    }
+    for name, length in lengths.items():
+        specs = {**_step_specs(batch_size, length), **cache_specs}
+        archive.add_endpoint(name, decode if name == "decode" else prefill, [specs])
+
+
+def _step_specs(batch_size, seq_len):
+    return {
+        "tokens": _tokens_spec(batch_size, seq_len, "tokens"),
+        "input_pos": tf.TensorSpec((seq_len,), tf.int32, name="input_pos"),
+    }
+
+
+def _tokens_spec(batch_size, seq_len, name):
+    # int32: int64 tokens load in LiteRT without an error, and give garbage.
+    return tf.TensorSpec((batch_size, seq_len), tf.int32, name=name)

@@ -1,0 +1,126 @@
+"""Holds every exported file against the Keras model, in the runtime that the file is for."""
+
+import dataclasses
+import time
+
+import numpy as np
+from keras import ops
+
+NUM_WINDOWS = 16
+MAX_PREFIX = 64  # tokens of a window that prefill takes
+
+# How far a right file may stray: the largest logit difference for unquantized weights, and the
+# relative rise of the loss for all. A conversion that went wrong is off by far more.
+MAX_LOGIT_DIFFERENCE = {"float32": 1e-3, "float16": 1e-1}
+MAX_LOSS_RISE = 0.05
+
+
+class VerificationError(OSError):
+    """An exported file does not compute what the Keras model computes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """Windows of validation text, and what the Keras model says of them.
+
+    Attributes:
+        token_ids: int32 [num_windows, window_len + 1].
+        logits: float32 [num_windows, window_len, vocab_size].
+        known: bool [vocab_size], false for a token that is never to be drawn.
+        prefix_len: the loss counts from here on; what stands before is prefilled.
+    """
+
+    token_ids: np.ndarray
+    logits: np.ndarray
+    known: np.ndarray
+    prefix_len: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What one file does with the reference's windows.
+
+    Attributes:
+        max_logit_difference: from the Keras model.
+        loss: nats per token.
+        tokens_per_second: of decoding, one token a call.
+    """
+
+    max_logit_difference: float
+    loss: float
+    tokens_per_second: float
+
+
+def make_reference(model, token_ids, unk_token_id):
+    """Takes evenly spaced windows of a text, as long as the model's context.
+
+    Args:
+        model: `GPT`.
+        token_ids: int array [num_tokens].
+        unk_token_id: a token that is never to be drawn, or None.
+
+    Returns:
+        `Reference`.
+    """
+    window_len = min(model.config.max_seq_len, len(token_ids) - 1)
+    starts = np.linspace(0, len(token_ids) - window_len - 1, NUM_WINDOWS).astype(int)
+    windows = np.asarray(token_ids, "int32")[starts[:, None] + np.arange(window_len + 1)]
+    logits = ops.convert_to_numpy(model(windows[:, :-1]))
+    known = np.arange(model.config.vocab_size) != unk_token_id
+    return Reference(windows, logits, known, min(window_len // 2, MAX_PREFIX))
+
+
+def reference_loss(reference):
+    """The Keras model's loss on the reference, in nats per token."""
+    return _loss(reference.logits[:, reference.prefix_len :], reference)
+
+
+def measure(engine, reference):
+    """Runs an engine over the reference: prefill, then the window's true tokens one by one.
+
+    Args:
+        engine: `Engine`.
+        reference: `Reference`.
+
+    Returns:
+        `Measurement`.
+    """
+    prefix_len = reference.prefix_len
+    logits, seconds = [], 0.0
+    for window in reference.token_ids:
+        engine.reset()
+        engine.prefill(window[:prefix_len])
+        begin = time.perf_counter()
+        logits.append([engine.decode(token_id) for token_id in window[prefix_len:-1]])
+        seconds += time.perf_counter() - begin
+    logits = np.array(logits)  # [num_windows, window_len - prefix_len, vocab_size]
+    expected = reference.logits[:, prefix_len:]
+    difference = np.abs(logits - expected)[:, :, reference.known].max()
+    num_tokens = logits.shape[0] * logits.shape[1]
+    return Measurement(float(difference), _loss(logits, reference), num_tokens / seconds)
+
+
+def check(measurement, reference, quantization, name):
+    """Raises `VerificationError` where a measurement is not what the quantization explains."""
+    limit = MAX_LOGIT_DIFFERENCE.get(quantization, np.inf)
+    # "not <=": so that NaN fails.
+    if not measurement.max_logit_difference <= limit:
+        raise VerificationError(
+            f"{name} is wrong: its logits differ from the Keras model's by "
+            f"{measurement.max_logit_difference:.2g}, expected at most {limit}; nothing was written"
+        )
+    expected = reference_loss(reference)
+    if not measurement.loss <= expected * (1 + MAX_LOSS_RISE):
+        raise VerificationError(
+            f"{name} is wrong: its loss is {measurement.loss:.4f}, the Keras model's "
+            f"{expected:.4f}; nothing was written"
+        )
+
+
+def _loss(logits, reference):
+    targets = reference.token_ids[:, reference.prefix_len + 1 :, None]
+    # The files ban the unknown token; so that the losses compare, all are without it.
+    logits = np.where(reference.known, logits, -np.inf).astype("float64")
+    largest = logits.max(axis=-1, keepdims=True)
+    log_normalizer = largest + np.log(np.exp(logits - largest).sum(axis=-1, keepdims=True))
+    return float(np.mean(log_normalizer - np.take_along_axis(logits, targets, axis=-1)))

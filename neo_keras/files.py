@@ -1,0 +1,40 @@
+"""Files appear at their final name only when they are complete."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+
+
+@contextlib.contextmanager
+def complete_or_absent(path):
+    """Yields a temporary path beside `path` that takes its name when the block succeeds.
+
+    Args:
+        path: of a file or a directory; what stands there is replaced.
+
+    Yields:
+        A `pathlib.Path` with the same suffix; whatever it holds is removed if the block fails.
+    """
+    path = pathlib.Path(path)
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        yield partial
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(partial, path)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    with complete_or_absent(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path, value):
+    write_text(path, json.dumps(value, indent=2) + "\n")

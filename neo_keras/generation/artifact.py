@@ -1,0 +1,114 @@
+"""What an exported file says of itself: its model's configuration, and its tokenizer.
+
+A `.tflite` carries both as TFLite associated files: a zip archive behind the flatbuffer. A
+SavedModel carries them in `assets.extra/`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import zipfile
+
+from neo_keras.config import ModelConfig
+from neo_keras.errors import InputError
+from neo_keras.text.tokenizer import Tokenizer
+
+FORMAT = "neo_keras model 1"
+
+
+def describe(model_config, quantization, model_bytes=b""):
+    """The text of `config.json`.
+
+    Args:
+        model_config: `ModelConfig`.
+        quantization: of the weights, such as "int8".
+        model_bytes: of the flatbuffer, whose hash guards against damage.
+    """
+    config = {
+        "format": FORMAT,
+        "model": dataclasses.asdict(model_config),
+        "quantization": quantization,
+        "sha256": hashlib.sha256(model_bytes).hexdigest(),
+    }
+    return json.dumps(config, indent=2) + "\n"
+
+
+def pack_tflite(path, model_config, quantization, tokenizer):
+    """Appends the configuration and the tokenizer to a `.tflite` file, once."""
+    config = describe(model_config, quantization, pathlib.Path(path).read_bytes())
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", config)
+        archive.writestr("tokenizer.json", tokenizer.to_json())
+
+
+def unpack_tflite(path):
+    """Reads what `pack_tflite` wrote.
+
+    Returns:
+        (ModelConfig, Tokenizer).
+
+    Raises:
+        InputError: the file is not ours, or it is damaged.
+    """
+    content = pathlib.Path(path).read_bytes()
+    if content[4:8] != b"TFL3":
+        raise InputError(f"{path} is not a TFLite file: give one that export.py wrote")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config_text = archive.read("config.json").decode()
+            tokenizer_text = archive.read("tokenizer.json").decode()
+            flatbuffer_size = min(info.header_offset for info in archive.infolist())
+    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError):
+        raise InputError(
+            f"{path} carries no tokenizer: it is truncated, or not a file that export.py wrote"
+        ) from None
+    config, model_config, tokenizer = _parse(config_text, tokenizer_text, path)
+    if hashlib.sha256(content[:flatbuffer_size]).hexdigest() != config["sha256"]:
+        raise InputError(f"{path} is damaged (its SHA-256 is another): export or copy it again")
+    return model_config, tokenizer
+
+
+def pack_saved_model(path, model_config, tokenizer):
+    """Writes the configuration and the tokenizer into a SavedModel directory."""
+    extra = pathlib.Path(path) / "assets.extra"
+    extra.mkdir(exist_ok=True)
+    (extra / "config.json").write_text(describe(model_config, "float32"), encoding="utf-8")
+    tokenizer.save(extra / "tokenizer.json")
+
+
+def unpack_saved_model(path):
+    """Reads what `pack_saved_model` wrote; as `unpack_tflite`."""
+    extra = pathlib.Path(path) / "assets.extra"
+    try:
+        config_text = (extra / "config.json").read_text(encoding="utf-8")
+        tokenizer_text = (extra / "tokenizer.json").read_text(encoding="utf-8")
+    except OSError:
+        raise InputError(
+            f"{path} carries no tokenizer: it is not a SavedModel that export.py wrote"
+        ) from None
+    _, model_config, tokenizer = _parse(config_text, tokenizer_text, path)
+    return model_config, tokenizer
+
+
+def _parse(config_text, tokenizer_text, path):
+    try:
+        config = json.loads(config_text)
+        if config["format"] != FORMAT:
+            raise InputError(
+                f"{path} has the format {config['format']!r}, expected {FORMAT!r}: "
+                "export it again with this version of neo_keras"
+            )
+        model_config = ModelConfig(**config["model"])
+        config["sha256"]
+    except (json.JSONDecodeError, TypeError, KeyError) as error:
+        raise InputError(
+            f"the configuration in {path} is damaged ({error}): export it again"
+        ) from None
+    tokenizer = Tokenizer.from_json(tokenizer_text)
+    if tokenizer.vocab_size != model_config.vocab_size:
+        raise InputError(
+            f"the tokenizer in {path} has {tokenizer.vocab_size} tokens but its model has "
+            f"{model_config.vocab_size}: export it again"
+        )
+    return config, model_config, tokenizer

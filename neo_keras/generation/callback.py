@@ -1,0 +1,40 @@
+"""Shows what a model writes while it trains."""
+
+import keras
+
+from neo_keras.generation.decoding import generate_text
+from neo_keras.generation.keras_engine import KerasEngine
+from neo_keras.generation.sampler import Sampler
+
+
+class SampleText(keras.callbacks.Callback):
+    """Writes a sample every so many steps, always with the same random numbers.
+
+    Args:
+        tokenizer: `Tokenizer`.
+        every: steps.
+        show: called with (step, text).
+        max_tokens: of a sample.
+        temperature: of a sample.
+    """
+
+    def __init__(self, tokenizer, every, show, max_tokens=200, temperature=0.8):
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.every = every
+        self.show = show
+        self.max_tokens = max_tokens
+        self.sampler = Sampler(temperature)
+        self._engine = None
+
+    def on_train_begin(self, logs=None):
+        self._last_step = int(self.model.optimizer.iterations)
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = int(self.model.optimizer.iterations)
+        if step // self.every > self._last_step // self.every:
+            # Its graph reads the model's variables: it follows the training.
+            self._engine = self._engine or KerasEngine(self.model)
+            pieces = generate_text(self._engine, self.tokenizer, "", self.max_tokens, self.sampler)
+            self.show(step, "".join(pieces))
+        self._last_step = step

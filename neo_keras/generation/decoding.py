@@ -1,0 +1,83 @@
+"""The decode loop: one generator of tokens for every engine, and text on top of it."""
+
+import itertools
+
+import numpy as np
+
+
+def generate_ids(engine, prompt_ids, sampler, rng, banned_ids=()):
+    """Yields token ids without end.
+
+    Past the context window it goes on with the window's later half.
+
+    Args:
+        engine: `Engine`.
+        prompt_ids: at least one token id; the last `engine.max_seq_len` count.
+        sampler: `Sampler`.
+        rng: `numpy.random.Generator`.
+        banned_ids: tokens that are never drawn.
+
+    Yields:
+        int token ids.
+    """
+    window = [int(token_id) for token_id in prompt_ids[-engine.max_seq_len :]]
+    _refill(engine, window)
+    while True:
+        logits = np.array(engine.decode(window[-1]))
+        logits[list(banned_ids)] = -np.inf
+        token_id = sampler.sample(logits, rng)
+        yield token_id
+        window.append(token_id)
+        if len(window) > engine.max_seq_len:
+            window = window[-max(engine.max_seq_len // 2, 1) :]
+            _refill(engine, window)
+
+
+def _refill(engine, window):
+    engine.reset()
+    engine.prefill(window[:-1])
+
+
+def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stop=None):
+    """Yields the continuation of a prompt, piece by piece.
+
+    Args:
+        engine: `Engine`.
+        tokenizer: `Tokenizer`.
+        prompt: str; an empty one begins as after a line break.
+        max_tokens: int, how many to generate at most.
+        sampler: `Sampler`.
+        seed: int or sequence of int.
+        stop: a text that ends the continuation, and is not part of it; or None.
+
+    Yields:
+        str, not empty.
+    """
+    prompt_ids = tokenizer.encode(prompt or "\n")
+    banned_ids = [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]
+    ids = generate_ids(engine, prompt_ids, sampler, np.random.default_rng(seed), banned_ids)
+    stream = tokenizer.stream()
+    pieces = (stream(token_id) for token_id in itertools.islice(ids, max_tokens))
+    yield from filter(None, until(stop, pieces) if stop else pieces)
+
+
+def until(stop, pieces):
+    """Yields the pieces of a text up to `stop`; holds back what may be its beginning.
+
+    Args:
+        stop: str, not empty.
+        pieces: iterable of str.
+
+    Yields:
+        str.
+    """
+    held = ""
+    for piece in pieces:
+        held += piece
+        if stop in held:
+            yield held[: held.index(stop)]
+            return
+        possible = max(n for n in range(len(stop)) if held.endswith(stop[:n]))
+        yield held[: len(held) - possible]
+        held = held[len(held) - possible :]
+    yield held

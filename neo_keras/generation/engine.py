@@ -1,0 +1,77 @@
+"""What every engine does: it keeps a sequence's cache, and gives the logits of its next token."""
+
+import abc
+
+import numpy as np
+
+MAX_CHUNK_SIZE = 64
+
+
+def chunk_size_for(max_seq_len):
+    """How many tokens a prefill call takes."""
+    return min(MAX_CHUNK_SIZE, max_seq_len)
+
+
+class Engine(abc.ABC):
+    """A model with the cache of one sequence.
+
+    Args:
+        max_seq_len: slots in the cache.
+        chunk_size: tokens in a call of `_prefill`.
+
+    Attributes:
+        position: how many tokens the cache holds.
+    """
+
+    def __init__(self, max_seq_len, chunk_size):
+        self.max_seq_len = max_seq_len
+        self.chunk_size = chunk_size
+        self.position = 0
+
+    def reset(self):
+        """Begins a new sequence. Old slots stay, and are never seen: see `causal_mask`."""
+        self.position = 0
+
+    def prefill(self, token_ids):
+        """Takes in tokens of which only the influence on later ones matters.
+
+        Args:
+            token_ids: sequence of int, at most `max_seq_len - position`.
+        """
+        token_ids = np.asarray(token_ids, "int32")
+        while len(token_ids):
+            # A padded chunk must fit: a write past the last slot would move to earlier slots.
+            if self.position + self.chunk_size > self.max_seq_len:
+                self.decode(token_ids[0])
+                token_ids = token_ids[1:]
+                continue
+            chunk, token_ids = np.split(token_ids, [self.chunk_size])
+            padded = np.zeros((1, self.chunk_size), "int32")
+            padded[0, : len(chunk)] = chunk
+            self._prefill(padded, np.arange(self.chunk_size, dtype="int32") + self.position)
+            self.position += len(chunk)
+
+    def decode(self, token_id):
+        """Takes in one token.
+
+        Args:
+            token_id: int.
+
+        Returns:
+            float32 array [vocab_size], the logits of the token after it.
+        """
+        if self.position >= self.max_seq_len:
+            raise ValueError(f"the cache holds {self.max_seq_len} tokens and is full: reset it")
+        logits = self._decode(
+            np.array([[token_id]], "int32"), np.array([self.position], dtype="int32")
+        )
+        self.position += 1
+        return logits
+
+    @abc.abstractmethod
+    def _prefill(self, tokens, input_pos):
+        """Writes int32 [1, chunk_size] tokens at int32 [chunk_size] positions into the cache."""
+
+    @abc.abstractmethod
+    def _decode(self, tokens, input_pos):
+        """Writes one token, int32 [1, 1] at int32 [1]; returns float32 [vocab_size]."""

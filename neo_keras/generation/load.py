@@ -1,0 +1,61 @@
+"""Opens whatever can write text: a run directory, a SavedModel or a `.tflite` file."""
+
+import pathlib
+
+from neo_keras.errors import InputError
+from neo_keras.generation import artifact
+from neo_keras.quiet import import_tensorflow
+
+
+def load_engine(path, num_threads=2):
+    """Opens a model for generation.
+
+    Args:
+        path: of a run directory, a SavedModel directory or a `.tflite` file.
+        num_threads: for a `.tflite` file.
+
+    Returns:
+        (Engine, Tokenizer).
+
+    Raises:
+        InputError: it is none of these, or it is damaged.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise InputError(f"no model at {path}: train one with train.py, or give the path of one")
+    if path.suffix == ".litertlm":
+        raise InputError(f"{path} is for LiteRT-LM: run it with `litert-lm run`, or give a .tflite")
+    if path.is_file():
+        return _load_tflite(path, num_threads)
+    if (path / "saved_model.pb").exists():
+        return _load_saved_model(path)
+    return _load_run(path)
+
+
+# Each engine's runtime is imported where it is needed: a `.tflite` file needs no TensorFlow.
+
+
+def _load_tflite(path, num_threads):
+    from neo_keras.generation.litert_engine import LiteRTEngine
+
+    model_config, tokenizer = artifact.unpack_tflite(path)
+    return LiteRTEngine(path, model_config, num_threads), tokenizer
+
+
+def _load_saved_model(path):
+    model_config, tokenizer = artifact.unpack_saved_model(path)
+    import_tensorflow()
+    from neo_keras.generation.saved_model_engine import SavedModelEngine
+
+    return SavedModelEngine(path, model_config), tokenizer
+
+
+def _load_run(path):
+    from neo_keras.training.run import RunDirectory
+
+    run = RunDirectory.open(path)
+    tokenizer = run.load_tokenizer()
+    import_tensorflow()
+    from neo_keras.generation.keras_engine import KerasEngine
+
+    return KerasEngine(run.load_model()), tokenizer

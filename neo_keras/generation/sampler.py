@@ -1,0 +1,75 @@
+"""Choosing the next token from logits."""
+
+import dataclasses
+
+import numpy as np
+
+from neo_keras.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """Draws from the model's distribution, sharpened and cut as asked; the cuts apply in order.
+
+    Args:
+        temperature: divides the logits; 0 always takes the likeliest token (greedy).
+        top_k: keep the k likeliest tokens.
+        top_p: keep the fewest likeliest tokens whose probabilities reach p together
+            (Holtzman et al. 2020, arXiv:1904.09751).
+        min_p: keep tokens at least p times as likely as the likeliest
+            (Nguyen et al. 2024, arXiv:2407.01082).
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+    def __post_init__(self):
+        if not 0 <= self.temperature < float("inf"):
+            raise InputError(f"temperature must be at least 0, got {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise InputError(f"top-k must be at least 1, got {self.top_k}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise InputError(f"top-p must be above 0 and at most 1, got {self.top_p}")
+        if self.min_p is not None and not 0 <= self.min_p <= 1:
+            raise InputError(f"min-p must be between 0 and 1, got {self.min_p}")
+
+    def sample(self, logits, rng):
+        """Draws one token.
+
+        Args:
+            logits: float array [vocab_size].
+            rng: `numpy.random.Generator`; greedy draws nothing from it.
+
+        Returns:
+            int, a token id.
+        """
+        if self.temperature == 0:
+            return int(np.argmax(logits))
+        cumulative = np.cumsum(self.probabilities(logits))
+        return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+
+    def probabilities(self, logits):
+        """The distribution that `sample` draws from; temperature above 0.
+
+        Args:
+            logits: float array [vocab_size].
+
+        Returns:
+            float64 [vocab_size], not normalized.
+        """
+        logits = np.asarray(logits, "float64") / self.temperature
+        probabilities = np.exp(logits - logits.max())
+        if self.top_k is not None and self.top_k < len(probabilities):
+            probabilities[np.argsort(-probabilities, kind="stable")[self.top_k :]] = 0
+        if self.top_p is not None and self.top_p < 1:
+            order = np.argsort(-probabilities, kind="stable")
+            before = np.cumsum(probabilities[order]) - probabilities[order]
+            probabilities[order[before >= self.top_p * probabilities.sum()]] = 0
+        if self.min_p is not None:
+            probabilities[probabilities < self.min_p * probabilities.max()] = 0
+        return probabilities
+
+
+GREEDY = Sampler(temperature=0)

@@ -1,0 +1,1 @@
+"""The model, in `keras.ops` only: it runs on every Keras backend."""

@@ -1,0 +1,173 @@
+"""Causal self-attention: one forward for training, for decoding with a cache, and for export."""
+
+import keras
+import numpy as np
+from keras import ops
+
+MASKED = -1e9  # added to the score of a key that the query must not see; finite, so no NaN
+
+INITIALIZER_STDDEV = 0.02  # of all weight matrices, as GPT-2
+
+
+def causal_mask(query_positions, key_positions):
+    """Lets position p see the keys 0 .. p.
+
+        keys      0 1 2 3
+        query 1   . . - -
+        query 2   . . . -
+
+    Args:
+        query_positions: int32 [query_len].
+        key_positions: int32 [key_len].
+
+    Returns:
+        float32 [1, 1, query_len, key_len], to be added to scores: 0 (.) or `MASKED` (-).
+    """
+    visible = ops.expand_dims(key_positions, 0) <= ops.expand_dims(query_positions, 1)
+    mask = ops.where(visible, 0.0, MASKED)  # [query_len, key_len]
+    return ops.expand_dims(mask, (0, 1))
+
+
+def rotary_tables(max_seq_len, head_dim, base=10000.0):
+    """Cosines and sines of rotary position embedding (Su et al. 2021, arXiv:2104.09864).
+
+    Returns:
+        float32 [max_seq_len, 2, head_dim / 2]: cosines, then sines, of position * frequency.
+    """
+    frequencies = base ** -(np.arange(0, head_dim, 2) / head_dim)
+    angles = np.arange(max_seq_len)[:, None] * frequencies  # [max_seq_len, head_dim / 2]
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype("float32")
+
+
+def rotate(x, rotation):
+    """Turns each pair (i, i + head_dim / 2) of a head by its position's angle.
+
+    Args:
+        x: [batch_size, num_heads, seq_len, head_dim].
+        rotation: rows of `rotary_tables`, [seq_len, 2, head_dim / 2].
+
+    Returns:
+        The shape and dtype of x.
+    """
+    cos, sin = ops.unstack(ops.cast(rotation, x.dtype), axis=1)  # [seq_len, head_dim / 2]
+    first, second = ops.split(x, 2, axis=-1)
+    return ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+@keras.saving.register_keras_serializable("neo_keras")
+class CausalSelfAttention(keras.layers.Layer):
+    """Multi-head attention over the past (Vaswani et al. 2017), with grouped key-value heads.
+
+    With fewer key-value heads than query heads, neighbouring query heads share one
+    (Ainslie et al. 2023, arXiv:2305.13245), which shrinks the cache.
+
+    Args:
+        num_heads: query heads.
+        num_kv_heads: key and value heads; divides `num_heads`.
+        dropout: of the attention weights, while training.
+        use_bias: in both dense layers.
+        qk_norm: scale queries and keys to root-mean-square 1 (Henry et al. 2020,
+            arXiv:2010.04245), which keeps scores bounded at high learning rates.
+        output_stddev: of the initial output projection.
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        num_kv_heads,
+        dropout=0.0,
+        use_bias=False,
+        qk_norm=False,
+        output_stddev=INITIALIZER_STDDEV,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.num_kv_heads = num_kv_heads
+        self.use_bias = use_bias
+        self.qk_norm = qk_norm
+        self.output_stddev = output_stddev
+        self.dropout = keras.layers.Dropout(dropout, name="dropout")
+
+    def build(self, input_shape):
+        hidden_dim = input_shape[-1]
+        self.head_dim = hidden_dim // self.num_heads
+        # One matrix product for queries, keys and values: fewer, larger operations.
+        self.qkv = keras.layers.Dense(
+            (self.num_heads + 2 * self.num_kv_heads) * self.head_dim,
+            use_bias=self.use_bias,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=INITIALIZER_STDDEV),
+            dtype=self.dtype_policy,
+            name="qkv",
+        )
+        self.qkv.build(input_shape)
+        self.output_projection = keras.layers.Dense(
+            hidden_dim,
+            use_bias=self.use_bias,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=self.output_stddev),
+            dtype=self.dtype_policy,
+            name="output",
+        )
+        self.output_projection.build(input_shape)
+
+    def call(self, x, attention_mask, rotation=None, cache=None, start=0, training=False):
+        """Attends from each position of x to the keys that the mask lets it see.
+
+        Args:
+            x: [batch_size, seq_len, hidden_dim].
+            attention_mask: float32 [1, 1, seq_len, key_len], added to the scores.
+            rotation: rows of `rotary_tables` for x's positions, or None.
+            cache: (keys, values), each [batch_size, num_kv_heads, key_len, head_dim], or None:
+                then key_len is seq_len. New keys and values are written at `start`.
+            start: int32 scalar, the slot of x's first position.
+
+        Returns:
+            (x, (keys, values)): the shape of x, and of the cache.
+        """
+        queries, keys, values = self._project(x, rotation)
+        if cache is not None:
+            keys = ops.slice_update(cache[0], (0, 0, start, 0), keys)
+            values = ops.slice_update(cache[1], (0, 0, start, 0), values)
+        x = self._attend(queries, keys, values, attention_mask, training)
+        return self.output_projection(x), (keys, values)
+
+    def _project(self, x, rotation):
+        seq_len = ops.shape(x)[1]
+        x = self.qkv(x)
+        x = ops.reshape(x, (-1, seq_len, self.num_heads + 2 * self.num_kv_heads, self.head_dim))
+        x = ops.transpose(x, (0, 2, 1, 3))  # [batch_size, all heads, seq_len, head_dim]
+        queries_keys, values = ops.split(x, [self.num_heads + self.num_kv_heads], axis=1)
+        if self.qk_norm:
+            queries_keys = ops.rms_normalization(queries_keys, axis=-1, epsilon=1e-6)
+        if rotation is not None:
+            queries_keys = rotate(queries_keys, rotation)
+        queries, keys = ops.split(queries_keys, [self.num_heads], axis=1)
+        return queries * self.head_dim**-0.5, keys, values
+
+    def _attend(self, queries, keys, values, attention_mask, training):
+        seq_len = ops.shape(queries)[2]
+        group_size = self.num_heads // self.num_kv_heads
+        if group_size > 1:
+            # The queries that share a key head stand one after another along the sequence axis:
+            # [batch_size, num_kv_heads, group_size * seq_len, head_dim].
+            shape = (-1, self.num_kv_heads, group_size * seq_len, self.head_dim)
+            queries = ops.reshape(queries, shape)
+            attention_mask = ops.tile(attention_mask, (1, 1, group_size, 1))
+        scores = ops.matmul(queries, ops.transpose(keys, (0, 1, 3, 2)))
+        scores = ops.cast(scores, "float32") + attention_mask
+        weights = ops.cast(ops.softmax(scores, axis=-1), values.dtype)
+        x = ops.matmul(self.dropout(weights, training=training), values)
+        x = ops.reshape(x, (-1, self.num_heads, seq_len, self.head_dim))
+        x = ops.transpose(x, (0, 2, 1, 3))  # [batch_size, seq_len, num_heads, head_dim]
+        return ops.reshape(x, (-1, seq_len, self.num_heads * self.head_dim))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "num_kv_heads": self.num_kv_heads,
+            "dropout": self.dropout.rate,
+            "use_bias": self.use_bias,
+            "qk_norm": self.qk_norm,
+            "output_stddev": self.output_stddev,
+        }

@@ -1,0 +1,152 @@
+"""The transformer block: attention and feed-forward, each on a normalized residual stream."""
+
+import dataclasses
+import functools
+
+import keras
+from keras import ops
+
+from neo_keras.config import ModelConfig
+from neo_keras.model.attention import INITIALIZER_STDDEV, CausalSelfAttention
+
+
+def relu_squared(x):
+    """max(x, 0) squared (So et al. 2021, arXiv:2109.08668)."""
+    return ops.square(ops.relu(x))
+
+
+ACTIVATION_FUNCTIONS = {
+    "relu_squared": relu_squared,
+    "gelu": functools.partial(ops.gelu, approximate=False),
+    "gelu_tanh": functools.partial(ops.gelu, approximate=True),
+}
+
+
+def make_norm(config, **kwargs):
+    """The normalization that a configuration names, over the last axis."""
+    if config.norm == "rms":
+        return keras.layers.RMSNormalization(epsilon=1e-6, **kwargs)
+    return keras.layers.LayerNormalization(epsilon=1e-5, center=config.use_bias, **kwargs)
+
+
+@keras.saving.register_keras_serializable("neo_keras")
+class FeedForward(keras.layers.Layer):
+    """Two dense layers with an activation between, at each position by itself.
+
+    Args:
+        feed_forward_dim: width between the two layers.
+        activation: a key of `ACTIVATION_FUNCTIONS`.
+        use_bias: in both layers.
+        output_stddev: of the initial second layer.
+    """
+
+    def __init__(
+        self,
+        feed_forward_dim,
+        activation="relu_squared",
+        use_bias=False,
+        output_stddev=INITIALIZER_STDDEV,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.feed_forward_dim = feed_forward_dim
+        self.activation = activation
+        self.use_bias = use_bias
+        self.output_stddev = output_stddev
+
+    def build(self, input_shape):
+        self.expand = self._dense(self.feed_forward_dim, INITIALIZER_STDDEV, "expand")
+        self.expand.build(input_shape)
+        self.contract = self._dense(input_shape[-1], self.output_stddev, "contract")
+        self.contract.build((*input_shape[:-1], self.feed_forward_dim))
+
+    def _dense(self, units, stddev, name):
+        return keras.layers.Dense(
+            units,
+            use_bias=self.use_bias,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=stddev),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def call(self, x):
+        x = self.expand(x)  # [batch_size, seq_len, feed_forward_dim]
+        x = ACTIVATION_FUNCTIONS[self.activation](x)
+        return self.contract(x)  # [batch_size, seq_len, hidden_dim]
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "feed_forward_dim": self.feed_forward_dim,
+            "activation": self.activation,
+            "use_bias": self.use_bias,
+            "output_stddev": self.output_stddev,
+        }
+
+
+@keras.saving.register_keras_serializable("neo_keras")
+class TransformerBlock(keras.layers.Layer):
+    """x + attention(norm(x)), then x + feed_forward(norm(x)) (pre-norm, as GPT-2).
+
+    Args:
+        config: `ModelConfig`.
+    """
+
+    def __init__(self, config, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        # Every block adds to the residual stream twice. GPT-2 starts these layers smaller, so that
+        # the stream's variance does not grow with depth (Radford et al. 2019, section 2.3).
+        output_stddev = INITIALIZER_STDDEV * (2 * config.num_layers) ** -0.5
+        self.attention_norm = make_norm(config, name="attention_norm")
+        self.attention = CausalSelfAttention(
+            config.num_heads,
+            config.num_kv_heads,
+            dropout=config.dropout,
+            use_bias=config.use_bias,
+            qk_norm=config.qk_norm,
+            output_stddev=output_stddev,
+            name="attention",
+        )
+        self.feed_forward_norm = make_norm(config, name="feed_forward_norm")
+        self.feed_forward = FeedForward(
+            config.feed_forward_dim,
+            activation=config.activation,
+            use_bias=config.use_bias,
+            output_stddev=output_stddev,
+            name="feed_forward",
+        )
+        self.dropout = keras.layers.Dropout(config.dropout, name="dropout")
+
+    def build(self, input_shape):
+        for layer in (
+            self.attention_norm,
+            self.attention,
+            self.feed_forward_norm,
+            self.feed_forward,
+        ):
+            layer.build(input_shape)
+
+    def call(self, x, attention_mask, rotation=None, cache=None, start=0, training=False):
+        """As `CausalSelfAttention.call`."""
+        residual = x
+        x, cache = self.attention(
+            self.attention_norm(x),
+            attention_mask,
+            rotation=rotation,
+            cache=cache,
+            start=start,
+            training=training,
+        )
+        x = residual + self.dropout(x, training=training)
+        residual = x
+        x = self.feed_forward(self.feed_forward_norm(x))
+        x = residual + self.dropout(x, training=training)
+        return x, cache
+
+    def get_config(self):
+        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "config": ModelConfig(**config["config"])})

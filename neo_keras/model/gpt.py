@@ -1,0 +1,125 @@
+"""The language model: token ids in, the logits of the next token out."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from neo_keras.config import ModelConfig
+from neo_keras.model.attention import INITIALIZER_STDDEV, causal_mask, rotary_tables
+from neo_keras.model.blocks import TransformerBlock, make_norm
+
+
+@keras.saving.register_keras_serializable("neo_keras")
+class GPT(keras.Model):
+    """A decoder-only transformer that is trained with `fit` and decoded with `step`.
+
+    Args:
+        config: `ModelConfig`.
+
+    Example:
+        model = GPT(ModelConfig(vocab_size=65))
+        model.compile("adamw", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.fit(token_ids[:, :-1], token_ids[:, 1:])
+    """
+
+    def __init__(self, config, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        initializer = keras.initializers.RandomNormal(stddev=INITIALIZER_STDDEV)
+        self.token_embedding = keras.layers.ReversibleEmbedding(
+            config.vocab_size,
+            config.hidden_dim,
+            tie_weights=config.tie_embeddings,
+            embeddings_initializer=initializer,
+            name="token_embedding",
+        )
+        if config.position == "learned":
+            self.position_embedding = keras.layers.Embedding(
+                config.max_seq_len,
+                config.hidden_dim,
+                embeddings_initializer=initializer,
+                name="position_embedding",
+            )
+        else:
+            self.rotary_tables = rotary_tables(config.max_seq_len, config.head_dim)
+        self.dropout = keras.layers.Dropout(config.dropout, name="dropout")
+        self.blocks = [
+            TransformerBlock(config, name=f"block_{i}") for i in range(config.num_layers)
+        ]
+        self.final_norm = make_norm(config, name="final_norm")
+        self.build((None, config.max_seq_len))
+
+    def build(self, input_shape):
+        hidden_shape = (None, None, self.config.hidden_dim)
+        self.token_embedding.build(input_shape)
+        if self.config.position == "learned":
+            self.position_embedding.build(input_shape)
+        for layer in (*self.blocks, self.final_norm):
+            layer.build(hidden_shape)
+        self.built = True
+
+    def call(self, token_ids, training=False):
+        """The logits at every position, as `fit` needs them.
+
+        Args:
+            token_ids: int32 [batch_size, seq_len], seq_len at most `max_seq_len`.
+
+        Returns:
+            float32 [batch_size, seq_len, vocab_size]: position i predicts token i + 1.
+        """
+        positions = ops.arange(ops.shape(token_ids)[1], dtype="int32")
+        logits, _ = self._forward(token_ids, positions, positions, None, training)
+        return logits
+
+    def step(self, token_ids, positions, cache):
+        """Continues a sequence whose past is in the cache, by one token or by many.
+
+        Args:
+            token_ids: int32 [batch_size, seq_len].
+            positions: int32 [seq_len], consecutive; the last one below `max_seq_len`.
+            cache: as `empty_cache` makes it, or as the previous step returned it.
+
+        Returns:
+            (logits, cache): float32 [batch_size, seq_len, vocab_size], and the new cache. Slots
+            after the last position hold no meaning and are never seen.
+        """
+        key_positions = ops.arange(self.config.max_seq_len, dtype="int32")
+        return self._forward(token_ids, positions, key_positions, cache, training=False)
+
+    def empty_cache(self, batch_size=1):
+        """One (keys, values) per layer, each [batch_size, num_kv_heads, max_seq_len, head_dim]."""
+        config = self.config
+        shape = (batch_size, config.num_kv_heads, config.max_seq_len, config.head_dim)
+        zeros = ops.zeros(shape, dtype=self.compute_dtype)
+        return [(zeros, zeros) for _ in self.blocks]
+
+    def _forward(self, token_ids, positions, key_positions, cache, training):
+        x = self.token_embedding(token_ids)  # [batch_size, seq_len, hidden_dim]
+        rotation = None
+        if self.config.position == "learned":
+            x = x + self.position_embedding(positions)
+        else:
+            rotation = ops.take(self.rotary_tables, positions, axis=0)
+        x = self.dropout(x, training=training)
+        attention_mask = causal_mask(positions, key_positions)
+        new_cache = []
+        for i, block in enumerate(self.blocks):
+            x, layer_cache = block(
+                x,
+                attention_mask,
+                rotation=rotation,
+                cache=None if cache is None else cache[i],
+                start=positions[0],
+                training=training,
+            )
+            new_cache.append(layer_cache)
+        logits = self.token_embedding(self.final_norm(x), reverse=True)
+        return ops.cast(logits, "float32"), new_cache
+
+    def get_config(self):
+        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**{**config, "config": ModelConfig(**config["config"])})

@@ -1,0 +1,35 @@
+"""Keeps the chatter of native libraries off the terminal, unless something fails."""
+
+import contextlib
+import os
+import sys
+import tempfile
+
+
+@contextlib.contextmanager
+def native_log_hidden():
+    """Holds back what C++ code writes to stderr; shows it if the block fails.
+
+    TensorFlow and LiteRT write lines at start-up and conversion that no environment variable
+    stops, and that frighten newcomers.
+    """
+    sys.stderr.flush()
+    visible = os.dup(2)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            log.seek(0)
+            os.write(visible, log.read())
+            raise
+        finally:
+            os.dup2(visible, 2)
+            os.close(visible)
+
+
+def import_tensorflow():
+    """Imports TensorFlow without its greetings; call it before anything else does."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what fails raises a Python exception
+    with native_log_hidden():
+        import tensorflow  # noqa: F401

@@ -1,0 +1,1 @@
+"""Where text comes from, and text <-> token ids. Nothing here needs TensorFlow."""

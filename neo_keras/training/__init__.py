@@ -1,0 +1,1 @@
+"""From token ids to a trained run directory."""

@@ -1,0 +1,235 @@
+"""What happens beside the training steps: measuring, saving, showing, stopping."""
+
+import contextlib
+import math
+import signal
+import time
+
+import keras
+import rich.progress
+import tensorflow as tf
+
+from neo_keras.files import write_json
+
+
+class Clock(keras.callbacks.Callback):
+    """Counts steps and the seconds spent in them, compilation apart.
+
+    Args:
+        first_step: where this session begins.
+        seconds: what earlier sessions of the run took.
+        max_seconds: stop training after so many, or None.
+    """
+
+    def __init__(self, first_step=0, seconds=0.0, max_seconds=None):
+        super().__init__()
+        self.first_step = first_step
+        self.step = first_step
+        self.earlier_seconds = seconds
+        self.max_seconds = max_seconds
+        self.session_seconds = 0.0
+        self._first_call = None  # (steps, seconds) of the call that compiles
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._begin = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        elapsed = time.perf_counter() - self._begin
+        self.step = self.first_step + batch + 1
+        self.session_seconds += elapsed
+        if self._first_call is None:
+            self._first_call = (batch + 1, elapsed)
+        if self.max_seconds is not None and self.train_seconds >= self.max_seconds:
+            self.model.stop_training = True
+
+    @property
+    def seconds_per_step(self):
+        """Of this session; includes compilation until a second call was timed."""
+        steps, seconds = self.step - self.first_step, self.session_seconds
+        if self._first_call is not None and steps > self._first_call[0]:
+            steps, seconds = steps - self._first_call[0], seconds - self._first_call[1]
+        return seconds / max(steps, 1)
+
+    @property
+    def compile_seconds(self):
+        if self._first_call is None:
+            return 0.0
+        steps, seconds = self._first_call
+        return max(seconds - steps * self.seconds_per_step, 0.0)
+
+    @property
+    def train_seconds(self):
+        """Of the whole run, without compilation."""
+        return self.earlier_seconds + self.session_seconds - self.compile_seconds
+
+
+class Recorder(keras.callbacks.Callback):
+    """Evaluates, records and saves every `eval_every` steps and at the end.
+
+    Args:
+        run: `RunDirectory`.
+        clock: `Clock`, called before this one.
+        validation: dataset of `validation_dataset`.
+        tokens_per_char: of the validation text.
+        stop: `StopOnSignal`: when it stopped training, the end is saved but not evaluated.
+        history: rows of `history.csv` up to the first step.
+    """
+
+    def __init__(self, run, clock, validation, tokens_per_char, stop, history):
+        super().__init__()
+        self.run = run
+        self.clock = clock
+        self.validation = validation
+        self.tokens_per_char = tokens_per_char
+        self.stop = stop
+        self.history = history
+        self.metrics = {}
+        self._recorded_step = clock.first_step
+        self._logs = {}
+
+    def on_train_begin(self, logs=None):
+        self._writer = tf.summary.create_file_writer(str(self.run.logs))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._logs = logs
+        every = self.run.training_config.eval_every
+        if self.clock.step // every > self._recorded_step // every:
+            self._record()
+
+    def on_train_end(self, logs=None):
+        if self.clock.step > self._recorded_step:
+            self._record(evaluate=not self.stop.signal)
+        self._writer.close()
+
+    def _record(self, evaluate=True):
+        row = {
+            "step": self.clock.step,
+            "train_seconds": round(self.clock.train_seconds, 3),
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "train_loss": float(self._logs["loss"]),
+            "val_loss": self.model.evaluate(self.validation, verbose=0) if evaluate else None,
+        }
+        self.model.reset_metrics()  # so that the next training loss is of the next steps only
+        self._recorded_step = self.clock.step
+        measured = [r["val_loss"] for r in self.history if r["val_loss"] is not None]
+        if evaluate and row["val_loss"] < min(measured, default=math.inf):
+            self.run.save_best(self.model)
+        self.run.save_last(self.model)
+        self.history.append(row)
+        self.run.write_history(self.history)
+        self._write_metrics()
+        with self._writer.as_default(step=row["step"]):
+            for name, value in row.items():
+                if value is not None:
+                    tf.summary.scalar(name, value)
+
+    def _write_metrics(self):
+        evaluated = [row for row in self.history if row["val_loss"] is not None]
+        best = min(evaluated, key=lambda row: row["val_loss"], default=None)
+        tokens_per_step = self.run.training_config.batch_size * self.run.model_config.max_seq_len
+        self.metrics = {
+            "step": self.clock.step,
+            "val_loss": evaluated[-1]["val_loss"] if evaluated else None,  # nats per token
+            "val_bits_per_char": self._bits_per_char(evaluated[-1]) if evaluated else None,
+            "best_val_loss": best and best["val_loss"],
+            "best_step": best and int(best["step"]),
+            "train_loss": self.history[-1]["train_loss"],
+            "tokens_per_second": round(tokens_per_step / self.clock.seconds_per_step),
+            "train_seconds": self.history[-1]["train_seconds"],
+            "compile_seconds": round(self.clock.compile_seconds, 3),
+            "num_params": self.model.count_params(),
+        }
+        write_json(self.run.path / "metrics.json", self.metrics)
+
+    def _bits_per_char(self, row):
+        return row["val_loss"] / math.log(2) * self.tokens_per_char
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """A bar with tokens/s and the time left; a line per evaluation where there is no terminal.
+
+    Args:
+        clock, recorder: called before this one.
+        steps: of the whole run.
+        tokens_per_step: batch_size * seq_len.
+        console: `rich.console.Console`.
+    """
+
+    def __init__(self, clock, recorder, steps, tokens_per_step, console):
+        super().__init__()
+        self.clock = clock
+        self.recorder = recorder
+        self.steps = steps
+        self.tokens_per_step = tokens_per_step
+        self.console = console
+        self._shown_rows = len(recorder.history)
+
+    def on_train_begin(self, logs=None):
+        self._progress = rich.progress.Progress(
+            rich.progress.TextColumn("step {task.completed:,.0f} of {task.total:,.0f}"),
+            rich.progress.BarColumn(),
+            rich.progress.TextColumn("{task.fields[loss]}  {task.fields[speed]}"),
+            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("left"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._task = self._progress.add_task(
+            "", total=self.steps, completed=self.clock.first_step, loss="", speed="compiling"
+        )
+        self._progress.start()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._progress.update(
+            self._task,
+            completed=self.clock.step,
+            loss=f"loss {float(logs['loss']):.3f}",
+            speed=f"{self.tokens_per_step / self.clock.seconds_per_step:,.0f} tokens/s",
+        )
+        self._show_new_rows()
+
+    def on_train_end(self, logs=None):
+        self._show_new_rows()
+        self._progress.stop()
+
+    def _show_new_rows(self):
+        for row in self.recorder.history[self._shown_rows :]:
+            validation = "" if row["val_loss"] is None else f"  validation {row['val_loss']:.4f}"
+            self.console.print(
+                f"step {row['step']:5,.0f}  {row['train_seconds']:4.0f} s  "
+                f"{self.tokens_per_step / self.clock.seconds_per_step:7,.0f} tokens/s  "
+                f"loss {row['train_loss']:.4f}{validation}"
+            )
+        self._shown_rows = len(self.recorder.history)
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """Ends training after the running step on Ctrl-C or SIGTERM; a second one acts at once.
+
+    Attributes:
+        signal: the `signal.Signals` that came, or None.
+    """
+
+    def __init__(self, console):
+        super().__init__()
+        self.console = console
+        self.signal = None
+
+    @contextlib.contextmanager
+    def listening(self):
+        earlier = {s: signal.signal(s, self._receive) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+
+    def _receive(self, number, frame):
+        self.signal = signal.Signals(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.console.print(f"{self.signal.name}: saving after this step (again: quit at once)")
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.signal:
+            self.model.stop_training = True

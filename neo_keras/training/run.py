@@ -1,0 +1,221 @@
+"""The run directory: everything that a person keeps of one training."""
+
+import csv
+import dataclasses
+import json
+import pathlib
+import shutil
+
+from neo_keras.config import ModelConfig, TrainingConfig
+from neo_keras.errors import InputError
+from neo_keras.files import complete_or_absent, write_json, write_text
+from neo_keras.text.tokenizer import Tokenizer
+
+FORMAT = "neo_keras run 1"
+MAX_VALIDATION_CHARACTERS = 1_000_000  # kept, to verify exports on
+HISTORY_COLUMNS = ("step", "train_seconds", "learning_rate", "train_loss", "val_loss")
+
+
+class RunDirectory:
+    """One training: `config.json`, `tokenizer.json`, weights, measurements, exports.
+
+    Args:
+        path: of the directory, which need not exist yet.
+
+    Attributes:
+        path: `pathlib.Path`.
+        model_config: `ModelConfig`; this and the next two once created or opened.
+        training_config: `TrainingConfig`.
+        data: {"sources": list of str, "sha256": of the text}.
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self.best = self.path / "best.keras"  # weights with the lowest validation loss
+        self.last = self.path / "last.keras"  # weights and optimizer, to resume from
+        self.export = self.path / "export"
+        self.logs = self.path / "logs"  # for TensorBoard
+
+    @classmethod
+    def open(cls, path):
+        """Opens an existing run.
+
+        Raises:
+            InputError: there is none, or its `config.json` is damaged.
+        """
+        run = cls(path)
+        if not run.exists():
+            raise InputError(f"{path} is not a run directory: it has no config.json of neo_keras")
+        try:
+            config = json.loads(run._config_path.read_text(encoding="utf-8"))
+            run.model_config = ModelConfig(**config["model"])
+            run.training_config = TrainingConfig(**config["training"])
+            run.data = {key: config["data"][key] for key in ("sources", "sha256")}
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{run._config_path} is damaged ({error}): train again") from None
+        return run
+
+    def check_free(self, overwrite=False):
+        """Raises `InputError` unless a new run may be made here."""
+        if self.exists() and not overwrite:
+            raise InputError(
+                f"{self.path} already holds a run: continue it with --resume, replace it with "
+                "--overwrite, or choose another --run"
+            )
+        try:
+            if self.path.exists() and any(self.path.iterdir()) and not self.exists():
+                raise InputError(
+                    f"{self.path} holds files that are not a run's: choose another --run"
+                )
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def create(
+        self, model_config, training_config, data, tokenizer, validation_text, overwrite=False
+    ):
+        """Makes a new run directory.
+
+        Args:
+            model_config: `ModelConfig`.
+            training_config: `TrainingConfig`.
+            data: see the class.
+            tokenizer: `Tokenizer`.
+            validation_text: str.
+            overwrite: replace the run that stands there.
+
+        Raises:
+            InputError: the directory holds a run, or something else, or cannot be written.
+        """
+        self.check_free(overwrite)
+        self.model_config, self.training_config, self.data = model_config, training_config, data
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._clear()
+            self.save_config()
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise self._unwritable(error) from None
+        tokenizer.save(self.path / "tokenizer.json")
+        write_text(self.path / "validation.txt", validation_text[:MAX_VALIDATION_CHARACTERS])
+
+    def _unwritable(self, error):
+        return InputError(
+            f"cannot write the run directory {self.path} ({error.strerror}): choose another --run"
+        )
+
+    def save_config(self):
+        config = {
+            "format": FORMAT,
+            "model": dataclasses.asdict(self.model_config),
+            "training": dataclasses.asdict(self.training_config),
+            "data": self.data,
+        }
+        write_json(self._config_path, config)
+
+    def exists(self):
+        """Whether the directory holds a run of ours."""
+        try:
+            return json.loads(self._config_path.read_text(encoding="utf-8"))["format"] == FORMAT
+        except (OSError, ValueError, TypeError, KeyError):
+            return False
+
+    def load_tokenizer(self):
+        """The tokenizer.
+
+        Raises:
+            InputError: it is missing or damaged, or its size is not the model's.
+        """
+        tokenizer = Tokenizer.load(self.path / "tokenizer.json")
+        check_tokenizer_fits(tokenizer, self.model_config.vocab_size, self.path)
+        return tokenizer
+
+    def load_validation_text(self):
+        """The text that exports are verified on: the validation text, or its beginning."""
+        path = self.path / "validation.txt"
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {path} ({error}): train again") from None
+
+    def load_model(self):
+        """The best model so far, computing in float32 whatever it was trained in."""
+        from neo_keras.model.gpt import GPT
+
+        model = GPT(self.model_config)
+        self.load_weights(model, self.best if self.best.exists() else self.last)
+        return model
+
+    def load_weights(self, model, path):
+        """Fills `model`, and its optimizer if it has one, from a checkpoint of this run.
+
+        Raises:
+            InputError: the checkpoint is missing, damaged or of another model.
+        """
+        if not path.exists():
+            raise InputError(f"{self.path} has no {path.name} yet: train it first, with train.py")
+        try:
+            model.load_weights(path)
+        # What a damaged file raises depends on where the damage is: zip, HDF5 or a weight's shape.
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0]
+            raise InputError(
+                f"{path} is damaged or of another model ({reason}): train again with --overwrite"
+            ) from None
+
+    def save_best(self, model):
+        """Saves the weights alone, as a `.keras` file that plain Keras opens too."""
+        # Keras saves the optimizer with a compiled model, thrice the size: save one that is not.
+        uncompiled = type(model).from_config(model.get_config())
+        uncompiled.set_weights(model.get_weights())
+        with complete_or_absent(self.best) as partial:
+            uncompiled.save(partial)
+
+    def save_last(self, model):
+        """Saves weights and optimizer, to resume from."""
+        with complete_or_absent(self.last) as partial:
+            model.save(partial)
+
+    def read_history(self):
+        """The rows of `history.csv`, as dicts of numbers; `val_loss` is None where not measured."""
+        try:
+            with open(self._history_path, newline="", encoding="utf-8") as file:
+                return [
+                    {key: float(value) if value else None for key, value in row.items()}
+                    for row in csv.DictReader(file)
+                ]
+        except FileNotFoundError:
+            return []
+
+    def write_history(self, rows):
+        with (
+            complete_or_absent(self._history_path) as partial,
+            open(partial, "w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.DictWriter(file, HISTORY_COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    @property
+    def _config_path(self):
+        return self.path / "config.json"
+
+    @property
+    def _history_path(self):
+        return self.path / "history.csv"
+
+    def _clear(self):
+        names = ("config.json", "tokenizer.json", "history.csv", "metrics.json", "loss.png",
+                 "samples.txt", "validation.txt")  # fmt: skip
+        for path in (self.best, self.last, *(self.path / name for name in names)):
+            path.unlink(missing_ok=True)
+        for path in (self.logs, self.export):
+            if path.exists():
+                shutil.rmtree(path)
+
+
+def check_tokenizer_fits(tokenizer, vocab_size, where):
+    """Raises `InputError` unless the tokenizer has as many tokens as the model."""
+    if tokenizer.vocab_size != vocab_size:
+        raise InputError(
+            f"the tokenizer of {where} has {tokenizer.vocab_size} tokens but its model has "
+            f"{vocab_size}: put back the tokenizer.json that it was trained with"
+        )

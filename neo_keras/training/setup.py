@@ -1,0 +1,124 @@
+"""From what a person asks for to a run that is ready to train. Imports no TensorFlow."""
+
+import dataclasses
+import hashlib
+import math
+import os
+
+import numpy as np
+
+from neo_keras.config import from_preset
+from neo_keras.errors import InputError
+from neo_keras.text.corpus import load_corpus, split_corpus
+from neo_keras.text.tokenizer import Tokenizer
+from neo_keras.training.run import RunDirectory
+from neo_keras.training.windows import count_training_windows, count_validation_windows
+
+# Of a run that is resumed, all else must stay as it was.
+CHANGEABLE = ("steps", "max_seconds", "eval_every", "sample_every")
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizedCorpus:
+    """A text, ready to train on.
+
+    Attributes:
+        training_ids: int32 [num_tokens], the first nine tenths.
+        validation_ids: int32 [num_tokens], the last tenth.
+        tokens_per_char: of the validation text.
+    """
+
+    training_ids: np.ndarray
+    validation_ids: np.ndarray
+    tokens_per_char: float
+
+
+def start_run(path, sources=(), preset="shakespeare-cpu", overwrite=False, epochs=None, **changes):
+    """Makes the run directory of a new training. Nothing is written unless all is right.
+
+    Args:
+        path: of the directory.
+        sources: as `load_corpus` takes them.
+        preset: a key of `PRESETS`.
+        overwrite: replace the run that stands there.
+        epochs: passes over the training text, instead of `steps`.
+        **changes: fields of `ModelConfig` or `TrainingConfig`; None means "as the preset".
+
+    Returns:
+        (RunDirectory, TokenizedCorpus).
+
+    Raises:
+        InputError: something asked for is not possible.
+    """
+    run = RunDirectory(path)
+    run.check_free(overwrite)
+    from_preset(preset, vocab_size=1, **changes)  # a mistake here need not wait for the text
+    text = load_corpus(sources)
+    tokenizer = Tokenizer.characters_of(text)
+    model_config, training_config = from_preset(preset, tokenizer.vocab_size, **changes)
+    corpus, validation_text = _tokenize(text, tokenizer, model_config.max_seq_len)
+    training_config = _with_epochs(training_config, epochs, corpus, model_config.max_seq_len)
+    data = _describe(sources, text)
+    run.create(model_config, training_config, data, tokenizer, validation_text, overwrite)
+    return run, corpus
+
+
+def resume_run(path, sources=(), epochs=None, **changes):
+    """Opens the run directory of a training that is to continue.
+
+    Args:
+        path: of the directory.
+        sources: where the run's text is now, if it moved.
+        epochs: passes over the training text in all, instead of `steps`.
+        **changes: new values of the fields in `CHANGEABLE`.
+
+    Returns:
+        (RunDirectory, TokenizedCorpus).
+
+    Raises:
+        InputError: there is no such run, its text changed, or a field must stay.
+    """
+    run = RunDirectory.open(path)
+    changes = {name: value for name, value in changes.items() if value is not None}
+    for name in changes.keys() - set(CHANGEABLE):
+        raise InputError(
+            f"a resumed run keeps its {name}: leave it out, or begin anew with --overwrite"
+        )
+    tokenizer = run.load_tokenizer()
+    text = load_corpus(sources or run.data["sources"])
+    if _describe(sources, text)["sha256"] != run.data["sha256"]:
+        raise InputError(
+            f"the text is not the one that {path} was trained on: give that one with --data, or "
+            "begin anew with --overwrite"
+        )
+    corpus, _ = _tokenize(text, tokenizer, run.model_config.max_seq_len)
+    config = dataclasses.replace(run.training_config, **changes)
+    run.training_config = _with_epochs(config, epochs, corpus, run.model_config.max_seq_len)
+    run.save_config()
+    return run, corpus
+
+
+def _tokenize(text, tokenizer, seq_len):
+    training_text, validation_text = split_corpus(text)
+    corpus = TokenizedCorpus(
+        training_ids := tokenizer.encode(training_text),
+        validation_ids := tokenizer.encode(validation_text),
+        len(validation_ids) / max(len(validation_text), 1),
+    )
+    count_training_windows(len(training_ids), seq_len)
+    count_validation_windows(len(validation_ids), seq_len)
+    return corpus, validation_text
+
+
+def _with_epochs(config, epochs, corpus, seq_len):
+    if epochs is None:
+        return config
+    if not epochs > 0:
+        raise InputError(f"epochs must be above 0, got {epochs}")
+    num_windows = count_training_windows(len(corpus.training_ids), seq_len)
+    return dataclasses.replace(config, steps=math.ceil(epochs * num_windows / config.batch_size))
+
+
+def _describe(sources, text):
+    absolute = [os.path.abspath(source) if os.path.exists(source) else source for source in sources]
+    return {"sources": absolute, "sha256": hashlib.sha256(text.encode()).hexdigest()}

