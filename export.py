@@ -30,7 +30,7 @@ def chosen(option, value, allowed):
     return names
 
 
-def export_run(args):
+def run_export(args):
     formats = chosen("--formats", args.formats, FORMATS)
     quantizations = chosen("--quantize", args.quantize, QUANTIZATIONS)
 
@@ -41,9 +41,9 @@ def export_run(args):
 
     run = RunDirectory.open(args.run)
     import_tensorflow()
-    from neo_keras.export.exporter import export
+    from neo_keras.export.exporter import export_run
 
-    rows = export(run, formats, quantizations, args.out, print_row)
+    rows = export_run(run, formats, quantizations, args.out, print_row)
     table = Table("file", "size", "logit diff.", "val. loss", "tokens/s")
     for row in rows:
         size = row["size_bytes"]
@@ -65,4 +65,4 @@ def print_row(row):
 if __name__ == "__main__":
     arguments = parse_arguments()
     with one_line_errors():
-        export_run(arguments)
+        run_export(arguments)

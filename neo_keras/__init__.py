@@ -18,7 +18,7 @@ _HOMES = {
     "Sampler": "generation.sampler",
     "Tokenizer": "text.tokenizer",
     "TrainingConfig": "config",
-    "export": "export.exporter",
+    "export_run": "export.exporter",
     "generate_text": "generation.decoding",
     "load_corpus": "text.corpus",
     "load_engine": "generation.load",

@@ -15,7 +15,7 @@ from neo_keras.generation.saved_model_engine import SavedModelEngine
 FORMATS = ("saved_model", "tflite", "litertlm")
 
 
-def export(run, formats=FORMATS, quantizations=tflite.QUANTIZATIONS, out=None, on_row=None):
+def export_run(run, formats=FORMATS, quantizations=tflite.QUANTIZATIONS, out=None, on_row=None):
     """Exports the best model of a run.
 
     Args:
