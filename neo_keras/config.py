@@ -75,7 +75,7 @@ class TrainingConfig:
     """How a model is trained: AdamW, linear warm-up, cosine decay, clipped gradients."""
 
     batch_size: int = 16
-    steps: int = 2000
+    steps: int = 2500
     learning_rate: float = 3e-3  # at the end of the warm-up
     final_learning_rate: float = 3e-4  # at the last step
     warmup_steps: int = 100

@@ -1,12 +1,18 @@
 """How a mistake reaches the person who made it: one line on stderr, no traceback."""
 
 import contextlib
+import os
+import signal
 import sys
 import warnings
 
 
 class InputError(ValueError):
     """A mistake in what the user gave: says what was expected, what was got, and the fix."""
+
+
+class FailedError(RuntimeError):
+    """What was asked was right, and could not be done."""
 
 
 @contextlib.contextmanager
@@ -21,8 +27,14 @@ def one_line_errors():
         yield
     except InputError as error:
         _exit(error, code=2)
-    except OSError as error:
+    except BrokenPipeError:  # whoever read our output has enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except FailedError as error:
         _exit(error, code=1)
+    except OSError as error:
+        reason = error.strerror or error
+        _exit(f"{error.filename}: {reason}" if error.filename else reason, code=1)
     except KeyboardInterrupt:
         _exit("interrupted", code=130)
 

@@ -16,6 +16,9 @@ def complete_or_absent(path):
 
     Yields:
         A `pathlib.Path` with the same suffix; whatever it holds is removed if the block fails.
+
+    Raises:
+        OSError: the disk is full, the directory is read-only, or the like; names `path`.
     """
     path = pathlib.Path(path)
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
@@ -24,6 +27,9 @@ def complete_or_absent(path):
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(partial, path)
+    except OSError as error:
+        message = f"cannot write {path} ({error.strerror or error}); what stood there is as it was"
+        raise OSError(error.errno, message) from error
     finally:
         if partial.is_dir():
             shutil.rmtree(partial)

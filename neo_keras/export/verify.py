@@ -6,6 +6,8 @@ import time
 import numpy as np
 from keras import ops
 
+from neo_keras.errors import FailedError
+
 NUM_WINDOWS = 16
 MAX_PREFIX = 64  # tokens of a window that prefill takes
 
@@ -15,7 +17,7 @@ MAX_LOGIT_DIFFERENCE = {"float32": 1e-3, "float16": 1e-1}
 MAX_LOSS_RISE = 0.05
 
 
-class VerificationError(OSError):
+class VerificationError(FailedError):
     """An exported file does not compute what the Keras model computes."""
 
 

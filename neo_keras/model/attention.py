@@ -87,7 +87,7 @@ class CausalSelfAttention(keras.layers.Layer):
         self.use_bias = use_bias
         self.qk_norm = qk_norm
         self.output_stddev = output_stddev
-        self.dropout = keras.layers.Dropout(dropout, name="dropout")
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
 
     def build(self, input_shape):
         hidden_dim = input_shape[-1]

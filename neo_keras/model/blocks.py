@@ -98,7 +98,8 @@ class TransformerBlock(keras.layers.Layer):
         # Every block adds to the residual stream twice. GPT-2 starts these layers smaller, so that
         # the stream's variance does not grow with depth (Radford et al. 2019, section 2.3).
         output_stddev = INITIALIZER_STDDEV * (2 * config.num_layers) ** -0.5
-        self.attention_norm = make_norm(config, name="attention_norm")
+        dtype = self.dtype_policy
+        self.attention_norm = make_norm(config, dtype=dtype, name="attention_norm")
         self.attention = CausalSelfAttention(
             config.num_heads,
             config.num_kv_heads,
@@ -106,17 +107,19 @@ class TransformerBlock(keras.layers.Layer):
             use_bias=config.use_bias,
             qk_norm=config.qk_norm,
             output_stddev=output_stddev,
+            dtype=dtype,
             name="attention",
         )
-        self.feed_forward_norm = make_norm(config, name="feed_forward_norm")
+        self.feed_forward_norm = make_norm(config, dtype=dtype, name="feed_forward_norm")
         self.feed_forward = FeedForward(
             config.feed_forward_dim,
             activation=config.activation,
             use_bias=config.use_bias,
             output_stddev=output_stddev,
+            dtype=dtype,
             name="feed_forward",
         )
-        self.dropout = keras.layers.Dropout(config.dropout, name="dropout")
+        self.dropout = keras.layers.Dropout(config.dropout, dtype=dtype, name="dropout")
 
     def build(self, input_shape):
         for layer in (

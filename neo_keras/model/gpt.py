@@ -16,6 +16,7 @@ class GPT(keras.Model):
 
     Args:
         config: `ModelConfig`.
+        dtype: of the computation and the weights, such as "mixed_bfloat16".
 
     Example:
         model = GPT(ModelConfig(vocab_size=65))
@@ -26,12 +27,14 @@ class GPT(keras.Model):
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
         self.config = config
+        dtype = self.dtype_policy  # of all layers, so that GPT(config, dtype=...) is enough
         initializer = keras.initializers.RandomNormal(stddev=INITIALIZER_STDDEV)
         self.token_embedding = keras.layers.ReversibleEmbedding(
             config.vocab_size,
             config.hidden_dim,
             tie_weights=config.tie_embeddings,
             embeddings_initializer=initializer,
+            dtype=dtype,
             name="token_embedding",
         )
         if config.position == "learned":
@@ -39,15 +42,17 @@ class GPT(keras.Model):
                 config.max_seq_len,
                 config.hidden_dim,
                 embeddings_initializer=initializer,
+                dtype=dtype,
                 name="position_embedding",
             )
         else:
             self.rotary_tables = rotary_tables(config.max_seq_len, config.head_dim)
-        self.dropout = keras.layers.Dropout(config.dropout, name="dropout")
+        self.dropout = keras.layers.Dropout(config.dropout, dtype=dtype, name="dropout")
         self.blocks = [
-            TransformerBlock(config, name=f"block_{i}") for i in range(config.num_layers)
+            TransformerBlock(config, dtype=dtype, name=f"block_{i}")
+            for i in range(config.num_layers)
         ]
-        self.final_norm = make_norm(config, name="final_norm")
+        self.final_norm = make_norm(config, dtype=dtype, name="final_norm")
         self.build((None, config.max_seq_len))
 
     def build(self, input_shape):

@@ -28,7 +28,7 @@ class Clock(keras.callbacks.Callback):
         self.earlier_seconds = seconds
         self.max_seconds = max_seconds
         self.session_seconds = 0.0
-        self._first_call = None  # (steps, seconds) of the call that compiles
+        self._first_call = (0, 0.0)  # (steps, seconds): it compiles
 
     def on_train_batch_begin(self, batch, logs=None):
         self._begin = time.perf_counter()
@@ -37,25 +37,28 @@ class Clock(keras.callbacks.Callback):
         elapsed = time.perf_counter() - self._begin
         self.step = self.first_step + batch + 1
         self.session_seconds += elapsed
-        if self._first_call is None:
+        if not self._first_call[0]:
             self._first_call = (batch + 1, elapsed)
         if self.max_seconds is not None and self.train_seconds >= self.max_seconds:
             self.model.stop_training = True
 
     @property
     def seconds_per_step(self):
-        """Of this session; includes compilation until a second call was timed."""
+        """Of this session, without the first call, where there was a second."""
         steps, seconds = self.step - self.first_step, self.session_seconds
-        if self._first_call is not None and steps > self._first_call[0]:
+        if self._compiled:
             steps, seconds = steps - self._first_call[0], seconds - self._first_call[1]
         return seconds / max(steps, 1)
 
     @property
     def compile_seconds(self):
-        if self._first_call is None:
-            return 0.0
+        """What the first call took longer than later ones."""
         steps, seconds = self._first_call
-        return max(seconds - steps * self.seconds_per_step, 0.0)
+        return max(seconds - steps * self.seconds_per_step, 0.0) if self._compiled else seconds
+
+    @property
+    def _compiled(self):
+        return self.step - self.first_step > self._first_call[0]
 
     @property
     def train_seconds(self):

@@ -140,7 +140,7 @@ class RunDirectory:
         """The best model so far, computing in float32 whatever it was trained in."""
         from neo_keras.model.gpt import GPT
 
-        model = GPT(self.model_config)
+        model = GPT(self.model_config, dtype="float32")
         self.load_weights(model, self.best if self.best.exists() else self.last)
         return model
 

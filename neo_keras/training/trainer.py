@@ -31,7 +31,6 @@ def train(run, corpus, resume=False, callbacks=()):
     """
     config, seq_len = run.training_config, run.model_config.max_seq_len
     validation = validation_dataset(corpus.validation_ids, seq_len)
-    keras.config.set_dtype_policy("mixed_bfloat16" if config.mixed_precision else "float32")
     model = make_compiled_model(run.model_config, config)
     history, first_step = [], 0
     if resume and run.last.exists():
@@ -67,7 +66,8 @@ def train(run, corpus, resume=False, callbacks=()):
 def make_compiled_model(model_config, training_config):
     """A new model of a seed, compiled for `fit`, with an optimizer that is ready to be loaded."""
     keras.utils.set_random_seed(training_config.seed)
-    model = GPT(model_config)
+    dtype = "mixed_bfloat16" if training_config.mixed_precision else "float32"
+    model = GPT(model_config, dtype=dtype)
     optimizer = make_optimizer(training_config, model)
     optimizer.build(model.trainable_variables)
     model.compile(
