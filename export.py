@@ -12,14 +12,20 @@ QUANTIZATIONS = "float32,float16,int8"
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("run", nargs="?", default="runs/shakespeare", help="run directory [%(default)s]")
-    add("--formats", default=FORMATS, help="comma-separated [%(default)s]")
+    add(
+        "run",
+        nargs="?",
+        metavar="RUN",
+        default="runs/shakespeare",
+        help="run directory [%(default)s]",
+    )
+    add("--formats", metavar="LIST", default=FORMATS, help="comma-separated [%(default)s]")
     add(
         "--quantize",
         default=QUANTIZATIONS,
         help="of .tflite and .litertlm files, comma-separated [%(default)s]",
     )
-    add("--out", help="directory to write to [RUN/export]")
+    add("--out", metavar="DIRECTORY", help="directory to write to [RUN/export]")
     return parser.parse_args()  # fmt: skip
 
 
@@ -44,6 +50,7 @@ def run_export(args):
     from neo_keras.export.exporter import export_run
 
     rows = export_run(run, formats, quantizations, args.out, print_row)
+    tflite = next((row["file"] for row in rows[::-1] if row["file"].endswith(".tflite")), None)
     table = Table("file", "size", "logit diff.", "val. loss", "tokens/s")
     for row in rows:
         size = row["size_bytes"]
@@ -55,7 +62,8 @@ def run_export(args):
             f"{row['tokens_per_second']:,.0f}",
         )
     rich.print(table)
-    print(f"in {args.out or run.export}; try: python generate.py RUN/export/model-int8.tflite")
+    out = args.out or run.export
+    print(f"in {out}" + (f"; try: python generate.py {out}/{tflite}" if tflite else ""))
 
 
 def print_row(row):

@@ -18,19 +18,33 @@ def parse_arguments():
         help="run directory, SavedModel directory or .tflite file [%(default)s]",
     )
     prompt = parser.add_mutually_exclusive_group()
-    prompt.add_argument("--prompt", default="", help="the text to continue [none]")
-    prompt.add_argument("--prompt-file", help="file with the text to continue")
-    add("--max-tokens", type=int, default=500, help="how much to write [%(default)s]")
+    prompt.add_argument("--prompt", metavar="TEXT", default="", help="the text to continue [none]")
+    prompt.add_argument("--prompt-file", metavar="FILE", help="file with the text to continue")
+    add("--max-tokens", type=int, metavar="N", default=500, help="how much to write [%(default)s]")
     add(
-        "--temperature", type=float, default=0.8, help="below 1: safer, above: wilder [%(default)s]"
+        "--temperature",
+        type=float,
+        metavar="X",
+        default=0.8,
+        help="below 1: safer, above: wilder [%(default)s]",
     )
-    add("--top-k", type=int, help="draw from the k likeliest tokens only")
-    add("--top-p", type=float, help="draw from the likeliest tokens that reach this probability")
-    add("--min-p", type=float, help="draw from tokens this likely, as a share of the likeliest")
+    add("--top-k", type=int, metavar="N", help="draw from the k likeliest tokens only")
+    add(
+        "--top-p",
+        type=float,
+        metavar="X",
+        help="draw from the likeliest tokens that reach this probability",
+    )
+    add(
+        "--min-p",
+        type=float,
+        metavar="X",
+        help="draw from tokens this likely, as a share of the likeliest",
+    )
     add("--greedy", action="store_true", help="always take the likeliest token")
-    add("--seed", type=int, help="same seed, same text [a new one]")
-    add("--stop", help="end before this text")
-    add("--num-samples", type=int, default=1, help="how many texts [%(default)s]")
+    add("--seed", type=int, metavar="N", help="same seed, same text [a new one]")
+    add("--stop", metavar="TEXT", help="end before this text")
+    add("--num-samples", type=int, metavar="N", default=1, help="how many texts [%(default)s]")
     return parser.parse_args()  # fmt: skip
 
 

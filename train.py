@@ -12,7 +12,7 @@ def parse_arguments():
     presets = "; ".join(f"{name}: {preset.description}" for name, preset in PRESETS.items())
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--preset", choices=PRESETS, help=f"{presets} [shakespeare-cpu]")
+    add("--preset", choices=PRESETS, metavar="NAME", help=f"{presets} [shakespeare-cpu]")
     add(
         "--data",
         nargs="+",
@@ -21,26 +21,47 @@ def parse_arguments():
         help="files, folders or globs of UTF-8 "
         "text, or tiny-shakespeare (a download) [the plays of Shakespeare]",
     )
-    add("--run", default="runs/shakespeare", help="directory to keep everything in [%(default)s]")
+    add(
+        "--run",
+        metavar="DIRECTORY",
+        default="runs/shakespeare",
+        help="directory to keep everything in [%(default)s]",
+    )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="continue where --run stopped")
     existing.add_argument("--overwrite", action="store_true", help="replace what --run holds")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=int, help="batches to train on in all")
-    length.add_argument("--epochs", type=float, help="passes over the text in all")
-    add("--max-seconds", type=float, help="stop after so many seconds of training steps")
-    add("--batch-size", type=int, help="windows in a batch")
-    add("--seq-len", type=int, dest="max_seq_len", help="tokens in a window, and the context")
-    add("--num-layers", type=int)
-    add("--num-heads", type=int)
-    add("--hidden-dim", type=int)
-    add("--dropout", type=float)
-    add("--learning-rate", type=float, help="at its highest")
-    add("--seed", type=int, help="of the weights, the order of the text, and dropout")
-    add("--device", choices=("auto", "cpu", "gpu", "xpu"), default="auto")
+    length.add_argument("--steps", type=int, metavar="N", help="batches to train on in all")
+    length.add_argument("--epochs", type=float, metavar="X", help="passes over the text in all")
+    add(
+        "--max-seconds",
+        type=float,
+        metavar="X",
+        help="stop after so many seconds of training steps",
+    )
+    add("--batch-size", type=int, metavar="N", help="windows in a batch")
+    add(
+        "--seq-len",
+        type=int,
+        metavar="N",
+        dest="max_seq_len",
+        help="tokens in a window, and the context",
+    )
+    add("--num-layers", type=int, metavar="N", help="transformer blocks")
+    add("--num-heads", type=int, metavar="N", help="attention heads; divides the hidden dim")
+    add("--hidden-dim", type=int, metavar="N", help="width of the residual stream")
+    add("--dropout", type=float, metavar="X", help="share of activations dropped while training")
+    add("--learning-rate", type=float, metavar="X", help="at its highest")
+    add("--seed", type=int, metavar="N", help="of the weights, the order of the text, and dropout")
+    add(
+        "--device",
+        choices=("auto", "cpu", "gpu", "xpu"),
+        default="auto",
+        help="what to compute on [%(default)s]",
+    )
     add("--mixed-precision", action="store_const", const=True, help="compute in bfloat16")
-    add("--eval-every", type=int, help="steps between two validations; each saves")
-    add("--sample-every", type=int, help="steps between two samples; 0: none")
+    add("--eval-every", type=int, metavar="N", help="steps between two validations; each saves")
+    add("--sample-every", type=int, metavar="N", help="steps between two samples; 0: none")
     return vars(parser.parse_args())  # fmt: skip
 
 

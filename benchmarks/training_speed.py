@@ -50,11 +50,10 @@ def compare(args):
     for i in range(args.runs):
         # In turn, so that a slow minute of the machine hits every engine.
         rounds.append({engine: measure_in_subprocess(engine, args) for engine in ENGINES})
-        for engine, result in rounds[-1].items():
-            print(f"round {i + 1} {engine}: {json.dumps(result)}", flush=True)
+        print(f"round {i + 1}: {json.dumps(rounds[-1])}", flush=True)
+    print_table(rounds)
     if args.json:
         write_json(args.json, {"steps": args.steps, "rounds": rounds})
-    print_table(rounds)
 
 
 def measure_in_subprocess(engine, args):
@@ -70,17 +69,14 @@ def print_table(rounds):
     import rich
     from rich.table import Table
 
-    table = Table("engine", "optimizer", "tokens/s, median", "min", "max", "ours / it, by round",
-                  "median")  # fmt: skip
+    table = Table("engine", "tokens/s, median", "min", "max", "ours / it", "by round")
     ours = [results[OURS]["tokens_per_second"] for results in rounds]
     for engine in ENGINES:
         speeds = [results[engine]["tokens_per_second"] for results in rounds]
         ratios = [a / b for a, b in zip(ours, speeds)]
-        optimizers = sorted({results[engine]["optimizer"] for results in rounds})
         numbers = [f"{f(speeds):,.0f}" for f in (statistics.median, min, max)]
         by_round = " ".join(f"{ratio:.2f}" for ratio in ratios)
-        median = f"{statistics.median(ratios):.2f}"
-        table.add_row(engine, ", ".join(optimizers), *numbers, by_round, median)
+        table.add_row(engine, *numbers, f"{statistics.median(ratios):.2f}", by_round)
     rich.print(table)
 
 
@@ -102,27 +98,20 @@ def measure_keras(token_ids, model_config, config, steps):
     from neo_keras.training.dataset import training_dataset
     from neo_keras.training.trainer import make_compiled_model, select_device
 
-    class Stopwatch(keras.callbacks.Callback):
-        begin = None
-
-        def on_train_batch_end(self, batch, logs=None):
-            self.loss = float(logs["loss"])  # waits for the step; the mean loss so far
-            if self.begin is None and batch + 1 >= WARMUP_STEPS:
-                self.begin, self.first_step = time.perf_counter(), batch + 1
-            elif batch + 1 >= WARMUP_STEPS + steps:
-                seconds = time.perf_counter() - self.begin
-                self.seconds_per_step = seconds / (batch + 1 - self.first_step)
-                self.model.stop_training = True
-
     select_device("cpu")
     model = make_compiled_model(model_config, config)
-    last_step = WARMUP_STEPS + steps + 100  # to spare: batches are prepared as long as it times
-    dataset = training_dataset(
-        token_ids, model_config.max_seq_len, config.batch_size, SEED, last_step
+    marks = []  # (steps done, seconds, mean loss); reading the loss waits for the steps
+    stopwatch = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: marks.append(
+            (batch + 1, time.perf_counter(), float(logs["loss"]))
+        )
     )
-    stopwatch = Stopwatch()
+    seq_len, num_batches = model_config.max_seq_len, WARMUP_STEPS + steps
+    dataset = training_dataset(token_ids, seq_len, config.batch_size, SEED, num_batches)
     model.fit(dataset, shuffle=False, verbose=0, callbacks=[stopwatch])
-    return stopwatch.seconds_per_step, "AdamW", stopwatch.loss, model.count_params()
+    first_step, begin, _ = next(mark for mark in marks if mark[0] >= WARMUP_STEPS)
+    last_step, end, loss = marks[-1]
+    return (end - begin) / (last_step - first_step), "AdamW", loss, model.count_params()
 
 
 def measure_torch(make_model, token_ids, model_config, config, steps):
@@ -144,12 +133,11 @@ def measure_torch(make_model, token_ids, model_config, config, steps):
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
         return (time.perf_counter() - begin) / num_steps, loss.item()
 
-    settings = {"lr": config.learning_rate, "betas": (0.9, config.beta_2),
-                "weight_decay": config.weight_decay}  # fmt: skip
-    trials = []
+    betas, trials = (0.9, config.beta_2), []
+    settings = {"lr": config.learning_rate, "betas": betas, "weight_decay": config.weight_decay}
     for variant in ("fused", "foreach"):
         optimizer = torch.optim.AdamW(model.parameters(), **settings, **{variant: True})
         train(optimizer, WARMUP_STEPS)
@@ -161,8 +149,7 @@ def measure_torch(make_model, token_ids, model_config, config, steps):
 
 
 def make_plain_model(config):
-    """nanoGPT's model without its ceremony, in float32."""
-    import torch
+    """nanoGPT's model, in plain `torch.nn`."""
     from torch import nn
     from torch.nn import functional as F
 
@@ -191,16 +178,14 @@ def make_plain_model(config):
             self.positions = nn.Embedding(config.max_seq_len, width)
             blocks = [Block() for _ in range(config.num_layers)]
             self.blocks = nn.Sequential(*blocks, nn.LayerNorm(width, bias=False))
+            for weight in filter(lambda weight: weight.dim() > 1, self.parameters()):
+                nn.init.normal_(weight, std=0.02)
 
         def forward(self, token_ids):
             x = self.tokens(token_ids) + self.positions.weight[: token_ids.shape[1]]
             return F.linear(self.blocks(x), self.tokens.weight)
 
-    model = PlainGPT()
-    for weight in model.parameters():
-        if weight.dim() > 1:
-            nn.init.normal_(weight, std=0.02)
-    return model
+    return PlainGPT()
 
 
 def make_hugging_face_model(config):
@@ -214,8 +199,9 @@ def make_hugging_face_model(config):
              "n_positions": config.max_seq_len, "vocab_size": config.vocab_size}  # fmt: skip
     no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     special = {"bos_token_id": None, "eos_token_id": None}  # the default ids are out of range
-    settings = {**sizes, **no_dropout, **special, "attn_implementation": "sdpa"}
-    return Logits(transformers.GPT2Config(**settings))
+    return Logits(
+        transformers.GPT2Config(**sizes, **no_dropout, **special, attn_implementation="sdpa")
+    )
 
 
 ENGINES = {
@@ -227,17 +213,11 @@ ENGINES = {
 
 def measure(args):
     token_ids, model_config, config = load_problem(args.data)
-    seconds_per_step, optimizer, loss, num_params = ENGINES[args.engine](
-        token_ids, model_config, config, args.steps
-    )
-    tokens_per_step = config.batch_size * model_config.max_seq_len
-    result = {
-        "tokens_per_second": tokens_per_step / seconds_per_step,
-        "optimizer": optimizer,
-        "loss": loss,
-        "num_params": num_params,
-    }
-    print(json.dumps(result))
+    run = ENGINES[args.engine]
+    seconds_per_step, *description = run(token_ids, model_config, config, args.steps)
+    speed = config.batch_size * model_config.max_seq_len / seconds_per_step
+    names = ("tokens_per_second", "optimizer", "loss", "num_params")
+    print(json.dumps(dict(zip(names, (speed, *description)))))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,314 @@
+"""The decode loop, driven with an engine whose every call is written down."""
+
+import numpy as np
+import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
+
+from neo_keras.generation.decoding import generate_ids, generate_text, until
+from neo_keras.generation.engine import MAX_CHUNK_SIZE, Engine, chunk_size_for
+from neo_keras.generation.sampler import GREEDY, Sampler
+from neo_keras.text.tokenizer import Tokenizer
+
+VOCAB_SIZE = 13
+
+
+class ScriptedEngine(Engine):
+    """After token t comes t + 1, modulo the vocabulary; or what `logits_after(held)` says.
+
+    Like a real cache it writes whole chunks, padding and all, and an earlier slot where a chunk
+    does not fit.
+
+    Attributes:
+        calls: ("reset",), ("prefill", position, tokens) and ("decode", position, token).
+        held: the tokens that the cache holds.
+    """
+
+    def __init__(self, max_seq_len=7, chunk_size=3, logits_after=None):
+        super().__init__(max_seq_len, chunk_size)
+        self.slots = np.full(max_seq_len, -1)
+        self.calls = []
+        self.logits_after = logits_after or (lambda held: one_hot((held[-1] + 1) % VOCAB_SIZE))
+
+    @property
+    def held(self):
+        return self.slots[: self.position].tolist()
+
+    def reset(self):
+        super().reset()
+        self.calls.append(("reset",))
+
+    def _prefill(self, tokens, input_pos):
+        assert (tokens.dtype, input_pos.dtype) == (np.int32, np.int32)
+        assert tokens.shape == (1, self.chunk_size)
+        self._write(tokens[0], input_pos)
+        self.calls.append(("prefill", int(input_pos[0]), tokens[0].tolist()))
+
+    def _decode(self, tokens, input_pos):
+        assert (tokens.dtype, input_pos.dtype) == (np.int32, np.int32)
+        assert tokens.shape == (1, 1)
+        self._write(tokens[0], input_pos)
+        self.calls.append(("decode", int(input_pos[0]), int(tokens[0, 0])))
+        return self.logits_after(self.slots[: self.position + 1].tolist())
+
+    def _write(self, tokens, input_pos):
+        assert input_pos.tolist() == list(range(input_pos[0], input_pos[0] + len(tokens)))
+        start = min(input_pos[0], self.max_seq_len - len(tokens))
+        self.slots[start : start + len(tokens)] = tokens
+
+    def count(self, kind):
+        return sum(call[0] == kind for call in self.calls)
+
+
+def one_hot(token_id, vocab_size=VOCAB_SIZE):
+    return np.eye(vocab_size, dtype="float32")[token_id]
+
+
+def take(count, engine, prompt_ids, banned_ids=()):
+    ids = generate_ids(engine, prompt_ids, GREEDY, np.random.default_rng(0), banned_ids)
+    return [next(ids) for _ in range(count)]
+
+
+def test_chunk_size():
+    assert (chunk_size_for(97), chunk_size_for(MAX_CHUNK_SIZE), chunk_size_for(11)) == (64, 64, 11)
+
+
+@pytest.mark.parametrize(
+    ("held", "count", "calls"),
+    [
+        (0, 0, []),
+        (0, 1, [("prefill", 0, [1, 0, 0])]),
+        (0, 3, [("prefill", 0, [1, 2, 3])]),
+        (0, 4, [("prefill", 0, [1, 2, 3]), ("prefill", 3, [4, 0, 0])]),
+        # A third chunk would end at 9, past the 7 slots: one token at a time.
+        (0, 7, [("prefill", 0, [1, 2, 3]), ("prefill", 3, [4, 5, 6]), ("decode", 6, 7)]),
+        (4, 2, [("prefill", 4, [1, 2, 0])]),
+        (5, 2, [("decode", 5, 1), ("decode", 6, 2)]),
+        (2, 5, [("prefill", 2, [1, 2, 3]), ("decode", 5, 4), ("decode", 6, 5)]),
+    ],
+)
+def test_prefill_in_chunks(held, count, calls):
+    engine = ScriptedEngine()
+    earlier = [11] * held
+    for token_id in earlier:
+        engine.decode(token_id)
+    engine.calls.clear()
+    engine.prefill(range(1, count + 1))
+    assert engine.calls == calls
+    assert engine.position == held + count
+    assert engine.held == earlier + list(range(1, count + 1))
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("count", range(8))
+def test_prefill_holds_what_it_was_given(chunk_size, count):
+    engine = ScriptedEngine(chunk_size=chunk_size)
+    engine.prefill(np.arange(count)[::-1])
+    assert engine.held == list(range(count))[::-1]
+
+
+def test_a_full_cache_takes_no_more():
+    engine = ScriptedEngine()
+    engine.prefill(range(7))
+    engine.calls.clear()
+    with pytest.raises(ValueError, match="holds 7 tokens and is full: reset it"):
+        engine.decode(5)
+    with pytest.raises(ValueError, match="full"):
+        engine.prefill([5])
+    assert engine.calls == []
+    engine.reset()
+    engine.decode(5)
+    assert engine.held == [5]
+
+
+def test_the_last_prompt_token_is_decoded_and_the_others_prefilled():
+    engine = ScriptedEngine()
+    assert take(3, engine, [2, 3, 4, 5]) == [6, 7, 8]
+    assert engine.calls == [
+        ("reset",),
+        ("prefill", 0, [2, 3, 4]),
+        ("decode", 3, 5),
+        ("decode", 4, 6),
+        ("decode", 5, 7),
+    ]
+
+
+def test_of_a_long_prompt_the_end_counts():
+    engine = ScriptedEngine()
+    prompt = [9, 9, 9, 1, 2, 3, 4, 5, 6, 7]
+    assert take(1, engine, prompt) == [8]
+    assert engine.held == [1, 2, 3, 4, 5, 6, 7]
+    assert engine.count("reset") == 1
+
+
+def test_a_prompt_as_long_as_the_window():
+    engine = ScriptedEngine()
+    assert take(1, engine, range(7)) == [7]
+    assert engine.held == list(range(7))
+
+
+def test_past_the_window_it_goes_on_with_the_later_half():
+    seen = []
+
+    def logits_after(held):
+        seen.append(held)
+        return one_hot((held[-1] + 1) % VOCAB_SIZE)
+
+    engine = ScriptedEngine(logits_after=logits_after)
+    prompt = [0, 1, 2, 3, 4]
+    assert take(9, engine, prompt) == [5, 6, 7, 8, 9, 10, 11, 12, 0]
+    assert seen == [
+        [0, 1, 2, 3, 4],
+        [0, 1, 2, 3, 4, 5],
+        [0, 1, 2, 3, 4, 5, 6],  # full: seven tokens, and 7 is drawn
+        [5, 6, 7],  # half of seven, the new token among them
+        [5, 6, 7, 8],
+        [5, 6, 7, 8, 9],
+        [5, 6, 7, 8, 9, 10],
+        [5, 6, 7, 8, 9, 10, 11],
+        [10, 11, 12],
+    ]
+    assert [call for call in engine.calls if call[0] != "decode"] == [
+        ("reset",),
+        ("prefill", 0, [0, 1, 2]),
+        ("prefill", 3, [3, 0, 0]),
+        ("reset",),
+        ("prefill", 0, [5, 6, 0]),
+        ("reset",),
+        ("prefill", 0, [10, 11, 0]),
+    ]
+
+
+@pytest.mark.parametrize("max_seq_len", [1, 2, 3])
+def test_the_smallest_windows(max_seq_len):
+    engine = ScriptedEngine(max_seq_len, chunk_size=1)
+    assert take(5, engine, [1, 2, 3, 4]) == [5, 6, 7, 8, 9]
+
+
+def test_a_banned_token_is_never_drawn():
+    logits = np.arange(VOCAB_SIZE, dtype="float32")
+    logits[12] = 1e6  # not a matter of degree
+    engine = ScriptedEngine(logits_after=lambda held: logits)
+    assert take(2, engine, [0]) == [12, 12]
+    assert take(2, engine, [0], banned_ids=[12]) == [11, 11]
+    assert take(2, engine, [0], banned_ids=[12, 11]) == [10, 10]
+    assert logits[12] == 1e6  # the engine's array is left alone
+    ids = generate_ids(engine, [0], Sampler(1e3), np.random.default_rng(0), [12, 5])
+    assert {next(ids) for _ in range(500)} == set(range(12)) - {5}
+
+
+LETTERS = Tokenizer.characters_of("\nabcdefghijk")  # ids 0 .. 11; <unk> is 12
+NEXT_LETTER = dict(zip("\nabcdefghijk", "abcdefghijk\n"))
+
+
+def write(engine, prompt="a", max_tokens=5, sampler=GREEDY, tokenizer=LETTERS, **options):
+    return list(generate_text(engine, tokenizer, prompt, max_tokens, sampler, **options))
+
+
+def test_text():
+    engine = ScriptedEngine()
+    assert write(engine, "bcd", 4) == ["e", "f", "g", "h"]
+
+
+def test_text_never_holds_the_unknown_token():
+    assert write(ScriptedEngine(logits_after=lambda held: one_hot(12)), max_tokens=3) == ["\n"] * 3
+    wild = write(ScriptedEngine(logits_after=lambda held: one_hot(12)), "a", 300, Sampler())
+    assert set(wild) == set("\nabcdefghijk")
+
+
+@pytest.mark.parametrize(("max_tokens", "decodes"), [(0, 0), (1, 1), (2, 2), (5, 5)])
+def test_max_tokens_and_not_a_decode_more(max_tokens, decodes):
+    engine = ScriptedEngine()
+    assert write(engine, "a", max_tokens) == list("bcdef")[:max_tokens]
+    assert engine.count("decode") == decodes
+
+
+def test_no_refill_after_the_last_token():
+    engine = ScriptedEngine()
+    assert write(engine, "abcde", 3) == list("fgh")  # the seven slots are full, and h is drawn
+    assert engine.count("reset") == 1
+
+
+def test_an_empty_prompt_begins_after_a_line_break():
+    engine = ScriptedEngine()
+    assert write(engine, "", 2) == ["a", "b"]
+    assert engine.held == [0, 1]
+
+
+@pytest.mark.filterwarnings("ignore:the model has never seen")
+def test_an_empty_prompt_for_a_tokenizer_without_a_newline():
+    pieces = write(ScriptedEngine(), "", 4, tokenizer=Tokenizer.characters_of("abcdefghijkl"))
+    assert pieces == ["a", "b", "c", "d"]
+
+
+def seeded(seed, max_tokens=40):
+    engine = ScriptedEngine(logits_after=lambda held: np.zeros(VOCAB_SIZE, "float32"))
+    return "".join(write(engine, "a", max_tokens, Sampler(), seed=seed))
+
+
+def test_same_seed_same_text():
+    assert seeded(3) == seeded(3)
+    assert seeded((3, 0)) == seeded((3, 0))
+    assert len({seeded(3), seeded(4), seeded((3, 0)), seeded((3, 1))}) == 4
+    assert seeded(3, 17) == seeded(3)[:17]
+
+
+def test_a_stop_text_ends_generation_at_once():
+    engine = ScriptedEngine()
+    assert write(engine, "a", 100, stop="e") == ["b", "c", "d"]
+    assert engine.count("decode") == 4  # b c d e
+
+
+def test_the_prompt_is_not_searched_for_the_stop_text():
+    assert "".join(write(ScriptedEngine(), "abc", 3, stop="cd")) == "def"
+
+
+def test_pieces_are_never_empty():
+    assert write(ScriptedEngine(), "a", 4, stop="de") == ["b", "c"]
+    assert write(ScriptedEngine(), "a", 4, stop="b") == []
+    tokenizer = byte_tokenizer()
+    ids = tokenizer.encode("é€")  # of two and three bytes
+    script = dict(zip([0, *ids.tolist()], ids.tolist()))
+    engine = ScriptedEngine(64, 1, lambda held: one_hot(script[held[-1]], 256))
+    assert write(engine, tokenizer.decode([0]), 5, tokenizer=tokenizer) == ["é", "€"]
+
+
+def byte_tokenizer():
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    hf = tokenizers.Tokenizer(models.BPE({symbol: i for i, symbol in enumerate(alphabet)}, []))
+    hf.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    hf.decoder = decoders.ByteLevel()
+    return Tokenizer(hf)
+
+
+@pytest.mark.parametrize(
+    ("stop", "pieces", "expected"),
+    [
+        ("END", ["ab", "cEN", "Dxy"], "abc"),
+        ("END", ["a", "E", "N", "D", "b"], "a"),
+        ("END", ["aENDbENDc"], "a"),
+        ("END", ["END", "a"], ""),
+        ("END", ["E", "ND"], ""),
+        ("END", ["aEN"], "aEN"),
+        ("END", ["aE", "EN", "EEND"], "aEENE"),
+        ("aab", ["a", "a", "a", "b", "c"], "a"),
+        ("aab", ["aaab"], "a"),
+        ("abab", ["ab", "a", "cab", "abx"], "abac"),
+        ("\n\n", ["a\n", "b", "\n", "\nc"], "a\nb"),
+        ("x", ["", "a", "", "b"], "ab"),
+        ("x", [], ""),
+    ],
+)
+def test_until(stop, pieces, expected):
+    assert "".join(until(stop, pieces)) == expected
+
+
+def test_until_holds_back_only_what_may_be_the_stop_text():
+    pieces = until("aab", iter(["xa", "a", "a", "c", "d"]))
+    assert list(pieces) == ["x", "", "a", "aac", "d", ""]
+
+
+def test_until_reads_no_further_than_the_stop_text():
+    pieces = iter(["a", "END", "never"])
+    assert "".join(until("END", pieces)) == "a"
+    assert list(pieces) == ["never"]
