@@ -11,6 +11,8 @@ import sys
 import time
 
 import numpy as np
+import rich
+from rich.table import Table
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
 
@@ -19,11 +21,9 @@ from neo_keras.errors import InputError, one_line_errors
 from neo_keras.files import write_json
 from neo_keras.text.corpus import load_corpus, split_corpus
 from neo_keras.text.tokenizer import Tokenizer
-from neo_keras.training.windows import count_training_windows
 
 OURS = "neo_keras"
 WARMUP_STEPS = 50
-SEED = 1
 
 
 def parse_arguments():
@@ -38,14 +38,10 @@ def parse_arguments():
 
 
 def compare(args):
-    for package in ("torch", "transformers"):
-        if importlib.util.find_spec(package) is None:
-            raise InputError(f"no {package} here: pip install -r benchmarks/requirements.txt")
+    if not all(map(importlib.util.find_spec, ("torch", "transformers"))):
+        raise InputError("the peers are missing: pip install -r benchmarks/requirements.txt")
     if min(args.runs, args.steps) < 1:
         raise InputError(f"runs and steps must be at least 1, got {args.runs} and {args.steps}")
-    token_ids, model_config, _ = load_problem(args.data)
-    count_training_windows(len(token_ids), model_config.max_seq_len)  # raises now, not later
-
     rounds = []
     for i in range(args.runs):
         # In turn, so that a slow minute of the machine hits every engine.
@@ -61,31 +57,19 @@ def measure_in_subprocess(engine, args):
     command = [sys.executable, __file__, "--engine", engine, "--data", args.data]
     process = subprocess.run([*command, "--steps", str(args.steps)], stdout=subprocess.PIPE)
     if process.returncode:
-        raise ChildProcessError(f"the {engine} run failed with exit code {process.returncode}")
+        sys.exit(process.returncode)  # it said why
     return json.loads(process.stdout.splitlines()[-1])
 
 
 def print_table(rounds):
-    import rich
-    from rich.table import Table
-
     table = Table("engine", "tokens/s, median", "min", "max", "ours / it", "by round")
-    ours = [results[OURS]["tokens_per_second"] for results in rounds]
+    speeds = {e: [results[e]["tokens_per_second"] for results in rounds] for e in ENGINES}
     for engine in ENGINES:
-        speeds = [results[engine]["tokens_per_second"] for results in rounds]
-        ratios = [a / b for a, b in zip(ours, speeds)]
-        numbers = [f"{f(speeds):,.0f}" for f in (statistics.median, min, max)]
+        ratios = [ours / peer for ours, peer in zip(speeds[OURS], speeds[engine])]
+        numbers = [f"{f(speeds[engine]):,.0f}" for f in (statistics.median, min, max)]
         by_round = " ".join(f"{ratio:.2f}" for ratio in ratios)
         table.add_row(engine, *numbers, f"{statistics.median(ratios):.2f}", by_round)
     rich.print(table)
-
-
-def load_problem(path):
-    """The training token ids, and the configurations of the preset that all engines follow."""
-    text = load_corpus([path])
-    tokenizer = Tokenizer.characters_of(text)
-    token_ids = tokenizer.encode(split_corpus(text)[0])
-    return token_ids, *from_preset("nanogpt-cpu", tokenizer.vocab_size)
 
 
 def measure_keras(token_ids, model_config, config, steps):
@@ -100,18 +84,18 @@ def measure_keras(token_ids, model_config, config, steps):
 
     select_device("cpu")
     model = make_compiled_model(model_config, config)
-    marks = []  # (steps done, seconds, mean loss); reading the loss waits for the steps
-    stopwatch = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: marks.append(
-            (batch + 1, time.perf_counter(), float(logs["loss"]))
-        )
-    )
+    marks = []  # (steps done, mean loss, seconds): reading the loss waits for the steps
+
+    def mark(batch, logs):
+        marks.append((batch + 1, float(logs["loss"]), time.perf_counter()))
+
+    stopwatch = keras.callbacks.LambdaCallback(on_train_batch_end=mark)
     seq_len, num_batches = model_config.max_seq_len, WARMUP_STEPS + steps
-    dataset = training_dataset(token_ids, seq_len, config.batch_size, SEED, num_batches)
+    dataset = training_dataset(token_ids, seq_len, config.batch_size, config.seed, num_batches)
     model.fit(dataset, shuffle=False, verbose=0, callbacks=[stopwatch])
-    first_step, begin, _ = next(mark for mark in marks if mark[0] >= WARMUP_STEPS)
-    last_step, end, loss = marks[-1]
-    return (end - begin) / (last_step - first_step), "AdamW", loss, model.count_params()
+    first_step, _, begin = next(row for row in marks if row[0] >= WARMUP_STEPS)
+    last_step, loss, end = marks[-1]
+    return (end - begin) / (last_step - first_step), loss, "AdamW"
 
 
 def measure_torch(make_model, token_ids, model_config, config, steps):
@@ -119,8 +103,8 @@ def measure_torch(make_model, token_ids, model_config, config, steps):
     import torch
     from torch.nn import functional as F
 
-    torch.manual_seed(SEED)
-    rng = np.random.default_rng(SEED)
+    torch.manual_seed(config.seed)
+    rng = np.random.default_rng(config.seed)
     model = make_model(model_config).train()
     token_ids, window = token_ids.astype("int64"), np.arange(model_config.max_seq_len + 1)
 
@@ -143,47 +127,44 @@ def measure_torch(make_model, token_ids, model_config, config, steps):
         train(optimizer, WARMUP_STEPS)
         trials.append((train(optimizer, WARMUP_STEPS)[0], variant, optimizer))
     _, variant, optimizer = min(trials)
-    seconds_per_step, loss = train(optimizer, steps)
-    num_params = sum(parameter.numel() for parameter in model.parameters())
-    return seconds_per_step, f"AdamW {variant}", loss, num_params
+    return *train(optimizer, steps), f"AdamW {variant}"
 
 
 def make_plain_model(config):
     """nanoGPT's model, in plain `torch.nn`."""
     from torch import nn
-    from torch.nn import functional as F
 
     width, heads = config.hidden_dim, (config.num_heads, config.head_dim)
+    linear = functools.partial(nn.Linear, bias=False)
+    norm = functools.partial(nn.LayerNorm, width, bias=False)
 
     class Block(nn.Module):
         def __init__(self):
             super().__init__()
-            self.norm_1, self.norm_2 = (nn.LayerNorm(width, bias=False) for _ in range(2))
-            self.qkv = nn.Linear(width, 3 * width, bias=False)
-            self.project = nn.Linear(width, width, bias=False)
-            self.expand = nn.Linear(width, 4 * width, bias=False)
-            self.contract = nn.Linear(4 * width, width, bias=False)
+            self.qkv = nn.Sequential(norm(), linear(width, 3 * width))
+            self.project = linear(width, width)
+            expand, contract = linear(width, 4 * width), linear(4 * width, width)
+            self.feed_forward = nn.Sequential(norm(), expand, nn.GELU(), contract)
 
         def forward(self, x):
-            qkv = self.qkv(self.norm_1(x)).split(width, dim=-1)
+            qkv = self.qkv(x).split(width, dim=-1)
             q, k, v = (part.unflatten(-1, heads).transpose(1, 2) for part in qkv)
-            attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            attended = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
             x = x + self.project(attended.transpose(1, 2).flatten(2))
-            return x + self.contract(F.gelu(self.expand(self.norm_2(x))))
+            return x + self.feed_forward(x)
 
     class PlainGPT(nn.Module):
         def __init__(self):
             super().__init__()
             self.tokens = nn.Embedding(config.vocab_size, width)
             self.positions = nn.Embedding(config.max_seq_len, width)
-            blocks = [Block() for _ in range(config.num_layers)]
-            self.blocks = nn.Sequential(*blocks, nn.LayerNorm(width, bias=False))
+            self.blocks = nn.Sequential(*(Block() for _ in range(config.num_layers)), norm())
             for weight in filter(lambda weight: weight.dim() > 1, self.parameters()):
                 nn.init.normal_(weight, std=0.02)
 
         def forward(self, token_ids):
             x = self.tokens(token_ids) + self.positions.weight[: token_ids.shape[1]]
-            return F.linear(self.blocks(x), self.tokens.weight)
+            return nn.functional.linear(self.blocks(x), self.tokens.weight)
 
     return PlainGPT()
 
@@ -191,17 +172,15 @@ def make_plain_model(config):
 def make_hugging_face_model(config):
     import transformers
 
-    class Logits(transformers.GPT2LMHeadModel):
-        def forward(self, token_ids):
-            return super().forward(token_ids, use_cache=False).logits
-
-    sizes = {"n_layer": config.num_layers, "n_head": config.num_heads, "n_embd": config.hidden_dim,
-             "n_positions": config.max_seq_len, "vocab_size": config.vocab_size}  # fmt: skip
-    no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    special = {"bos_token_id": None, "eos_token_id": None}  # the default ids are out of range
-    return Logits(
-        transformers.GPT2Config(**sizes, **no_dropout, **special, attn_implementation="sdpa")
-    )
+    # No dropout; the default special tokens would lie outside of so small a vocabulary.
+    settings = {"n_layer": config.num_layers, "n_head": config.num_heads,
+                "n_embd": config.hidden_dim, "n_positions": config.max_seq_len,
+                "vocab_size": config.vocab_size, "attn_implementation": "sdpa", "use_cache": False,
+                "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0,
+                "bos_token_id": None, "eos_token_id": None}  # fmt: skip
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**settings))
+    model.register_forward_hook(lambda module, inputs, output: output.logits)
+    return model
 
 
 ENGINES = {
@@ -212,12 +191,14 @@ ENGINES = {
 
 
 def measure(args):
-    token_ids, model_config, config = load_problem(args.data)
+    text = load_corpus([args.data])
+    tokenizer = Tokenizer.characters_of(text)
+    token_ids = tokenizer.encode(split_corpus(text)[0])
+    model_config, config = from_preset("nanogpt-cpu", tokenizer.vocab_size)
     run = ENGINES[args.engine]
-    seconds_per_step, *description = run(token_ids, model_config, config, args.steps)
+    seconds_per_step, loss, optimizer = run(token_ids, model_config, config, args.steps)
     speed = config.batch_size * model_config.max_seq_len / seconds_per_step
-    names = ("tokens_per_second", "optimizer", "loss", "num_params")
-    print(json.dumps(dict(zip(names, (speed, *description)))))
+    print(json.dumps({"tokens_per_second": speed, "optimizer": optimizer, "loss": loss}))
 
 
 if __name__ == "__main__":

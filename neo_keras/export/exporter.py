@@ -80,7 +80,7 @@ def _write_litertlm(model, path, tokenizer, quantization, reference):
         inner = pathlib.Path(directory) / "model.tflite"
         litertlm.write_inner_tflite(model, inner, tokenizer, quantization)
         litertlm.bundle(inner, path, model.config, tokenizer)
-        engine = litertlm.FunctionalEngine(inner, model.config)
+        engine = litertlm.BundledTFLiteEngine(inner, model.config)
         measurement = verify.measure(engine, reference)
     litertlm.check_text(path, KerasEngine(model), tokenizer, reference, quantization)
     return measurement

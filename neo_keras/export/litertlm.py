@@ -11,8 +11,9 @@ from litert_lm_builder.runtime.proto import llm_metadata_pb2
 
 from neo_keras.export import signatures, tflite, verify
 from neo_keras.generation.decoding import generate_text
-from neo_keras.generation.engine import Engine, chunk_size_for
+from neo_keras.generation.engine import FunctionalEngine, chunk_size_for
 from neo_keras.generation.sampler import GREEDY
+from neo_keras.quiet import native_log_hidden
 
 NUM_PROMPTS = 3
 
@@ -123,7 +124,7 @@ class LiteRTLM:
         self._cache.cleanup()
 
 
-class FunctionalEngine(Engine):
+class BundledTFLiteEngine(FunctionalEngine):
     """Decodes with the `.tflite` of a bundle outside of LiteRT-LM, to see its logits.
 
     Args:
@@ -132,26 +133,18 @@ class FunctionalEngine(Engine):
     """
 
     def __init__(self, path, model_config):
-        interpreter = Interpreter(str(path), num_threads=2)
-        self._runners = {
-            name: interpreter.get_signature_runner(name)
-            for name in interpreter.get_signature_list()
-        }
-        super().__init__(model_config.max_seq_len, chunk_size_for(model_config.max_seq_len))
-        self._cache = {
+        with native_log_hidden():
+            interpreter = Interpreter(str(path), num_threads=2)
+            interpreter.allocate_tensors()
+        names = interpreter.get_signature_list()
+        self._runners = {name: interpreter.get_signature_runner(name) for name in names}
+        cache = {
             name: np.zeros(detail["shape"], detail["dtype"])
             for name, detail in self._runners["decode"].get_input_details().items()
             if name.startswith("kv_cache")
         }
+        chunk_size = chunk_size_for(model_config.max_seq_len)
+        super().__init__(model_config.max_seq_len, chunk_size, f"prefill_{chunk_size}", cache)
 
-    def _prefill(self, tokens, input_pos):
-        self._cache = self._run(f"prefill_{self.chunk_size}", tokens, input_pos)
-
-    def _decode(self, tokens, input_pos):
-        outputs = self._run("decode", tokens, input_pos)
-        logits = outputs.pop("logits")
-        self._cache = outputs
-        return logits[0, -1]
-
-    def _run(self, name, tokens, input_pos):
-        return self._runners[name](tokens=tokens, input_pos=input_pos, **self._cache)
+    def _call(self, signature, tokens, input_pos, cache):
+        return self._runners[signature](tokens=tokens, input_pos=input_pos, **cache)

@@ -28,7 +28,6 @@ def write_functional(model, path, unk_token_id):
         return {"logits": model(token_ids) + bias}
 
     archive = keras.export.ExportArchive()
-    archive.track(model)
     archive.add_endpoint("serve", serve, [_tokens_spec(None, None, "token_ids")])
     _add_functional_endpoints(archive, model, bias, None, {"prefill": None, "decode": 1})
     archive.write_out(str(path), verbose=False)
@@ -50,7 +49,6 @@ def write_functional_for_litert_lm(model, path, unk_token_id):
     lengths["decode"] = 1
     bias = unknown_bias(model.config.vocab_size, unk_token_id)
     archive = keras.export.ExportArchive()
-    archive.track(model)
     _add_functional_endpoints(archive, model, bias, 1, lengths)
     archive.write_out(str(path), verbose=False)
     return list(lengths)
@@ -89,7 +87,6 @@ def write_stateful(model, path, unk_token_id):
         return {"input_pos": tf.zeros([1], tf.int32)}
 
     archive = keras.export.ExportArchive()
-    archive.track(model)
     archive.track(holder)
     chunk_size = chunk_size_for(model.config.max_seq_len)
     archive.add_endpoint("prefill", prefill, [_step_specs(1, chunk_size)])

@@ -106,9 +106,5 @@ def _parse(config_text, tokenizer_text, path):
             f"the configuration in {path} is damaged ({error}): export it again"
         ) from None
     tokenizer = Tokenizer.from_json(tokenizer_text)
-    if tokenizer.vocab_size != model_config.vocab_size:
-        raise InputError(
-            f"the tokenizer in {path} has {tokenizer.vocab_size} tokens but its model has "
-            f"{model_config.vocab_size}: export it again"
-        )
+    tokenizer.check_vocab_size(model_config.vocab_size, path)
     return config, model_config, tokenizer

@@ -75,3 +75,31 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def _decode(self, tokens, input_pos):
         """Writes one token, int32 [1, 1] at int32 [1]; returns float32 [vocab_size]."""
+
+
+class FunctionalEngine(Engine):
+    """An engine whose cache goes into each call and comes out anew.
+
+    Args:
+        max_seq_len, chunk_size: as `Engine`.
+        prefill_name: of the signature that takes `chunk_size` tokens.
+        cache: dict of the empty cache.
+    """
+
+    def __init__(self, max_seq_len, chunk_size, prefill_name, cache):
+        super().__init__(max_seq_len, chunk_size)
+        self._prefill_name = prefill_name
+        self._cache = cache
+
+    def _prefill(self, tokens, input_pos):
+        self._cache = self._call(self._prefill_name, tokens, input_pos, self._cache)
+
+    def _decode(self, tokens, input_pos):
+        outputs = self._call("decode", tokens, input_pos, self._cache)
+        logits = outputs.pop("logits")
+        self._cache = outputs
+        return np.array(logits)[0, -1]
+
+    @abc.abstractmethod
+    def _call(self, signature, tokens, input_pos, cache):
+        """Runs a signature; returns a dict of its outputs, the cache under the names it had."""

@@ -1,12 +1,11 @@
 """Decodes with an exported SavedModel, without the code that made it."""
 
-import numpy as np
 import tensorflow as tf
 
-from neo_keras.generation.engine import Engine, chunk_size_for
+from neo_keras.generation.engine import FunctionalEngine, chunk_size_for
 
 
-class SavedModelEngine(Engine):
+class SavedModelEngine(FunctionalEngine):
     """Decodes with a SavedModel's `prefill` and `decode` signatures.
 
     Args:
@@ -15,25 +14,16 @@ class SavedModelEngine(Engine):
     """
 
     def __init__(self, path, model_config):
-        super().__init__(model_config.max_seq_len, chunk_size_for(model_config.max_seq_len))
-        self._loaded = tf.saved_model.load(str(path))  # the signatures only refer to it
-        self._signatures = self._loaded.signatures
+        self._loaded = tf.saved_model.load(str(path))  # its signatures do not keep it alive
         shape = (1, model_config.num_kv_heads, model_config.max_seq_len, model_config.head_dim)
-        self._cache = {
+        cache = {
             f"kv_cache_{kind}_{i}": tf.zeros(shape)
             for i in range(model_config.num_layers)
             for kind in "kv"
         }
+        max_seq_len = model_config.max_seq_len
+        super().__init__(max_seq_len, chunk_size_for(max_seq_len), "prefill", cache)
 
-    def _prefill(self, tokens, input_pos):
-        self._cache = self._run("prefill", tokens, input_pos)
-
-    def _decode(self, tokens, input_pos):
-        outputs = self._run("decode", tokens, input_pos)
-        logits = outputs.pop("logits")
-        self._cache = outputs
-        return np.array(logits)[0, -1]
-
-    def _run(self, signature, tokens, input_pos):
-        inputs = {"tokens": tf.constant(tokens), "input_pos": tf.constant(input_pos), **self._cache}
-        return dict(self._signatures[signature](**inputs))
+    def _call(self, signature, tokens, input_pos, cache):
+        tokens, input_pos = tf.constant(tokens), tf.constant(input_pos)
+        return dict(self._loaded.signatures[signature](tokens=tokens, input_pos=input_pos, **cache))

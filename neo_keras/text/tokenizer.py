@@ -103,6 +103,19 @@ class Tokenizer:
         unk_token = getattr(self._hf.model, "unk_token", None)
         return None if unk_token is None else self._hf.token_to_id(unk_token)
 
+    def check_vocab_size(self, expected: int, where: str | os.PathLike):
+        """Raises `InputError` unless the model that stands beside the tokenizer fits it.
+
+        Args:
+            expected: How many tokens the model has.
+            where: The file or directory that holds both.
+        """
+        if self.vocab_size != expected:
+            raise InputError(
+                f"the tokenizer of {where} has {self.vocab_size} tokens but its model has "
+                f"{expected}: put back the tokenizer.json that it was trained with"
+            )
+
     def encode(self, text: str) -> np.ndarray:
         """Encodes text, on all cores; warns if characters of it are unknown.
 

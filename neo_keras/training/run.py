@@ -125,7 +125,7 @@ class RunDirectory:
             InputError: it is missing or damaged, or its size is not the model's.
         """
         tokenizer = Tokenizer.load(self.path / "tokenizer.json")
-        check_tokenizer_fits(tokenizer, self.model_config.vocab_size, self.path)
+        tokenizer.check_vocab_size(self.model_config.vocab_size, self.path)
         return tokenizer
 
     def load_validation_text(self):
@@ -210,12 +210,3 @@ class RunDirectory:
         for path in (self.logs, self.export):
             if path.exists():
                 shutil.rmtree(path)
-
-
-def check_tokenizer_fits(tokenizer, vocab_size, where):
-    """Raises `InputError` unless the tokenizer has as many tokens as the model."""
-    if tokenizer.vocab_size != vocab_size:
-        raise InputError(
-            f"the tokenizer of {where} has {tokenizer.vocab_size} tokens but its model has "
-            f"{vocab_size}: put back the tokenizer.json that it was trained with"
-        )
