@@ -19,10 +19,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs un
 from neo_keras.config import from_preset
 from neo_keras.errors import InputError, one_line_errors
 from neo_keras.files import write_json
+from neo_keras.quiet import import_tensorflow
 from neo_keras.text.corpus import load_corpus, split_corpus
 from neo_keras.text.tokenizer import Tokenizer
 
-OURS = "neo_keras"
 WARMUP_STEPS = 50
 
 
@@ -43,8 +43,7 @@ def compare(args):
     if min(args.runs, args.steps) < 1:
         raise InputError(f"runs and steps must be at least 1, got {args.runs} and {args.steps}")
     rounds = []
-    for i in range(args.runs):
-        # In turn, so that a slow minute of the machine hits every engine.
+    for i in range(args.runs):  # in turn, so that a slow minute of the machine hits all
         rounds.append({engine: measure_in_subprocess(engine, args) for engine in ENGINES})
         print(f"round {i + 1}: {json.dumps(rounds[-1])}", flush=True)
     print_table(rounds)
@@ -65,7 +64,7 @@ def print_table(rounds):
     table = Table("engine", "tokens/s, median", "min", "max", "ours / it", "by round")
     speeds = {e: [results[e]["tokens_per_second"] for results in rounds] for e in ENGINES}
     for engine in ENGINES:
-        ratios = [ours / peer for ours, peer in zip(speeds[OURS], speeds[engine])]
+        ratios = [ours / peer for ours, peer in zip(speeds["neo_keras"], speeds[engine])]
         numbers = [f"{f(speeds[engine]):,.0f}" for f in (statistics.median, min, max)]
         by_round = " ".join(f"{ratio:.2f}" for ratio in ratios)
         table.add_row(engine, *numbers, f"{statistics.median(ratios):.2f}", by_round)
@@ -74,8 +73,6 @@ def print_table(rounds):
 
 def measure_keras(token_ids, model_config, config, steps):
     """Times what `train.py` runs."""
-    from neo_keras.quiet import import_tensorflow
-
     import_tensorflow()
     import keras
 
@@ -103,7 +100,6 @@ def measure_torch(make_model, token_ids, model_config, config, steps):
     import torch
     from torch.nn import functional as F
 
-    torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     model = make_model(model_config).train()
     token_ids, window = token_ids.astype("int64"), np.arange(model_config.max_seq_len + 1)
@@ -134,30 +130,28 @@ def make_plain_model(config):
     """nanoGPT's model, in plain `torch.nn`."""
     from torch import nn
 
-    width, heads = config.hidden_dim, (config.num_heads, config.head_dim)
+    dim, heads = config.hidden_dim, (config.num_heads, config.head_dim)
     linear = functools.partial(nn.Linear, bias=False)
-    norm = functools.partial(nn.LayerNorm, width, bias=False)
+    norm = functools.partial(nn.LayerNorm, dim, bias=False)
 
     class Block(nn.Module):
         def __init__(self):
             super().__init__()
-            self.qkv = nn.Sequential(norm(), linear(width, 3 * width))
-            self.project = linear(width, width)
-            expand, contract = linear(width, 4 * width), linear(4 * width, width)
-            self.feed_forward = nn.Sequential(norm(), expand, nn.GELU(), contract)
+            self.qkv = nn.Sequential(norm(), linear(dim, 3 * dim))
+            self.project = linear(dim, dim)
+            self.mlp = nn.Sequential(norm(), linear(dim, 4 * dim), nn.GELU(), linear(4 * dim, dim))
 
         def forward(self, x):
-            qkv = self.qkv(x).split(width, dim=-1)
-            q, k, v = (part.unflatten(-1, heads).transpose(1, 2) for part in qkv)
+            q, k, v = (y.unflatten(-1, heads).transpose(1, 2) for y in self.qkv(x).chunk(3, dim=-1))
             attended = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
             x = x + self.project(attended.transpose(1, 2).flatten(2))
-            return x + self.feed_forward(x)
+            return x + self.mlp(x)
 
     class PlainGPT(nn.Module):
         def __init__(self):
             super().__init__()
-            self.tokens = nn.Embedding(config.vocab_size, width)
-            self.positions = nn.Embedding(config.max_seq_len, width)
+            self.tokens = nn.Embedding(config.vocab_size, dim)
+            self.positions = nn.Embedding(config.max_seq_len, dim)
             self.blocks = nn.Sequential(*(Block() for _ in range(config.num_layers)), norm())
             for weight in filter(lambda weight: weight.dim() > 1, self.parameters()):
                 nn.init.normal_(weight, std=0.02)
@@ -172,11 +166,10 @@ def make_plain_model(config):
 def make_hugging_face_model(config):
     import transformers
 
-    # No dropout; the default special tokens would lie outside of so small a vocabulary.
-    settings = {"n_layer": config.num_layers, "n_head": config.num_heads,
-                "n_embd": config.hidden_dim, "n_positions": config.max_seq_len,
-                "vocab_size": config.vocab_size, "attn_implementation": "sdpa", "use_cache": False,
-                "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0,
+    settings = {"vocab_size": config.vocab_size, "n_positions": config.max_seq_len,
+                "n_embd": config.hidden_dim, "n_layer": config.num_layers,
+                "n_head": config.num_heads, "attn_implementation": "sdpa", "use_cache": False,
+                "resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0,
                 "bos_token_id": None, "eos_token_id": None}  # fmt: skip
     model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**settings))
     model.register_forward_hook(lambda module, inputs, output: output.logits)
@@ -184,7 +177,7 @@ def make_hugging_face_model(config):
 
 
 ENGINES = {
-    OURS: measure_keras,
+    "neo_keras": measure_keras,
     "torch.nn": functools.partial(measure_torch, make_plain_model),
     "HF GPT-2": functools.partial(measure_torch, make_hugging_face_model),
 }
@@ -195,9 +188,8 @@ def measure(args):
     tokenizer = Tokenizer.characters_of(text)
     token_ids = tokenizer.encode(split_corpus(text)[0])
     model_config, config = from_preset("nanogpt-cpu", tokenizer.vocab_size)
-    run = ENGINES[args.engine]
-    seconds_per_step, loss, optimizer = run(token_ids, model_config, config, args.steps)
-    speed = config.batch_size * model_config.max_seq_len / seconds_per_step
+    seconds, loss, optimizer = ENGINES[args.engine](token_ids, model_config, config, args.steps)
+    speed = config.batch_size * model_config.max_seq_len / seconds
     print(json.dumps({"tokens_per_second": speed, "optimizer": optimizer, "loss": loss}))
 
 

@@ -6,7 +6,12 @@ from keras import ops
 
 MASKED = -1e9  # added to the score of a key that the query must not see; finite, so no NaN
 
-INITIALIZER_STDDEV = 0.02  # of all weight matrices, as GPT-2
+INITIALIZER_STDDEV = 0.02  # of weight matrices, as GPT-2
+
+
+def initial_weights(stddev=INITIALIZER_STDDEV):
+    """A new initializer for one matrix: used twice, it would give the same numbers twice."""
+    return keras.initializers.RandomNormal(stddev=stddev)
 
 
 def causal_mask(query_positions, key_positions):
@@ -96,7 +101,7 @@ class CausalSelfAttention(keras.layers.Layer):
         self.qkv = keras.layers.Dense(
             (self.num_heads + 2 * self.num_kv_heads) * self.head_dim,
             use_bias=self.use_bias,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=INITIALIZER_STDDEV),
+            kernel_initializer=initial_weights(),
             dtype=self.dtype_policy,
             name="qkv",
         )
@@ -104,7 +109,7 @@ class CausalSelfAttention(keras.layers.Layer):
         self.output_projection = keras.layers.Dense(
             hidden_dim,
             use_bias=self.use_bias,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=self.output_stddev),
+            kernel_initializer=initial_weights(self.output_stddev),
             dtype=self.dtype_policy,
             name="output",
         )

@@ -7,7 +7,11 @@ import keras
 from keras import ops
 
 from neo_keras.config import ModelConfig
-from neo_keras.model.attention import INITIALIZER_STDDEV, CausalSelfAttention
+from neo_keras.model.attention import (
+    INITIALIZER_STDDEV,
+    CausalSelfAttention,
+    initial_weights,
+)
 
 
 def relu_squared(x):
@@ -64,7 +68,7 @@ class FeedForward(keras.layers.Layer):
         return keras.layers.Dense(
             units,
             use_bias=self.use_bias,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=stddev),
+            kernel_initializer=initial_weights(stddev),
             dtype=self.dtype_policy,
             name=name,
         )

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from neo_keras.config import ModelConfig
-from neo_keras.model.attention import INITIALIZER_STDDEV, causal_mask, rotary_tables
+from neo_keras.model.attention import causal_mask, initial_weights, rotary_tables
 from neo_keras.model.blocks import TransformerBlock, make_norm
 
 
@@ -28,12 +28,11 @@ class GPT(keras.Model):
         super().__init__(**kwargs)
         self.config = config
         dtype = self.dtype_policy  # of all layers, so that GPT(config, dtype=...) is enough
-        initializer = keras.initializers.RandomNormal(stddev=INITIALIZER_STDDEV)
         self.token_embedding = keras.layers.ReversibleEmbedding(
             config.vocab_size,
             config.hidden_dim,
             tie_weights=config.tie_embeddings,
-            embeddings_initializer=initializer,
+            embeddings_initializer=initial_weights(),
             dtype=dtype,
             name="token_embedding",
         )
@@ -41,7 +40,7 @@ class GPT(keras.Model):
             self.position_embedding = keras.layers.Embedding(
                 config.max_seq_len,
                 config.hidden_dim,
-                embeddings_initializer=initializer,
+                embeddings_initializer=initial_weights(),
                 dtype=dtype,
                 name="position_embedding",
             )
