@@ -33,6 +33,8 @@ class ModelConfig:
         for name in ("vocab_size", "max_seq_len", "num_layers", "num_heads", "num_kv_heads",
                      "hidden_dim"):  # fmt: skip
             _check_positive_integer(name, getattr(self, name))
+        if self.max_seq_len < 2:
+            raise InputError("max_seq_len (--seq-len) must be at least 2, got 1")
         if self.hidden_dim % self.num_heads:
             raise InputError(
                 f"hidden_dim must be divisible by num_heads, got {self.hidden_dim} and "

@@ -22,6 +22,8 @@ def one_line_errors():
     Exits with 2 for bad input and with 1 for a failure such as a full disk. Warnings are one line
     too. Anything else is a bug of ours and keeps its traceback.
     """
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(errors="replace")  # text may hold what the terminal cannot show
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         yield

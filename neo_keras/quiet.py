@@ -5,6 +5,8 @@ import os
 import sys
 import tempfile
 
+from neo_keras.errors import InputError
+
 
 @contextlib.contextmanager
 def native_log_hidden():
@@ -31,5 +33,11 @@ def native_log_hidden():
 def import_tensorflow():
     """Imports TensorFlow without its greetings; call it before anything else does."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what fails raises a Python exception
-    with native_log_hidden():
-        import tensorflow  # noqa: F401
+    try:
+        with native_log_hidden():
+            import tensorflow  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"this needs TensorFlow ({error}): pip install -r requirements.txt; a .tflite file "
+            "does without"
+        ) from None

@@ -175,7 +175,7 @@ def test_the_ends_of_the_random_range_never_draw_what_is_cut(u):
         assert 0 < Sampler().sample(logits, rng) < num_tokens - 1
 
 
-@pytest.mark.parametrize("temperature", [1e-3, 1e3])
+@pytest.mark.parametrize("temperature", [1e-3, 1e3, 1e-310])
 def test_extreme_temperatures_are_finite(temperature):
     logits = np.array([-300.0, 250.0, -np.inf, 249.0, 11.0], "float32")
     with np.errstate(all="raise", under="ignore"):

@@ -87,10 +87,16 @@ def check_text(path, engine, tokenizer, reference, quantization):
     for window in reference.token_ids[:NUM_PROMPTS]:
         prompt = tokenizer.decode(window[: reference.prefix_len])
         expected = "".join(generate_text(engine, tokenizer, prompt, num_tokens, GREEDY))
-        text = runtime.continue_greedily(prompt, num_tokens)
+        try:
+            text = runtime.continue_greedily(prompt, num_tokens)
+        except RuntimeError as error:
+            raise verify.VerificationError(
+                f"the LiteRT-LM bundle is wrong: LiteRT-LM fails on {prompt!r} ({error}); nothing "
+                "was written"
+            ) from None
         if text != expected and (quantization == "float32" or not text):
             raise verify.VerificationError(
-                f"{path.name} is wrong: LiteRT-LM continues {prompt!r} with {text!r}, the Keras "
+                f"the LiteRT-LM bundle is wrong: it continues {prompt!r} with {text!r}, the Keras "
                 f"model with {expected!r}; nothing was written"
             )
     runtime.close()

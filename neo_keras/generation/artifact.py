@@ -59,7 +59,8 @@ def unpack_tflite(path):
             config_text = archive.read("config.json").decode()
             tokenizer_text = archive.read("tokenizer.json").decode()
             flatbuffer_size = min(info.header_offset for info in archive.infolist())
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError):
+    # What a damaged archive raises depends on where the damage is.
+    except Exception:
         raise InputError(
             f"{path} carries no tokenizer: it is truncated, or not a file that export.py wrote"
         ) from None
@@ -83,7 +84,7 @@ def unpack_saved_model(path):
     try:
         config_text = (extra / "config.json").read_text(encoding="utf-8")
         tokenizer_text = (extra / "tokenizer.json").read_text(encoding="utf-8")
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         raise InputError(
             f"{path} carries no tokenizer: it is not a SavedModel that export.py wrote"
         ) from None
@@ -94,17 +95,17 @@ def unpack_saved_model(path):
 def _parse(config_text, tokenizer_text, path):
     try:
         config = json.loads(config_text)
-        if config["format"] != FORMAT:
-            raise InputError(
-                f"{path} has the format {config['format']!r}, expected {FORMAT!r}: "
-                "export it again with this version of neo_keras"
-            )
-        model_config = ModelConfig(**config["model"])
-        config["sha256"]
-    except (json.JSONDecodeError, TypeError, KeyError) as error:
+        if config["format"] == FORMAT:
+            model_config, _ = ModelConfig(**config["model"]), config["sha256"]
+            tokenizer = Tokenizer.from_json(tokenizer_text)
+    except (ValueError, TypeError, KeyError) as error:
         raise InputError(
-            f"the configuration in {path} is damaged ({error}): export it again"
+            f"what {path} says of itself is damaged ({error}): export it again"
         ) from None
-    tokenizer = Tokenizer.from_json(tokenizer_text)
+    if config["format"] != FORMAT:
+        raise InputError(
+            f"{path} has the format {config['format']!r}, expected {FORMAT!r}: "
+            "export it again with this version of neo_keras"
+        )
     tokenizer.check_vocab_size(model_config.vocab_size, path)
     return config, model_config, tokenizer

@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 
+from neo_keras.errors import FailedError
+
 
 def generate_ids(engine, prompt_ids, sampler, rng, banned_ids=()):
     """Yields token ids without end.
@@ -19,11 +21,19 @@ def generate_ids(engine, prompt_ids, sampler, rng, banned_ids=()):
 
     Yields:
         int token ids.
+
+    Raises:
+        FailedError: the model gives no numbers.
     """
     window = [int(token_id) for token_id in prompt_ids[-engine.max_seq_len :]]
     _refill(engine, window)
     while True:
         logits = np.array(engine.decode(window[-1]))
+        if not np.isfinite(logits).all():
+            raise FailedError(
+                "the model's logits are not finite: its training diverged; train again with a "
+                "smaller --learning-rate"
+            )
         logits[list(banned_ids)] = -np.inf
         token_id = sampler.sample(logits, rng)
         yield token_id
@@ -53,7 +63,7 @@ def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stop=N
     Yields:
         str, not empty.
     """
-    prompt_ids = tokenizer.encode(prompt or "\n")
+    prompt_ids = tokenizer.encode(prompt) if prompt else [tokenizer.start_token_id]
     banned_ids = [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]
     ids = generate_ids(engine, prompt_ids, sampler, np.random.default_rng(seed), banned_ids)
     stream = tokenizer.stream()

@@ -8,8 +8,11 @@ MAX_CHUNK_SIZE = 64
 
 
 def chunk_size_for(max_seq_len):
-    """How many tokens a prefill call takes."""
-    return min(MAX_CHUNK_SIZE, max_seq_len)
+    """How many tokens a prefill call takes: a power of two.
+
+    LiteRT-LM takes a prime of 11 or more for a placeholder, and replaces it.
+    """
+    return min(MAX_CHUNK_SIZE, 1 << (max_seq_len.bit_length() - 1))
 
 
 class Engine(abc.ABC):

@@ -59,8 +59,9 @@ class Sampler:
         Returns:
             float64 [vocab_size], not normalized.
         """
-        logits = np.asarray(logits, "float64") / self.temperature
-        probabilities = np.exp(logits - logits.max())
+        logits = np.asarray(logits, "float64")
+        with np.errstate(over="ignore"):  # a temperature next to 0 makes all but the largest -inf
+            probabilities = np.exp((logits - logits.max()) / self.temperature)
         if self.top_k is not None and self.top_k < len(probabilities):
             probabilities[np.argsort(-probabilities, kind="stable")[self.top_k :]] = 0
         if self.top_p is not None and self.top_p < 1:

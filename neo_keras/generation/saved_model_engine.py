@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from neo_keras.errors import InputError
 from neo_keras.generation.engine import FunctionalEngine, chunk_size_for
 
 
@@ -14,7 +15,11 @@ class SavedModelEngine(FunctionalEngine):
     """
 
     def __init__(self, path, model_config):
-        self._loaded = tf.saved_model.load(str(path))  # its signatures do not keep it alive
+        try:
+            self._loaded = tf.saved_model.load(str(path))  # its signatures do not keep it alive
+        # What a damaged one raises depends on where the damage is.
+        except Exception as error:
+            raise InputError(f"TensorFlow cannot load {path} ({error}): export it again") from None
         shape = (1, model_config.num_kv_heads, model_config.max_seq_len, model_config.head_dim)
         cache = {
             f"kv_cache_{kind}_{i}": tf.zeros(shape)

@@ -103,6 +103,12 @@ class Tokenizer:
         unk_token = getattr(self._hf.model, "unk_token", None)
         return None if unk_token is None else self._hf.token_to_id(unk_token)
 
+    @property
+    def start_token_id(self) -> int:
+        """The id to begin from where there is no prompt: a line break, if there is one."""
+        token_ids = self._hf.encode("\n", add_special_tokens=False).ids
+        return token_ids[-1] if token_ids and token_ids[-1] != self.unk_token_id else 0
+
     def check_vocab_size(self, expected: int, where: str | os.PathLike):
         """Raises `InputError` unless the model that stands beside the tokenizer fits it.
 

@@ -132,9 +132,12 @@ class RunDirectory:
         """The text that exports are verified on: the validation text, or its beginning."""
         path = self.path / "validation.txt"
         try:
-            return path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise InputError(f"cannot read {path} ({error}): train again") from None
+        if len(text) <= self.model_config.max_seq_len:
+            raise InputError(f"{path} is shorter than the model's context: train again")
+        return text
 
     def load_model(self):
         """The best model so far, computing in float32 whatever it was trained in."""

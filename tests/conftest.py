@@ -1,0 +1,82 @@
+"""What several test modules share. Every axis of the tiny models has a size of its own."""
+
+import os
+
+import numpy as np
+import pytest
+
+from neo_keras.config import ModelConfig
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+SONNET_LINES = """\
+Shall I compare thee to a summer's day?
+Thou art more lovely and more temperate:
+Rough winds do shake the darling buds of May,
+And summer's lease hath all too short a date:
+Sometime too hot the eye of heaven shines,
+And often is his gold complexion dimm'd;
+And every fair from fair sometime declines,
+By chance, or nature's changing course, untrimm'd;
+But thy eternal summer shall not fade,
+Nor lose possession of that fair thou ow'st;
+Nor shall Death brag thou wander'st in his shade.
+""".splitlines(keepends=True)  # 11 lines: a prime, so that the text below does not repeat soon
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus_text():
+    """6,000 characters of a sonnet, its lines in a shuffled order."""
+    order = np.random.default_rng(18).integers(len(SONNET_LINES), size=200)
+    return "".join(SONNET_LINES[i] for i in order)[:6000]
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """A modern model; head_dim 14."""
+    return ModelConfig(vocab_size=13, max_seq_len=17, num_layers=3, num_heads=5, hidden_dim=70)
+
+
+@pytest.fixture(scope="session")
+def classic_config():
+    """The same in GPT-2's recipe, all of it; head_dim 7."""
+    return ModelConfig(
+        vocab_size=13,
+        max_seq_len=17,
+        num_layers=3,
+        num_heads=5,
+        hidden_dim=35,
+        position="learned",
+        norm="layer",
+        activation="gelu_tanh",
+        use_bias=True,
+        qk_norm=False,
+        tie_embeddings=True,
+    )
+
+
+@pytest.fixture
+def make_model():
+    """Makes a `GPT` whose every weight matters, biases and scales too."""
+
+    def make(config, seed=7, **kwargs):
+        from neo_keras.model.gpt import GPT
+
+        model = GPT(config, **kwargs)
+        randomize(model, seed)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def tiny_model(tiny_config, make_model):
+    return make_model(tiny_config)
+
+
+def randomize(layer, seed):
+    """Fills a layer with weights large enough for attention not to be uniform."""
+    rng = np.random.default_rng(seed)
+    for weight in layer.weights:
+        mean = 1.0 if weight.path.endswith(("scale", "gamma")) else 0.0
+        weight.assign(rng.normal(mean, 0.3 if len(weight.shape) == 1 else 0.2, weight.shape))

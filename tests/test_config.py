@@ -1,0 +1,146 @@
+"""Configurations: what they refuse, what the presets say, and that JSON keeps them."""
+
+import dataclasses
+import json
+import math
+import re
+
+import pytest
+
+from neo_keras.config import PRESETS, ModelConfig, TrainingConfig, from_preset
+from neo_keras.errors import InputError
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"vocab_size": 0}, "vocab_size must be a whole number of at least 1, got 0"),
+        ({"max_seq_len": -1}, "max_seq_len must be a whole number of at least 1, got -1"),
+        ({"num_layers": 2.0}, "num_layers must be a whole number of at least 1, got 2.0"),
+        ({"num_heads": True}, "num_heads must be a whole number of at least 1, got True"),
+        ({"num_kv_heads": 0}, "num_kv_heads must be a whole number of at least 1, got 0"),
+        ({"hidden_dim": "70"}, "hidden_dim must be a whole number of at least 1, got '70'"),
+        ({"hidden_dim": 71}, "hidden_dim must be divisible by num_heads, got 71 and 5"),
+        ({"num_kv_heads": 3}, "num_heads must be divisible by num_kv_heads, got 5 and 3"),
+        ({"hidden_dim": 35}, "rotary positions need an even .*, got 35 / 5 = 7"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
+        ({"dropout": -0.1}, "dropout must be at least 0 and below 1, got -0.1"),
+        ({"dropout": math.nan}, "dropout must be at least 0 and below 1, got nan"),
+        ({"position": "alibi"}, "position must be one of rope, learned, got 'alibi'"),
+        ({"norm": "batch"}, "norm must be one of rms, layer, got 'batch'"),
+        ({"activation": "relu"}, "activation must be one of relu_squared, gelu, gelu_tanh, got"),
+    ],
+)
+def test_model_config_refuses(tiny_config, changes, message):
+    with pytest.raises(InputError, match=message):
+        ModelConfig(**{**dataclasses.asdict(tiny_config), **changes})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_dim": 71},
+        {"hidden_dim": 10, "num_heads": 4},
+        {"hidden_dim": 35},
+        {"num_kv_heads": 3},
+    ],
+)
+def test_the_fix_that_a_message_suggests_is_one(tiny_config, changes):
+    fields = {**dataclasses.asdict(tiny_config), "num_kv_heads": None, **changes}
+    with pytest.raises(InputError) as caught:
+        ModelConfig(**fields)
+    name, value = re.search(r": try (\w+) (\d+)$", str(caught.value)).groups()
+    ModelConfig(**{**fields, name: int(value)})
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+        ({"eval_every": 0}, "eval_every must be a whole number of at least 1, got 0"),
+        ({"steps_per_execution": 1.5}, "steps_per_execution must be a whole number .*, got 1.5"),
+        ({"learning_rate": 0}, "learning_rate must be above 0, got 0"),
+        ({"learning_rate": math.nan}, "learning_rate must be above 0, got nan"),
+        ({"clip_norm": -1}, "clip_norm must be above 0, got -1"),
+        ({"max_seconds": 0}, "max_seconds must be above 0, got 0"),
+        ({"final_learning_rate": -1e-9}, "final_learning_rate must be at least 0, got -1e-09"),
+        ({"warmup_steps": -1}, "warmup_steps must be at least 0, got -1"),
+        ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
+        ({"sample_every": -1}, "sample_every must be at least 0, got -1"),
+        ({"seed": -1}, "seed must be .*, got -1"),
+        ({"seed": 2**32}, "seed must be .*, got 4294967296"),  # NumPy's generator takes no more
+    ],
+)
+def test_training_config_refuses(changes, message):
+    with pytest.raises(InputError, match=message):
+        TrainingConfig(**changes)
+
+
+def test_zero_means_none_where_it_may():
+    config = TrainingConfig(final_learning_rate=0, warmup_steps=0, weight_decay=0, sample_every=0)
+    assert (config.warmup_steps, config.sample_every, config.max_seconds) == (0, 0, None)
+
+
+def test_derived_values(tiny_config):
+    assert (tiny_config.head_dim, tiny_config.feed_forward_dim) == (14, 280)
+    assert tiny_config.num_kv_heads == 5
+    assert dataclasses.replace(tiny_config, num_kv_heads=1).num_kv_heads == 1
+
+
+@pytest.mark.parametrize("config", [ModelConfig(vocab_size=13), TrainingConfig()])
+def test_configurations_are_frozen(config):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(config, dataclasses.fields(config)[0].name, 3)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_survive_json(name):
+    model, training = from_preset(name, vocab_size=13, num_layers=3, learning_rate=1e-7)
+    for config in (model, training):
+        restored = type(config)(**json.loads(json.dumps(dataclasses.asdict(config))))
+        assert restored == config
+
+
+def test_presets_say_what_their_descriptions_say():
+    models = {name: from_preset(name, vocab_size=13)[0] for name in PRESETS}
+    shapes = {
+        name: (m.num_layers, m.num_heads, m.hidden_dim, m.max_seq_len) for name, m in models.items()
+    }
+    assert shapes == {
+        "shakespeare-cpu": (4, 4, 128, 128),
+        "shakespeare-gpu": (6, 6, 384, 256),
+        "nanogpt-cpu": (4, 4, 128, 64),
+        "gpt2-124m": (12, 12, 768, 1024),
+    }
+    assert {m.vocab_size for m in models.values()} == {13}
+    gpt2 = models["gpt2-124m"]
+    assert (gpt2.position, gpt2.norm, gpt2.activation) == ("learned", "layer", "gelu_tanh")
+    assert gpt2.use_bias and gpt2.tie_embeddings and not gpt2.qk_norm
+    assert all(preset.description for preset in PRESETS.values())
+
+
+def test_overrides_change_one_field_and_none_changes_nothing():
+    plain = from_preset("shakespeare-gpu", vocab_size=13)
+    nothing = from_preset("shakespeare-gpu", 13, num_layers=None, steps=None, dropout=None)
+    assert nothing == plain
+    model, training = from_preset("shakespeare-gpu", 13, num_layers=3, steps=7, dropout=0.0)
+    assert model == dataclasses.replace(plain[0], num_layers=3, dropout=0.0)
+    assert training == dataclasses.replace(plain[1], steps=7)
+
+
+def test_overrides_are_validated():
+    with pytest.raises(InputError, match="hidden_dim must be divisible"):
+        from_preset("shakespeare-cpu", 13, hidden_dim=127)
+    with pytest.raises(InputError, match="steps must be"):
+        from_preset("shakespeare-cpu", 13, steps=0)
+
+
+def test_an_override_of_no_field_is_refused():
+    with pytest.raises(InputError, match="hiden_dim"):
+        from_preset("shakespeare-cpu", 13, hiden_dim=64)
+
+
+def test_unknown_preset_names_the_known_ones():
+    with pytest.raises(InputError, match="shakespeare-cpu, .*gpt2-124m, got 'gpt5'"):
+        from_preset("gpt5", 13)

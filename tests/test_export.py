@@ -1,0 +1,231 @@
+"""Whatever is exported computes and writes what the Keras model does, in the runtime it is for."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from read_flatbuffer import flatbuffer, operators, tensor_types
+from tiny_models import corpus_text
+
+from neo_keras.export.litertlm import BundledTFLiteEngine, LiteRTLM
+from neo_keras.generation.decoding import generate_text
+from neo_keras.generation.load import load_engine
+from neo_keras.generation.sampler import GREEDY, Sampler
+
+pytest_plugins = ["export_fixtures"]
+
+QUANTIZATIONS = ("float32", "float16", "int8")
+FILES = [f"model-{q}.{suffix}" for suffix in ("tflite", "litertlm") for q in QUANTIZATIONS]
+UNK = 12
+
+
+@pytest.fixture(scope="module")
+def model(tiny_run):
+    return tiny_run.load_model()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_run):
+    return tiny_run.load_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def engines(tiny_run, exports, tmp_path_factory):
+    """One for Keras, and one for each float32 form."""
+    inner = tmp_path_factory.mktemp("bundle") / "inner.tflite"
+    content = (tiny_run.export / "model-float32.litertlm").read_bytes()
+    inner.write_bytes(content[content.index(b"TFL3") - 4 :])
+    return {
+        "keras": load_engine(tiny_run.path)[0],
+        "saved_model": load_engine(tiny_run.export / "saved_model")[0],
+        "tflite": load_engine(tiny_run.export / "model-float32.tflite")[0],
+        "litertlm": BundledTFLiteEngine(inner, tiny_run.model_config),
+    }
+
+
+def write(engine, tokenizer, prompt, max_tokens, sampler=GREEDY, seed=0):
+    return "".join(generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed))
+
+
+# Around the chunk sizes 8 and 64, and up to the context's 97. LiteRT-LM itself counts the first
+# token that it writes, and stops where prompt and text fill the context: it takes at most 96.
+PROMPT_LENGTHS = (1, 2, 7, 8, 9, 31, 63, 64, 66, 96)
+
+
+def prompts():
+    text = corpus_text()
+    return [text[13 * n : 14 * n] for n in PROMPT_LENGTHS]
+
+
+def test_every_form_writes_what_keras_writes(tiny_run, engines, tokenizer):
+    lite_rt_lm = LiteRTLM(tiny_run.export / "model-float32.litertlm")
+    texts = set()
+    for prompt in prompts():
+        num_tokens = min(97 - len(prompt), 40)
+        expected = write(engines["keras"], tokenizer, prompt, num_tokens)
+        assert len(expected) == num_tokens
+        for name in ("saved_model", "tflite"):
+            assert write(engines[name], tokenizer, prompt, num_tokens) == expected, name
+        assert lite_rt_lm.continue_greedily(prompt, num_tokens) == expected
+        texts.add(expected)
+    lite_rt_lm.close()
+    assert len(texts) == 10  # the prompt matters
+
+
+@pytest.mark.parametrize("prompt_length", [3, 97, 131])
+def test_same_seed_same_text_in_every_form(engines, tokenizer, prompt_length):
+    prompt = corpus_text()[50 : 50 + prompt_length]
+    sampler = Sampler(temperature=1.1, top_k=7, min_p=0.01)
+    # Past the context window, twice: it goes on at 97 and at 97 + 49 tokens.
+    texts = {
+        name: [write(engine, tokenizer, prompt, 160, sampler, seed) for seed in (1, 2)]
+        for name, engine in engines.items()
+    }
+    for name in ("saved_model", "tflite", "litertlm"):
+        assert texts[name] == texts["keras"], name
+    assert texts["keras"][0] != texts["keras"][1]
+
+
+def decoded_logits(engine, token_ids, prefix_len):
+    engine.reset()
+    engine.prefill(token_ids[:prefix_len])
+    return np.array([engine.decode(token_id) for token_id in token_ids[prefix_len:]])
+
+
+def loss(logits, targets):
+    """Mean cross-entropy in nats, without the unknown token, which files never give."""
+    logits = np.delete(np.float64(logits), UNK, axis=-1)
+    return np.mean(np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(targets)), targets])
+
+
+@pytest.mark.parametrize("form", ["saved_model", "tflite", "litertlm"])
+@pytest.mark.parametrize("prefix_len", [0, 5, 64, 71])
+def test_float32_logits(model, engines, tokenizer, form, prefix_len):
+    token_ids = tokenizer.encode(corpus_text()[200 : 200 + 97])
+    expected = keras.ops.convert_to_numpy(model(token_ids[None]))[0, prefix_len:, :UNK]
+    logits = decoded_logits(engines[form], token_ids, prefix_len)[:, :UNK]
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
+    assert np.ptp(expected) > 3  # a fitted model has opinions
+
+
+@pytest.mark.parametrize(("quantization", "difference"), [("float16", 0.02), ("int8", 0.5)])
+def test_quantized_logits_and_loss(tiny_run, model, tokenizer, quantization, difference):
+    engine, _ = load_engine(tiny_run.export / f"model-{quantization}.tflite")
+    token_ids = tokenizer.encode(corpus_text()[-98:])
+    expected = keras.ops.convert_to_numpy(model(token_ids[None, :-1]))[0]
+    logits = decoded_logits(engine, token_ids[:-1], 0)
+    assert 1e-6 < np.abs(logits - expected)[:, :UNK].max() < difference  # not float32 by mistake
+    exact = loss(expected, token_ids[1:])
+    assert exact < 2  # of log(12) = 2.48
+    assert loss(logits, token_ids[1:]) == pytest.approx(exact, rel=0.05)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_builtin_operators_only(tiny_run, exports, name):
+    names = operators(flatbuffer(tiny_run.export / name))
+    assert {"FULLY_CONNECTED", "SOFTMAX", "DYNAMIC_UPDATE_SLICE"} <= names
+    assert not [n for n in names if n.startswith("CUSTOM")]
+
+
+def test_the_check_for_builtin_operators_finds_others(tmp_path):
+    import tensorflow as tf
+
+    function = tf.function(lambda x: tf.bitwise.bitwise_and(x, 3), [tf.TensorSpec([5], tf.int32)])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.SELECT_TF_OPS]
+    (tmp_path / "flex.tflite").write_bytes(converter.convert())
+    assert operators(flatbuffer(tmp_path / "flex.tflite")) == {
+        "CUSTOM FlexBitwiseAnd",
+        "CUSTOM FlexIdentity",
+    }
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_weights_are_as_the_name_says(tiny_run, exports, name):
+    types = tensor_types(flatbuffer(tiny_run.export / name))
+    quantized = {"float32": set(), "float16": {"FLOAT16"}, "int8": {"INT8"}}
+    assert types & {"FLOAT16", "INT8", "INT4", "UINT8"} == quantized[name[6:].split(".")[0]]
+    assert "INT64" not in types  # LiteRT.js has none
+
+
+def test_sizes(tiny_run, exports):
+    for suffix in ("tflite", "litertlm"):
+        sizes = [(tiny_run.export / f"model-{q}.{suffix}").stat().st_size for q in QUANTIZATIONS]
+        assert sizes == sorted(sizes, reverse=True)
+
+
+def test_signatures_of_a_tflite(tiny_run, exports):
+    interpreter = Interpreter(str(tiny_run.export / "model-int8.tflite"))
+    assert interpreter.get_signature_list() == {
+        "decode": {"inputs": ["input_pos", "tokens"], "outputs": ["logits"]},
+        "prefill": {"inputs": ["input_pos", "tokens"], "outputs": ["input_pos"]},
+        "reset": {"inputs": [], "outputs": ["input_pos"]},
+    }
+    details = interpreter.get_signature_runner("prefill").get_input_details()
+    assert [details[name]["shape"].tolist() for name in ("tokens", "input_pos")] == [[1, 64], [64]]
+    assert {details[name]["dtype"] for name in details} == {np.int32}
+
+
+def test_report(tiny_run, exports):
+    assert json.loads((tiny_run.export / "report.json").read_text()) == exports
+    assert [row["file"] for row in exports] == ["(Keras)", "saved_model", *FILES]
+    for row in exports:
+        assert sorted(row) == [
+            "file", "loss", "max_logit_difference", "size_bytes", "tokens_per_second"
+        ]  # fmt: skip
+        assert row["tokens_per_second"] > 0
+        assert row["loss"] == pytest.approx(exports[0]["loss"], rel=0.05)
+        limit = 0.5 if "int8" in row["file"] else 0.02 if "float16" in row["file"] else 1e-4
+        assert 0 <= row["max_logit_difference"] < limit
+    assert exports[0]["size_bytes"] is None
+    for row in exports[2:]:
+        assert row["size_bytes"] == (tiny_run.export / row["file"]).stat().st_size
+    files = [p for p in (tiny_run.export / "saved_model").rglob("*") if p.is_file()]
+    assert exports[1]["size_bytes"] == sum(file.stat().st_size for file in files) > 100_000
+    names = {path.name for path in tiny_run.export.iterdir()}
+    assert names == {"saved_model", "report.json", *FILES}  # nothing partial is left
+
+
+PLAIN_TENSORFLOW = """
+import sys
+class Blocker:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] == "neo_keras":
+            raise ImportError(name)
+sys.meta_path.insert(0, Blocker())
+import numpy as np
+import tensorflow as tf
+
+loaded = tf.saved_model.load(sys.argv[1])
+signatures = loaded.signatures
+assert {"serve", "prefill", "decode"} <= set(signatures), set(signatures)
+tokens = tf.constant(np.load("tokens.npy"))
+served = signatures["serve"](token_ids=tokens)["logits"]
+cache = {
+    f"kv_cache_{kind}_{i}": tf.zeros([2, 5, 97, 6]) for i in range(3) for kind in "kv"
+}
+cache = signatures["prefill"](tokens=tokens[:, :7], input_pos=tf.range(7), **cache)
+decoded = []
+for i in range(7, 11):
+    outputs = signatures["decode"](tokens=tokens[:, i:i + 1], input_pos=tf.constant([i]), **cache)
+    decoded.append(outputs.pop("logits"))
+    cache = outputs
+np.savez("logits.npz", served=served, decoded=tf.concat(decoded, axis=1))
+"""
+
+
+def test_saved_model_needs_only_tensorflow(tiny_run, exports, model, tmp_path):
+    tokens = np.random.default_rng(23).integers(0, 12, (2, 11)).astype("int32")
+    np.save(tmp_path / "tokens.npy", tokens)
+    command = [sys.executable, "-c", PLAIN_TENSORFLOW, str(tiny_run.export / "saved_model")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    logits = np.load(tmp_path / "logits.npz")
+    expected = keras.ops.convert_to_numpy(model(tokens))
+    assert logits["served"].shape == (2, 11, 13)
+    np.testing.assert_allclose(logits["served"][..., :UNK], expected[..., :UNK], atol=1e-4)
+    np.testing.assert_allclose(logits["decoded"][..., :UNK], expected[:, 7:, :UNK], atol=1e-4)

@@ -1,0 +1,157 @@
+"""A file that is not what the model is never gets its name, and nothing is left of it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from tiny_models import make_run
+
+from neo_keras.export import exporter, verify
+from neo_keras.files import complete_or_absent
+from neo_keras.generation.load import load_engine
+from neo_keras.training.run import RunDirectory
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("small") / "run", steps=5, num_layers=1, max_seq_len=14)
+
+
+@pytest.fixture(scope="module")
+def reference(small_run):
+    validation_ids = small_run.load_tokenizer().encode(small_run.load_validation_text())
+    return verify.make_reference(small_run.load_model(), validation_ids, 12)
+
+
+def test_reference(small_run, reference):
+    """Sixteen windows from the first to the last token, and a loss worked out by hand."""
+    validation_ids = small_run.load_tokenizer().encode(small_run.load_validation_text())
+    assert reference.token_ids.shape == (16, 15)
+    assert reference.token_ids[0].tolist() == validation_ids[:15].tolist()
+    assert reference.token_ids[-1].tolist() == validation_ids[-15:].tolist()
+    assert reference.prefix_len == 7
+    losses = []
+    for window, logits in zip(reference.token_ids, reference.logits):
+        for target, row in zip(window[8:], logits[7:]):
+            weights = np.exp(np.float64(row[:12]))
+            losses.append(-np.log(weights[target] / weights.sum()))
+    assert verify.reference_loss(reference) == pytest.approx(np.mean(losses), rel=1e-6)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("quantization", "difference", "loss_rise", "right"),
+    [
+        ("float32", 0.0009, 0, True),
+        ("float32", 0.0011, 0, False),
+        ("float32", NAN, 0, False),
+        ("float32", 0, NAN, False),
+        ("float32", 0, 0.04, True),
+        ("float32", 0, 0.06, False),
+        ("float16", 0.09, 0, True),
+        ("float16", 0.11, 0, False),
+        ("int8", 5.0, -0.5, True),
+        ("int8", 5.0, 0.06, False),
+        ("int8", 0, float("inf"), False),
+        ("int8", NAN, 0, False),
+    ],
+)
+def test_check(reference, quantization, difference, loss_rise, right):
+    loss = verify.reference_loss(reference) * (1 + loss_rise)
+    measurement = verify.Measurement(difference, loss, 1.0)
+    if right:
+        verify.check(measurement, reference, quantization, "file")
+    else:
+        with pytest.raises(verify.VerificationError, match="^file is wrong: .*nothing was written"):
+            verify.check(measurement, reference, quantization, "file")
+
+
+def test_a_file_that_computes_nan_is_refused(small_run, tmp_path, monkeypatch):
+    write = exporter.WRITERS["tflite"]
+
+    def write_damaged(model, *args):
+        damaged = type(model).from_config(model.get_config())
+        damaged.set_weights(model.get_weights())
+        damaged.final_norm.scale.assign(damaged.final_norm.scale * NAN)
+        return write(damaged, *args)
+
+    monkeypatch.setitem(exporter.WRITERS, "tflite", write_damaged)
+    with pytest.raises(verify.VerificationError, match="model-float32.tflite is wrong: .*nan"):
+        exporter.export_run(small_run, ["tflite"], ["float32"], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_off_is_refused(small_run, tmp_path, monkeypatch):
+    monkeypatch.setitem(verify.MAX_LOGIT_DIFFERENCE, "float32", -1.0)
+    rows = []
+    with pytest.raises(verify.VerificationError, match="saved_model is wrong"):
+        exporter.export_run(small_run, ["saved_model"], out=tmp_path, on_row=rows.append)
+    assert list(tmp_path.iterdir()) == []
+    assert [row["file"] for row in rows] == ["(Keras)"]
+
+
+@pytest.mark.parametrize("error", [OSError("No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_an_interrupted_export_leaves_what_was_there(
+    small_run, tmp_path, monkeypatch, error, earlier
+):
+    def write_half(model, path, *args):
+        path.mkdir()
+        (path / "saved_model.pb").write_text("half")
+        raise error
+
+    if earlier:
+        (tmp_path / "saved_model").mkdir()
+        (tmp_path / "saved_model" / "saved_model.pb").write_text("whole")
+        (tmp_path / "report.json").write_text("[]")
+    before = {p.relative_to(tmp_path): p.is_dir() or p.read_text() for p in tmp_path.rglob("*")}
+    monkeypatch.setitem(exporter.WRITERS, "saved_model", write_half)
+    monkeypatch.setattr(verify, "measure", lambda *args: verify.Measurement(0.0, 0.0, 1.0))
+    with pytest.raises(type(error)):
+        exporter.export_run(small_run, ["saved_model"], out=tmp_path)
+    after = {p.relative_to(tmp_path): p.is_dir() or p.read_text() for p in tmp_path.rglob("*")}
+    assert after == before
+
+
+def test_export_over_an_export(small_run, tmp_path):
+    run = RunDirectory.open(shutil.copytree(small_run.path, tmp_path / "run"))
+    formats = (["saved_model", "tflite"], ["int8"])
+    names = {"saved_model", "model-int8.tflite", "report.json"}
+    exporter.export_run(run, *formats)
+    (run.export / "saved_model" / "stale").write_text("")
+    model = run.load_model()
+    model.final_norm.scale.assign(model.final_norm.scale * -1)  # every logit changes its sign
+    run.save_best(model)
+
+    def logits(name):
+        engine, _ = load_engine(run.export / name)
+        return np.array([engine.decode(token_id) for token_id in (1, 2, 3)])[:, :12]
+
+    first = {name: logits(name) for name in ("saved_model", "model-int8.tflite")}
+    rows = exporter.export_run(run, *formats)
+    for name, earlier in first.items():
+        np.testing.assert_allclose(logits(name), -earlier, atol=0.05)
+        assert np.abs(earlier).max() > 0.5
+    assert {path.name for path in run.export.iterdir()} == names
+    assert not (run.export / "saved_model" / "stale").exists()
+    assert json.loads((run.export / "report.json").read_text()) == rows
+
+
+def test_complete_or_absent(tmp_path):
+    path = tmp_path / "file.txt"
+    with complete_or_absent(path) as partial:
+        assert (partial.parent, partial.suffix) == (tmp_path, ".txt")
+        partial.write_text("one")
+        assert not path.exists()
+    assert path.read_text() == "one"
+    with pytest.raises(ZeroDivisionError), complete_or_absent(path) as partial:
+        partial.write_text("two")
+        raise ZeroDivisionError
+    assert path.read_text() == "one"
+    with complete_or_absent(path) as partial:
+        partial.write_text("three")
+    assert path.read_text() == "three"
+    assert list(tmp_path.iterdir()) == [path]

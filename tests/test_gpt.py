@@ -1,0 +1,221 @@
+"""The model: the cache gives what the whole sequence gives, and files give back what was saved."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from neo_keras.config import ModelConfig
+from neo_keras.model.attention import CausalSelfAttention
+from neo_keras.model.blocks import FeedForward, TransformerBlock
+from neo_keras.model.gpt import GPT
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BATCH_SIZE = 2
+RECIPES = ("modern", "classic", "grouped")
+
+
+@pytest.fixture(params=RECIPES)
+def config(request, tiny_config, classic_config):
+    grouped = dataclasses.replace(tiny_config, num_heads=15, num_kv_heads=3, hidden_dim=210)
+    return dict(zip(RECIPES, (tiny_config, classic_config, grouped)))[request.param]
+
+
+def random_ids(seq_len, seed=11):
+    return np.random.default_rng(seed).integers(13, size=(BATCH_SIZE, seq_len)).astype("int32")
+
+
+def decode_in_chunks(model, token_ids, chunks):
+    """The logits of each chunk (first, last + 1) of the sequence, from one cache."""
+    cache, logits = model.empty_cache(BATCH_SIZE), []
+    for begin, end in chunks:
+        positions = np.arange(begin, end, dtype="int32")
+        chunk_logits, cache = model.step(token_ids[:, begin:end], positions, cache)
+        logits.append(np.array(chunk_logits))
+    return np.concatenate(logits, axis=1), cache
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [[(i, i + 1) for i in range(17)], [(0, 17)], [(0, 5), (5, 12), (12, 17)], [(0, 11), (11, 12)]],
+    ids=["token by token", "at once", "in chunks", "part of the context"],
+)
+def test_cached_equals_full(config, make_model, chunks):
+    model = make_model(config)
+    token_ids = random_ids(chunks[-1][1])
+    full = np.array(model(token_ids))
+    assert full.dtype == np.float32 and full.shape == (BATCH_SIZE, chunks[-1][1], 13)
+    assert full.std() > 0.3  # or all would be equal to all
+    cached, cache = decode_in_chunks(model, token_ids, chunks)
+    np.testing.assert_allclose(cached, full, rtol=1e-5, atol=1e-5)
+    shape = (BATCH_SIZE, config.num_kv_heads, 17, config.head_dim)
+    assert [np.shape(part) for layer in cache for part in layer] == 2 * config.num_layers * [shape]
+
+
+def test_padding_of_a_chunk_is_never_seen(config, make_model):
+    model = make_model(config)
+    token_ids = random_ids(13)
+    padded = np.concatenate([token_ids[:, :7], random_ids(3, seed=12)], axis=1)
+    logits, cache = model.step(padded, np.arange(10, dtype="int32"), model.empty_cache(BATCH_SIZE))
+    rows = [np.array(logits)[:, :7]]
+    for begin, end in ((7, 8), (8, 13)):
+        positions = np.arange(begin, end, dtype="int32")
+        logits, cache = model.step(token_ids[:, begin:end], positions, cache)
+        rows.append(np.array(logits))
+    full = np.array(model(token_ids))
+    np.testing.assert_allclose(np.concatenate(rows, axis=1), full, rtol=1e-5, atol=1e-5)
+
+
+def test_later_tokens_do_not_change_a_bit_of_earlier_logits(config, make_model):
+    model = make_model(config)
+    token_ids = random_ids(11)
+    changed = token_ids.copy()
+    changed[:, 7:] = (changed[:, 7:] + 5) % 13
+    before, after = np.array(model(token_ids)), np.array(model(changed))
+    np.testing.assert_array_equal(after[:, :7], before[:, :7])
+    assert np.abs(after[:, 7:] - before[:, 7:]).max(axis=-1).min() > 1e-3
+
+
+def test_number_of_parameters(tiny_config, classic_config):
+    # block: qkv 70 * 210, output 70 * 70, feed-forward 2 * 70 * 280, two norms 70
+    block = 14_700 + 4_900 + 39_200 + 140
+    assert GPT(tiny_config).count_params() == 3 * block + 2 * 13 * 70 + 70
+    # with biases: qkv 36 * 105, output 36 * 35, feed-forward 36 * 140 + 141 * 35, norms 4 * 35
+    block = 3_780 + 1_260 + 5_040 + 4_935 + 140
+    assert GPT(classic_config).count_params() == 3 * block + 13 * 35 + 17 * 35 + 2 * 35
+
+
+def test_initial_weights(tiny_config):
+    keras.utils.set_random_seed(3)
+    model = GPT(tiny_config)
+    stddev = {w.path.split("/", 1)[1]: float(np.std(w)) for w in model.weights}
+    assert stddev["block_2/attention/qkv/kernel"] == pytest.approx(0.02, rel=0.05)
+    assert stddev["token_embedding/embeddings"] == pytest.approx(0.02, rel=0.1)
+    # Two additions to the stream in each of three blocks.
+    for name in ("block_2/attention/output/kernel", "block_0/feed_forward/contract/kernel"):
+        assert stddev[name] == pytest.approx(0.02 / 6**0.5, rel=0.05)
+    matrices = [np.array(w) for w in model.weights if len(w.shape) == 2]
+    signs = {(matrix.ravel()[:31] > 0).tobytes() for matrix in matrices}
+    assert len(signs) == len(matrices)  # no random numbers are used twice
+
+
+def test_keras_file_round_trip(config, make_model, tmp_path):
+    model = make_model(config)
+    model.save(tmp_path / "model.keras")
+    restored = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert type(restored) is GPT and restored.config == config
+    token_ids = random_ids(11)
+    np.testing.assert_array_equal(restored(token_ids), model(token_ids))
+
+
+@pytest.mark.parametrize(
+    "make_layer",
+    [
+        lambda: CausalSelfAttention(15, 3, 0.3, True, True, output_stddev=0.05, name="a"),
+        lambda: FeedForward(7, "gelu_tanh", True, output_stddev=0.05, name="b"),
+        lambda: TransformerBlock(ModelConfig(13, num_kv_heads=2, dropout=0.3), name="c"),
+        lambda: GPT(ModelConfig(13, num_layers=1, norm="layer"), dtype="mixed_bfloat16", name="d"),
+    ],
+    ids=["CausalSelfAttention", "FeedForward", "TransformerBlock", "GPT"],
+)
+def test_layer_from_its_own_config(make_layer):
+    layer = make_layer()
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
+    restored = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    assert type(restored) is type(layer)
+    assert restored.get_config() == layer.get_config()
+
+
+def test_bfloat16_by_argument_and_by_policy(config, make_model):
+    exact = np.array(make_model(config)(random_ids(11)))
+    try:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        by_policy = make_model(config)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for model in (by_policy, make_model(config, dtype="mixed_bfloat16")):
+        assert {layer.compute_dtype for layer in model._flatten_layers()} == {"bfloat16"}
+        logits = np.array(model(random_ids(11)))
+        assert logits.dtype == np.float32
+        assert {w.dtype for w in model.trainable_weights} == {"float32"}
+        cached, cache = decode_in_chunks(model, random_ids(11), [(0, 5), (5, 11)])
+        assert cache[0][0].dtype == "bfloat16"
+        for rough in (logits, cached):
+            assert 0 < np.abs(rough - exact).max() < 0.1 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("config", ["classic", "grouped"], indirect=True)
+def test_fit_with_and_without_xla(config):
+    losses = []
+    for jit_compile in (False, True):
+        keras.utils.set_random_seed(3)
+        model = GPT(dataclasses.replace(config, num_layers=1))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("adamw", loss, jit_compile=jit_compile)
+        token_ids = np.concatenate([random_ids(18), random_ids(18, seed=12)])  # two steps
+        pairs = token_ids[:, :-1], token_ids[:, 1:]
+        history = model.fit(*pairs, batch_size=BATCH_SIZE, shuffle=False, verbose=0)
+        losses.append(history.history["loss"][0])
+    assert losses[0] == pytest.approx(np.log(13), rel=0.1)
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+
+
+def test_agrees_with_gpt2_of_hugging_face(classic_config, make_model):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=13, n_positions=17, n_embd=35, n_layer=3, n_head=5)
+    ).eval()
+    ours = make_model(classic_config)
+    names = {"attention": "attn", "feed_forward": "mlp", "qkv": "c_attn", "attention_norm": "ln_1",
+             "feed_forward_norm": "ln_2", "expand": "c_fc", "output": "c_proj",
+             "contract": "c_proj", "kernel": "weight", "gamma": "weight", "beta": "bias",
+             "embeddings": "weight", "token_embedding": "wte", "position_embedding": "wpe",
+             "final_norm": "ln_f",
+             "block_0": "h.0", "block_1": "h.1", "block_2": "h.2"}  # fmt: skip
+    state = {}
+    for weight in ours.weights:
+        parts = weight.path.split("/")[1:]
+        name = "transformer." + ".".join(names.get(part, part) for part in parts)
+        state[name] = torch.tensor(np.array(weight))
+    missing, unexpected = theirs.load_state_dict(state, strict=False)
+    assert (missing, unexpected) == (["lm_head.weight"], [])  # tied
+    token_ids = random_ids(17)
+    with torch.no_grad():
+        expected = theirs(torch.tensor(token_ids, dtype=torch.int64)).logits.numpy()
+    np.testing.assert_allclose(ours(token_ids), expected, rtol=1e-4, atol=1e-4)
+
+
+ON_JAX = """
+import keras, numpy as np
+from neo_keras import GPT, ModelConfig
+assert keras.backend.backend() == "jax"
+model = GPT(ModelConfig(13, max_seq_len=17, num_layers=3, num_heads=5, hidden_dim=70))
+for weight in model.weights:
+    mean = 1.0 if len(weight.shape) == 1 else 0.0
+    weight.assign(np.random.default_rng(7).normal(mean, 0.2, weight.shape))
+token_ids = np.random.default_rng(11).integers(13, size=(2, 18)).astype("int32")
+inputs, cache, cached = token_ids[:, :-1], model.empty_cache(2), []
+for begin, end in ((0, 7), (7, 8), (8, 17)):
+    logits, cache = model.step(inputs[:, begin:end], np.arange(begin, end, dtype="int32"), cache)
+    cached.append(np.array(logits))
+full = np.array(model(inputs))
+assert full.std() > 0.3
+np.testing.assert_allclose(np.concatenate(cached, axis=1), full, rtol=1e-5, atol=1e-5)
+model.compile("adamw", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+assert np.isfinite(model.fit(inputs, token_ids[:, 1:], verbose=0).history["loss"][0])
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs JAX")
+def test_runs_on_jax():
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", ON_JAX]
+    subprocess.run(command, check=True, cwd=ROOT, env=environment, timeout=120)

@@ -1,0 +1,137 @@
+"""The notebook, run as a person runs it, in a kernel of this Python. Offline."""
+
+import json
+import math
+import pathlib
+import re
+import sys
+
+import nbformat
+import pytest
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+NOTEBOOK = ROOT / "notebooks" / "shakespeare.ipynb"
+STEPS = 50
+
+
+class ThisPython(AsyncKernelManager):
+    """Starts kernels of the running interpreter, whatever kernels are installed."""
+
+    kernel_spec = KernelSpec(
+        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    )
+
+
+@pytest.fixture(scope="module")
+def notebook():
+    return nbformat.read(NOTEBOOK, as_version=4)
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory, tiny_corpus_text):
+    """(the executed notebook, the directory that it ran in)."""
+    directory = tmp_path_factory.mktemp("notebook")
+    (directory / "sonnet.txt").write_text(tiny_corpus_text, encoding="utf-8")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    set_parameters(
+        notebook,
+        SOURCES=["sonnet.txt"],
+        STEPS=STEPS,
+        BATCH_SIZE=7,
+        SEQ_LEN=31,
+        NUM_LAYERS=2,
+        NUM_HEADS=3,
+        HIDDEN_DIM=30,
+        PROMPT="Shall I",
+    )
+    probe = "import json; open('history.json', 'w').write(json.dumps(history.history))"
+    notebook.cells.append(nbformat.v4.new_code_cell(probe))
+    client = NotebookClient(
+        notebook,
+        timeout=300,  # of a cell, in seconds
+        kernel_manager_class=ThisPython,
+        resources={"metadata": {"path": str(directory)}},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))  # so that the notebook installs nothing
+        patch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+        client.execute()
+    return notebook, directory
+
+
+def set_parameters(notebook, **values):
+    """Gives the variables of the parameters cell other values."""
+    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    for name, value in values.items():
+        cell.source, count = re.subn(
+            rf"^{name} = .*$", f"{name} = {value!r}", cell.source, flags=re.MULTILINE
+        )
+        assert count == 1, name
+
+
+def text_of(notebook, cell_id):
+    (cell,) = [cell for cell in notebook.cells if cell.id == cell_id]
+    return "".join(output.get("text", "") for output in cell.outputs)
+
+
+def test_stores_no_outputs(notebook):
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+
+
+def test_loss_falls_below_blind_guessing(executed):
+    notebook, directory = executed
+    history = json.loads((directory / "history.json").read_text())
+    blind = float(re.search(r"blind guessing: ([\d.]+)", text_of(notebook, "training"))[1])
+    assert len(history["loss"]) == len(history["val_loss"]) == 5
+    assert history["val_loss"][-1] < history["val_loss"][0] < blind
+    assert history["loss"][-1] < blind - 0.5
+
+
+def test_shows_samples_and_a_plot(executed):
+    notebook, _ = executed
+    steps = re.findall(r"written after (\d+) steps", text_of(notebook, "training"))
+    assert steps == ["10", "20", "30", "40", "50"]
+    (plot,) = [cell for cell in notebook.cells if cell.id == "plot"]
+    assert any("image/png" in output.get("data", {}) for output in plot.outputs)
+
+
+def test_model_and_file_continue_the_prompt(executed, tiny_corpus_text):
+    notebook, _ = executed
+    written = text_of(notebook, "writing")
+    assert written.startswith("Shall I")
+    assert len(written) == len("Shall I") + 500
+    assert set(written) <= set(tiny_corpus_text)
+    assert len(text_of(notebook, "export").split("writes:\n\n")[1]) == len("Shall I") + 300
+
+
+def test_exported_file_is_whole(executed, tiny_corpus_text):
+    from neo_keras import Sampler, generate_text, load_engine
+
+    notebook, directory = executed
+    path = directory / "runs" / "notebook" / "export" / "model-int8.tflite"
+    assert str(path) in text_of(notebook, "download")
+    engine, tokenizer = load_engine(path)
+    assert engine.max_seq_len == 31
+    text = "".join(generate_text(engine, tokenizer, "Shall I", 100, Sampler(0.8), seed=1))
+    assert len(text) == 100
+    assert set(text) <= set(tiny_corpus_text)
+    assert text_of(notebook, "export").endswith(
+        "Shall I" + "".join(generate_text(engine, tokenizer, "Shall I", 300, Sampler(0.8), seed=1))
+    )
+
+
+def test_run_directory_serves_the_scripts(executed):
+    from neo_keras import RunDirectory
+
+    _, directory = executed
+    run = RunDirectory.open(directory / "runs" / "notebook")
+    assert run.training_config.steps == STEPS
+    assert run.data["sources"] == ["sonnet.txt"]
+    assert not math.isnan(float(run.load_model().get_weights()[0].sum()))

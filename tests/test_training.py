@@ -1,0 +1,249 @@
+"""Training end to end, with real processes: a run that is stopped ends as if it never was."""
+
+import csv
+import io
+import json
+import math
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+from neo_keras.training.run import RunDirectory
+from neo_keras.training.setup import resume_run, start_run
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SHAPE = dict(num_layers=2, num_heads=2, hidden_dim=20, max_seq_len=17)  # head_dim 10
+STEPS, EVAL_EVERY = 2000, 500  # a second or two: long enough to be killed amid them
+ARGUMENTS = (
+    "--num-layers 2 --num-heads 2 --hidden-dim 20 --seq-len 17 --batch-size 3 --dropout 0.1 "
+    f"--steps {STEPS} --eval-every {EVAL_EVERY} --sample-every 0 --device cpu"
+).split()
+TIMEOUT_SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def corpus_file(tiny_corpus_text, tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "sonnet.txt"
+    path.write_text(tiny_corpus_text)
+    return path
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(corpus_file, tmp_path_factory):
+    """The run directory of `train.py` that nothing happened to."""
+    path = tmp_path_factory.mktemp("uninterrupted") / "run"
+    result = run_train(path, "--data", corpus_file, *ARGUMENTS)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert f"step {STEPS:,}" in result.stdout and f"generate.py {path}" in result.stdout
+    return path
+
+
+def command(path, *arguments):
+    return [sys.executable, ROOT / "train.py", "--run", path, *arguments]
+
+
+def run_train(path, *arguments):
+    return subprocess.run(
+        command(path, *arguments), capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+    )
+
+
+def send_after_checkpoint(number, path, *arguments, delay_seconds=0.0):
+    """Signals `train.py` when it writes a checkpoint. Returns (exit code, stdout, stderr)."""
+    last = path / "last.keras"
+    before = last.stat().st_mtime_ns if last.exists() else None
+    process = subprocess.Popen(
+        command(path, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while not last.exists() or last.stat().st_mtime_ns == before:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        time.sleep(delay_seconds)
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+    finally:
+        process.kill()
+    return process.returncode, stdout, stderr
+
+
+def read_checkpoint(path):
+    """Name -> array of every weight and every variable of the optimizer."""
+    arrays = {}
+
+    def add(name, node):
+        if isinstance(node, h5py.Dataset):
+            arrays[name] = node[()]
+
+    with zipfile.ZipFile(path) as archive:
+        with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
+            file.visititems(add)
+    return arrays
+
+
+def step_of(path):
+    return int(read_checkpoint(path / "last.keras")["optimizer/vars/0"])
+
+
+def read_rows(path, without=("train_seconds",)):
+    with open(path / "history.csv", newline="") as file:
+        return [{k: v for k, v in row.items() if k not in without} for row in csv.DictReader(file)]
+
+
+def assert_same_end(path, expected):
+    for name, num_arrays in (("last.keras", 46), ("best.keras", 15)):
+        ours, theirs = read_checkpoint(path / name), read_checkpoint(expected / name)
+        assert ours.keys() == theirs.keys() and len(ours) == num_arrays
+        different = [key for key in ours if not np.array_equal(ours[key], theirs[key])]
+        assert different == []
+    assert step_of(path) == STEPS
+
+
+def contents(path):
+    return {str(p.relative_to(path)): p.is_file() and p.read_bytes() for p in path.rglob("*")}
+
+
+def test_killed_and_resumed(uninterrupted, corpus_file, tmp_path):
+    path = tmp_path / "run"
+    code, _, _ = send_after_checkpoint(
+        signal.SIGKILL, path, "--data", corpus_file, *ARGUMENTS, delay_seconds=0.1
+    )
+    assert code == -signal.SIGKILL
+    assert 0 < step_of(path) < STEPS and step_of(path) % EVAL_EVERY == 0
+    result = run_train(path, "--resume")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert_same_end(path, uninterrupted)
+    assert read_rows(path) == read_rows(uninterrupted)
+
+
+def test_stopped_twice_and_resumed(uninterrupted, corpus_file, tmp_path):
+    path = tmp_path / "run"
+    arguments = ["--data", corpus_file, *ARGUMENTS]
+    steps = []
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        got, stdout, stderr = send_after_checkpoint(number, path, *arguments)
+        assert (got, stderr) == (code, "")
+        steps.append(step_of(path))
+        assert f"{number.name}: saving after this step" in stdout
+        assert f"saved step {steps[-1]}; go on: python train.py --run {path} --resume" in stdout
+        assert json.loads((path / "metrics.json").read_text())["step"] == steps[-1]
+        arguments = ["--resume"]
+    assert 0 < steps[0] < steps[1] < STEPS
+    assert all(step % EVAL_EVERY for step in steps)  # it did not wait for the next checkpoint
+    result = run_train(path, "--resume")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert_same_end(path, uninterrupted)
+    # Stopping adds a row without validation; the others are those of the uninterrupted run.
+    rows = read_rows(path, without=("train_seconds", "train_loss"))
+    assert [int(row["step"]) for row in rows if not row["val_loss"]] == steps
+    evaluated = [row for row in rows if row["val_loss"]]
+    assert evaluated == read_rows(uninterrupted, without=("train_seconds", "train_loss"))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "already holds a run: continue it with --resume"),
+        (["--resume", "--data", __file__], "the text is not the one that"),
+        (["--resume", "--num-layers", "3"], "a resumed run keeps its num_layers"),
+        (["--resume"], f"is at step {STEPS} already: train on with a larger --steps"),
+        (["--resume", "--steps", "7"], f"is at step {STEPS} already"),
+    ],
+)
+def test_a_finished_run_is_left_alone(uninterrupted, corpus_file, arguments, message):
+    before = contents(uninterrupted)
+    result = run_train(uninterrupted, *(arguments or ["--data", corpus_file]))
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ") and message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert contents(uninterrupted) == before
+
+
+def train_here(path, corpus_file, callbacks=(), resume=False, **changes):
+    """Trains in this process, without XLA. Returns (RunDirectory, metrics)."""
+    from neo_keras.training.trainer import train
+
+    settings = dict(batch_size=3, jit_compile=False, steps_per_execution=5, sample_every=0)
+    if resume:
+        run, corpus = resume_run(path)
+    else:
+        run, corpus = start_run(path, [str(corpus_file)], **{**SHAPE, **settings, **changes})
+    metrics, stopped_by = train(run, corpus, resume, callbacks=callbacks)
+    assert stopped_by is None
+    return run, metrics
+
+
+SHORT = dict(steps=13, eval_every=5, dropout=0.1)
+
+
+@pytest.fixture(scope="module")
+def short_run(corpus_file, tmp_path_factory):
+    return train_here(tmp_path_factory.mktemp("short") / "run", corpus_file, **SHORT)[0]
+
+
+def test_what_a_run_directory_holds(corpus_file, tmp_path):
+    handler = signal.getsignal(signal.SIGINT)
+    run, metrics = train_here(tmp_path / "run", corpus_file, steps=23, eval_every=7)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert {p.name for p in run.path.iterdir()} == {
+        "config.json", "tokenizer.json", "validation.txt", "best.keras", "last.keras",
+        "history.csv", "metrics.json", "loss.png", "logs",
+    }  # fmt: skip
+    assert metrics == json.loads((run.path / "metrics.json").read_text())
+    rows = RunDirectory.open(run.path).read_history()
+    # Looked at after 5, 10, 15, 20 and 23 steps: every seventh had passed, and the end.
+    assert [row["step"] for row in rows] == [10, 15, 23]
+    vocab_size = run.model_config.vocab_size
+    assert math.log(vocab_size) > rows[0]["val_loss"] > rows[-1]["val_loss"] > 2
+    assert rows[0]["train_loss"] > rows[-1]["train_loss"]
+    assert (metrics["step"], metrics["best_step"]) == (23, 23)
+    assert metrics["val_loss"] == metrics["best_val_loss"] == rows[-1]["val_loss"]
+    assert metrics["val_bits_per_char"] == pytest.approx(metrics["val_loss"] / 0.6931472)
+    # Two blocks of 20 * 60 + 20 * 20 + 2 * 20 * 80 + 2 * 20, two embeddings, a norm.
+    assert metrics["num_params"] == 2 * 4840 + 2 * 20 * vocab_size + 20
+    assert metrics["tokens_per_second"] > 0 and metrics["train_seconds"] > 0
+    assert step_of(run.path) == 23
+    assert (run.path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert [p.name for p in run.logs.iterdir()][0].startswith("events.out.tfevents")
+    assert run.load_validation_text() == corpus_file.read_text()[5400:]
+
+
+def test_max_seconds_stops_early_and_keeps_a_checkpoint(corpus_file, tmp_path):
+    run, metrics = train_here(tmp_path / "run", corpus_file, steps=10**6, max_seconds=0.05)
+    assert metrics["step"] == step_of(run.path) < 10**5
+    assert 0.05 <= metrics["train_seconds"] < 5
+    assert metrics["val_loss"] > 0 and run.best.exists()
+
+
+def test_sampling_does_not_change_the_training(short_run, corpus_file, tmp_path):
+    from neo_keras.generation.callback import SampleText
+    from neo_keras.text.tokenizer import Tokenizer
+
+    tokenizer, shown = Tokenizer.characters_of(corpus_file.read_text()), {}
+    sample = SampleText(tokenizer, 5, shown.__setitem__, max_tokens=19)
+    run, _ = train_here(tmp_path / "run", corpus_file, [sample], **SHORT)
+    ours, theirs = read_checkpoint(run.last), read_checkpoint(short_run.last)
+    assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
+    assert list(shown) == [5, 10] and {len(text) for text in shown.values()} == {19}
+
+
+@pytest.mark.parametrize("moment", ["save_last", "write_history"])
+def test_killed_while_saving(short_run, corpus_file, tmp_path, monkeypatch, moment):
+    calls = iter((getattr(RunDirectory, moment), None))  # the first succeeds, the second does not
+    with monkeypatch.context() as patch, pytest.raises(TypeError):
+        patch.setattr(RunDirectory, moment, lambda *args: next(calls)(*args))
+        train_here(tmp_path / "run", corpus_file, **SHORT)
+    run, _ = train_here(tmp_path / "run", corpus_file, resume=True)
+    assert read_rows(run.path) == read_rows(short_run.path)
+    ours, theirs = read_checkpoint(run.best), read_checkpoint(short_run.best)
+    assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
