@@ -68,6 +68,11 @@ def parse_arguments():
 def run_training(run, data, preset, resume, overwrite, device, **changes):
     from neo_keras.training.setup import resume_run, start_run
 
+    if device != "auto":  # a device that is not there is said before anything is written
+        import_tensorflow()
+        from neo_keras.training.trainer import select_device
+
+        select_device(device)
     if resume:
         changes["preset"] = preset
         run, corpus = resume_run(run, data, **changes)
@@ -78,14 +83,13 @@ def run_training(run, data, preset, resume, overwrite, device, **changes):
     import rich
 
     from neo_keras.generation.callback import SampleText
-    from neo_keras.training.trainer import select_device, train
+    from neo_keras.training.trainer import train
 
     def show_sample(step, text):
         rich.get_console().print(f"\nsample at step {step}:\n{text}\n", markup=False)
         with open(run.path / "samples.txt", "a", encoding="utf-8") as file:
             file.write(f"=== step {step}\n{text}\n\n")
 
-    select_device(device)
     every = run.training_config.sample_every
     samples = [SampleText(run.load_tokenizer(), every, show_sample)] if every else []
     metrics, stopped_by = train(run, corpus, resume, callbacks=samples)

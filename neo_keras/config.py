@@ -36,10 +36,10 @@ class ModelConfig:
         if self.max_seq_len < 2:
             raise InputError("max_seq_len (--seq-len) must be at least 2, got 1")
         if self.hidden_dim % self.num_heads:
+            step = self.num_heads * (2 if self.position == "rope" else 1)
             raise InputError(
                 f"hidden_dim must be divisible by num_heads, got {self.hidden_dim} and "
-                f"{self.num_heads}: try hidden_dim "
-                f"{self.hidden_dim - self.hidden_dim % self.num_heads + self.num_heads}"
+                f"{self.num_heads}: try hidden_dim {-(-self.hidden_dim // step) * step}"
             )
         if self.num_heads % self.num_kv_heads:
             raise InputError(
@@ -101,6 +101,8 @@ class TrainingConfig:
         for name in ("final_learning_rate", "warmup_steps", "weight_decay", "sample_every", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.seed >= 2**32:
+            raise InputError(f"seed must be below 2**32, got {self.seed}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +165,9 @@ def from_preset(name, vocab_size, **overrides):
     """
     if name not in PRESETS:
         raise InputError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    known = {f.name for config in (ModelConfig, TrainingConfig) for f in dataclasses.fields(config)}
+    for override in sorted(overrides.keys() - known):
+        raise InputError(f"{override} is no field of ModelConfig or TrainingConfig: check its name")
     preset = PRESETS[name]
     model = {**preset.model, **_fields_of(ModelConfig, overrides), "vocab_size": vocab_size}
     training = {**preset.training, **_fields_of(TrainingConfig, overrides)}

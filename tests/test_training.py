@@ -51,9 +51,8 @@ def command(path, *arguments):
 
 
 def run_train(path, *arguments):
-    return subprocess.run(
-        command(path, *arguments), capture_output=True, text=True, timeout=TIMEOUT_SECONDS
-    )
+    settings = dict(capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+    return subprocess.run(command(path, *arguments), **settings)
 
 
 def send_after_checkpoint(number, path, *arguments, delay_seconds=0.0):
@@ -143,6 +142,8 @@ def test_stopped_twice_and_resumed(uninterrupted, corpus_file, tmp_path):
     result = run_train(path, "--resume")
     assert (result.returncode, result.stderr) == (0, "")
     assert_same_end(path, uninterrupted)
+    seconds = [float(row["train_seconds"]) for row in read_rows(path, without=())]
+    assert seconds == sorted(seconds)  # those of all sessions together
     # Stopping adds a row without validation; the others are those of the uninterrupted run.
     rows = read_rows(path, without=("train_seconds", "train_loss"))
     assert [int(row["step"]) for row in rows if not row["val_loss"]] == steps
@@ -209,8 +210,7 @@ def test_what_a_run_directory_holds(corpus_file, tmp_path):
     assert (metrics["step"], metrics["best_step"]) == (23, 23)
     assert metrics["val_loss"] == metrics["best_val_loss"] == rows[-1]["val_loss"]
     assert metrics["val_bits_per_char"] == pytest.approx(metrics["val_loss"] / 0.6931472)
-    # Two blocks of 20 * 60 + 20 * 20 + 2 * 20 * 80 + 2 * 20, two embeddings, a norm.
-    assert metrics["num_params"] == 2 * 4840 + 2 * 20 * vocab_size + 20
+    assert metrics["num_params"] == 2 * 4840 + 2 * 20 * vocab_size + 20  # blocks, ends, norm
     assert metrics["tokens_per_second"] > 0 and metrics["train_seconds"] > 0
     assert step_of(run.path) == 23
     assert (run.path / "loss.png").read_bytes().startswith(b"\x89PNG")

@@ -6,7 +6,7 @@ import time
 import numpy as np
 from keras import ops
 
-from neo_keras.errors import FailedError
+from neo_keras.errors import FailedError, InputError
 
 NUM_WINDOWS = 16
 MAX_PREFIX = 64  # tokens of a window that prefill takes
@@ -63,7 +63,15 @@ def make_reference(model, token_ids, unk_token_id):
 
     Returns:
         `Reference`.
+
+    Raises:
+        InputError: the text is all but empty.
     """
+    if len(token_ids) < 3:
+        raise InputError(
+            f"the run's validation.txt must have at least 3 tokens to verify exports on, got "
+            f"{len(token_ids)}: put it back, or train again"
+        )
     window_len = min(model.config.max_seq_len, len(token_ids) - 1)
     starts = np.linspace(0, len(token_ids) - window_len - 1, NUM_WINDOWS).astype(int)
     windows = np.asarray(token_ids, "int32")[starts[:, None] + np.arange(window_len + 1)]

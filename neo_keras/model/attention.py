@@ -10,8 +10,8 @@ INITIALIZER_STDDEV = 0.02  # of weight matrices, as GPT-2
 
 
 def initial_weights(stddev=INITIALIZER_STDDEV):
-    """A new initializer for one matrix: used twice, it would give the same numbers twice."""
-    return keras.initializers.RandomNormal(stddev=stddev)
+    """An initializer that gives other numbers each time: with a plain seed it would not."""
+    return keras.initializers.RandomNormal(stddev=stddev, seed=keras.random.SeedGenerator())
 
 
 def causal_mask(query_positions, key_positions):
@@ -159,7 +159,8 @@ class CausalSelfAttention(keras.layers.Layer):
             queries = ops.reshape(queries, shape)
             attention_mask = ops.tile(attention_mask, (1, 1, group_size, 1))
         scores = ops.matmul(queries, ops.transpose(keys, (0, 1, 3, 2)))
-        scores = ops.cast(scores, "float32") + attention_mask
+        # The mask too: a layer that computes in bfloat16 casts its float arguments.
+        scores = ops.cast(scores, "float32") + ops.cast(attention_mask, "float32")
         weights = ops.cast(ops.softmax(scores, axis=-1), values.dtype)
         x = ops.matmul(self.dropout(weights, training=training), values)
         x = ops.reshape(x, (-1, self.num_heads, seq_len, self.head_dim))

@@ -123,7 +123,13 @@ class TransformerBlock(keras.layers.Layer):
             dtype=dtype,
             name="feed_forward",
         )
-        self.dropout = keras.layers.Dropout(config.dropout, dtype=dtype, name="dropout")
+        # One for each use: `set_dropout_step` counts on one draw per layer and step.
+        self.attention_dropout = keras.layers.Dropout(
+            config.dropout, dtype=dtype, name="attention_dropout"
+        )
+        self.feed_forward_dropout = keras.layers.Dropout(
+            config.dropout, dtype=dtype, name="feed_forward_dropout"
+        )
 
     def build(self, input_shape):
         for layer in (
@@ -145,10 +151,10 @@ class TransformerBlock(keras.layers.Layer):
             start=start,
             training=training,
         )
-        x = residual + self.dropout(x, training=training)
+        x = residual + self.attention_dropout(x, training=training)
         residual = x
         x = self.feed_forward(self.feed_forward_norm(x))
-        x = residual + self.dropout(x, training=training)
+        x = residual + self.feed_forward_dropout(x, training=training)
         return x, cache
 
     def get_config(self):

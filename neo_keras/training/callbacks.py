@@ -35,10 +35,11 @@ class Clock(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         elapsed = time.perf_counter() - self._begin
-        self.step = self.first_step + batch + 1
+        # Not from `batch`, which runs past the end where steps_per_execution does not divide it.
+        self.step = int(self.model.optimizer.iterations)
         self.session_seconds += elapsed
         if not self._first_call[0]:
-            self._first_call = (batch + 1, elapsed)
+            self._first_call = (self.step - self.first_step, elapsed)
         if self.max_seconds is not None and self.train_seconds >= self.max_seconds:
             self.model.stop_training = True
 
@@ -117,9 +118,10 @@ class Recorder(keras.callbacks.Callback):
         measured = [r["val_loss"] for r in self.history if r["val_loss"] is not None]
         if evaluate and row["val_loss"] < min(measured, default=math.inf):
             self.run.save_best(self.model)
-        self.run.save_last(self.model)
         self.history.append(row)
+        # Before the checkpoint: a row too many is dropped when resuming, a lost one is lost.
         self.run.write_history(self.history)
+        self.run.save_last(self.model)
         self._write_metrics()
         with self._writer.as_default(step=row["step"]):
             for name, value in row.items():

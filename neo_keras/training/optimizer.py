@@ -22,7 +22,7 @@ def make_optimizer(config, model):
         warmup_target=config.learning_rate,
         warmup_steps=warmup_steps,
         decay_steps=max(config.steps - warmup_steps, 1),
-        alpha=config.final_learning_rate / config.learning_rate,
+        alpha=min(config.final_learning_rate / config.learning_rate, 1.0),
     )
     optimizer = keras.optimizers.AdamW(
         schedule,

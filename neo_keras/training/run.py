@@ -132,12 +132,9 @@ class RunDirectory:
         """The text that exports are verified on: the validation text, or its beginning."""
         path = self.path / "validation.txt"
         try:
-            text = path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise InputError(f"cannot read {path} ({error}): train again") from None
-        if len(text) <= self.model_config.max_seq_len:
-            raise InputError(f"{path} is shorter than the model's context: train again")
-        return text
 
     def load_model(self):
         """The best model so far, computing in float32 whatever it was trained in."""
@@ -178,15 +175,22 @@ class RunDirectory:
             model.save(partial)
 
     def read_history(self):
-        """The rows of `history.csv`, as dicts of numbers; `val_loss` is None where not measured."""
+        """The rows of `history.csv`, as dicts of numbers; `val_loss` is None where not measured.
+
+        Raises:
+            InputError: the file is damaged.
+        """
         try:
             with open(self._history_path, newline="", encoding="utf-8") as file:
-                return [
-                    {key: float(value) if value else None for key, value in row.items()}
+                rows = [
+                    {name: float(row[name]) if row[name] else None for name in HISTORY_COLUMNS}
                     for row in csv.DictReader(file)
                 ]
+            return [{**row, "step": int(row["step"])} for row in rows]
         except FileNotFoundError:
             return []
+        except (ValueError, TypeError, KeyError, csv.Error) as error:
+            raise InputError(f"{self._history_path} is damaged ({error}): delete it") from None
 
     def write_history(self, rows):
         with (

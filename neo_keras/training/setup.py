@@ -80,7 +80,7 @@ def resume_run(path, sources=(), epochs=None, **changes):
     """
     run = RunDirectory.open(path)
     changes = {name: value for name, value in changes.items() if value is not None}
-    for name in changes.keys() - set(CHANGEABLE):
+    for name in sorted(changes.keys() - set(CHANGEABLE)):
         raise InputError(
             f"a resumed run keeps its {name}: leave it out, or begin anew with --overwrite"
         )
@@ -94,7 +94,6 @@ def resume_run(path, sources=(), epochs=None, **changes):
     corpus, _ = _tokenize(text, tokenizer, run.model_config.max_seq_len)
     config = dataclasses.replace(run.training_config, **changes)
     run.training_config = _with_epochs(config, epochs, corpus, run.model_config.max_seq_len)
-    run.save_config()
     return run, corpus
 
 
@@ -113,8 +112,8 @@ def _tokenize(text, tokenizer, seq_len):
 def _with_epochs(config, epochs, corpus, seq_len):
     if epochs is None:
         return config
-    if not epochs > 0:
-        raise InputError(f"epochs must be above 0, got {epochs}")
+    if not 0 < epochs < math.inf:
+        raise InputError(f"epochs must be above 0 and finite, got {epochs}")
     num_windows = count_training_windows(len(corpus.training_ids), seq_len)
     return dataclasses.replace(config, steps=math.ceil(epochs * num_windows / config.batch_size))
 

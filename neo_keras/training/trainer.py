@@ -41,6 +41,7 @@ def train(run, corpus, resume=False, callbacks=()):
         raise InputError(
             f"{run.path} is at step {first_step} already: train on with a larger --steps"
         )
+    run.save_config()  # a resumed run may have new values; nothing is refused any more
     set_dropout_step(model, first_step)
     dataset = training_dataset(
         corpus.training_ids, seq_len, config.batch_size, config.seed, config.steps, first_step
