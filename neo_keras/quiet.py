@@ -10,18 +10,20 @@ from neo_keras.errors import InputError
 
 @contextlib.contextmanager
 def native_log_hidden():
-    """Holds back what C++ code writes to stderr; shows it if the block fails.
+    """Holds back what is written to stderr, by C++ code too; shows it if the block fails.
 
     TensorFlow and LiteRT write lines at start-up and conversion that no environment variable
     stops, and that frighten newcomers.
     """
     sys.stderr.flush()
     visible = os.dup(2)
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as log, open(log.fileno(), "w", closefd=False) as text_log:
         os.dup2(log.fileno(), 2)
         try:
-            yield
+            with contextlib.redirect_stderr(text_log):  # in a notebook it is not descriptor 2
+                yield
         except BaseException:
+            text_log.flush()
             log.seek(0)
             os.write(visible, log.read())
             raise
