@@ -8,44 +8,29 @@ import sys
 from neo_keras.errors import InputError, one_line_errors
 
 
+# fmt: off
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add(
-        "model",
-        nargs="?",
-        default="runs/shakespeare",
-        help="run directory, SavedModel directory or .tflite file [%(default)s]",
-    )
+    add("model", nargs="?", metavar="MODEL", default="runs/shakespeare", help="run directory, "
+        "SavedModel directory or .tflite file [%(default)s]")
     prompt = parser.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", default="", help="the text to continue [none]")
     prompt.add_argument("--prompt-file", metavar="FILE", help="file with the text to continue")
     add("--max-tokens", type=int, metavar="N", default=500, help="how much to write [%(default)s]")
-    add(
-        "--temperature",
-        type=float,
-        metavar="X",
-        default=0.8,
-        help="below 1: safer, above: wilder [%(default)s]",
-    )
-    add("--top-k", type=int, metavar="N", help="draw from the k likeliest tokens only")
-    add(
-        "--top-p",
-        type=float,
-        metavar="X",
-        help="draw from the likeliest tokens that reach this probability",
-    )
-    add(
-        "--min-p",
-        type=float,
-        metavar="X",
-        help="draw from tokens this likely, as a share of the likeliest",
-    )
+    add("--temperature", type=float, metavar="X", default=0.8, help="below 1: safer, above: wilder "
+        "[%(default)s]")
+    add("--top-k", type=int, metavar="N", help="draw from the N likeliest tokens only")
+    add("--top-p", type=float, metavar="X", help="draw from the likeliest tokens that together "
+        "reach this probability")
+    add("--min-p", type=float, metavar="X", help="draw from tokens at least this likely, as a "
+        "share of the likeliest")
     add("--greedy", action="store_true", help="always take the likeliest token")
     add("--seed", type=int, metavar="N", help="same seed, same text [a new one]")
     add("--stop", metavar="TEXT", help="end before this text")
     add("--num-samples", type=int, metavar="N", default=1, help="how many texts [%(default)s]")
-    return parser.parse_args()  # fmt: skip
+    return parser.parse_args()
+# fmt: on
 
 
 def read_prompt(args):

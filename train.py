@@ -8,61 +8,37 @@ from neo_keras.errors import one_line_errors
 from neo_keras.quiet import import_tensorflow
 
 
+# fmt: off
 def parse_arguments():
     presets = "; ".join(f"{name}: {preset.description}" for name, preset in PRESETS.items())
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--preset", choices=PRESETS, metavar="NAME", help=f"{presets} [shakespeare-cpu]")
-    add(
-        "--data",
-        nargs="+",
-        metavar="SOURCE",
-        default=(),
-        help="files, folders or globs of UTF-8 "
-        "text, or tiny-shakespeare (a download) [the plays of Shakespeare]",
-    )
-    add(
-        "--run",
-        metavar="DIRECTORY",
-        default="runs/shakespeare",
-        help="directory to keep everything in [%(default)s]",
-    )
+    add("--data", nargs="+", metavar="SOURCE", default=(), help="files, folders or globs of UTF-8 "
+        "text, or tiny-shakespeare (a download) [the plays of Shakespeare]")
+    add("--run", metavar="DIRECTORY", default="runs/shakespeare", help="where everything is kept "
+        "[%(default)s]")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="continue where --run stopped")
     existing.add_argument("--overwrite", action="store_true", help="replace what --run holds")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, metavar="N", help="batches to train on in all")
     length.add_argument("--epochs", type=float, metavar="X", help="passes over the text in all")
-    add(
-        "--max-seconds",
-        type=float,
-        metavar="X",
-        help="stop after so many seconds of training steps",
-    )
+    add("--max-seconds", type=float, metavar="X", help="stop after so many seconds of training")
     add("--batch-size", type=int, metavar="N", help="windows in a batch")
-    add(
-        "--seq-len",
-        type=int,
-        metavar="N",
-        dest="max_seq_len",
-        help="tokens in a window, and the context",
-    )
+    add("--seq-len", type=int, metavar="N", dest="max_seq_len", help="tokens in a window")
     add("--num-layers", type=int, metavar="N", help="transformer blocks")
     add("--num-heads", type=int, metavar="N", help="attention heads; divides the hidden dim")
     add("--hidden-dim", type=int, metavar="N", help="width of the residual stream")
-    add("--dropout", type=float, metavar="X", help="share of activations dropped while training")
+    add("--dropout", type=float, metavar="X", help="share of activations dropped in training")
     add("--learning-rate", type=float, metavar="X", help="at its highest")
     add("--seed", type=int, metavar="N", help="of the weights, the order of the text, and dropout")
-    add(
-        "--device",
-        choices=("auto", "cpu", "gpu", "xpu"),
-        default="auto",
-        help="what to compute on [%(default)s]",
-    )
+    add("--device", choices=("auto", "cpu", "gpu", "xpu"), default="auto", help="[%(default)s]")
     add("--mixed-precision", action="store_const", const=True, help="compute in bfloat16")
     add("--eval-every", type=int, metavar="N", help="steps between two validations; each saves")
     add("--sample-every", type=int, metavar="N", help="steps between two samples; 0: none")
-    return vars(parser.parse_args())  # fmt: skip
+    return vars(parser.parse_args())
+# fmt: on
 
 
 def run_training(run, data, preset, resume, overwrite, device, **changes):
@@ -93,8 +69,9 @@ def run_training(run, data, preset, resume, overwrite, device, **changes):
     every = run.training_config.sample_every
     samples = [SampleText(run.load_tokenizer(), every, show_sample)] if every else []
     metrics, stopped_by = train(run, corpus, resume, callbacks=samples)
-    if stopped_by:
+    if metrics["step"] < run.training_config.steps:
         print(f"saved step {metrics['step']}; go on: python train.py --run {run.path} --resume")
+    if stopped_by:
         sys.exit(128 + stopped_by)
     print(
         f"validation loss {metrics['val_loss']:.4f} nats per token "

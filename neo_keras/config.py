@@ -96,8 +96,9 @@ class TrainingConfig:
         for name in ("batch_size", "steps", "eval_every", "steps_per_execution"):
             _check_positive_integer(name, getattr(self, name))
         for name in ("learning_rate", "clip_norm", "max_seconds"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise InputError(f"{name} must be above 0, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"{name} must be above 0 and finite, got {value}")
         for name in ("final_learning_rate", "warmup_steps", "weight_decay", "sample_every", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")

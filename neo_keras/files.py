@@ -6,6 +6,8 @@ import os
 import pathlib
 import shutil
 
+PARTIAL_PREFIX = ".partial-"  # of files that are being written; a killed process leaves them
+
 
 @contextlib.contextmanager
 def complete_or_absent(path):
@@ -21,7 +23,7 @@ def complete_or_absent(path):
         OSError: the disk is full, the directory is read-only, or the like; names `path`.
     """
     path = pathlib.Path(path)
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    partial = path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
     try:
         yield partial
         if path.is_dir():

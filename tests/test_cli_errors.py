@@ -70,7 +70,7 @@ GOOD = ["--data", "good.txt"]
         ([*GOOD, "--batch-size", "-1"], "batch_size must be a whole number of at least 1, got -1"),
         ([*GOOD, "--epochs", "0"], "epochs must be above 0"),
         ([*GOOD, "--epochs", "inf"], "epochs must be above 0"),
-        ([*GOOD, "--learning-rate", "nan"], "learning_rate must be above 0, got nan"),
+        ([*GOOD, "--learning-rate", "nan"], "learning_rate must be above 0 and finite, got nan"),
         ([*GOOD, "--seed", "4294967296"], "seed must be"),
         ([*GOOD, "--device", "xpu"], "--device xpu: TensorFlow .* sees no XPU"),
     ],

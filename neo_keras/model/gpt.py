@@ -32,6 +32,7 @@ class GPT(keras.Model):
             config.vocab_size,
             config.hidden_dim,
             tie_weights=config.tie_embeddings,
+            reverse_dtype=self.compute_dtype,  # without it, the head of a bfloat16 model is float32
             embeddings_initializer=initial_weights(),
             dtype=dtype,
             name="token_embedding",

@@ -8,6 +8,7 @@ from pathlib import Path
 from neo_keras.errors import InputError
 from neo_keras.text.plays import load_plays
 
+TINY_SHAKESPEARE = "tiny-shakespeare"  # a source that is no path
 _TINY_SHAKESPEARE_URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 )
@@ -80,7 +81,7 @@ def _download_tiny_shakespeare():
 
 
 def _find_files(source):
-    if source == "tiny-shakespeare":
+    if source == TINY_SHAKESPEARE:
         return [_download_tiny_shakespeare()]
     if os.path.isdir(source):
         files = []

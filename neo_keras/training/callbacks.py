@@ -102,7 +102,8 @@ class Recorder(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         if self.clock.step > self._recorded_step:
-            self._record(evaluate=not self.stop.signal)
+            finished = self.clock.step >= self.run.training_config.steps
+            self._record(evaluate=finished or not self.stop.signal)
         self._writer.close()
 
     def _record(self, evaluate=True):

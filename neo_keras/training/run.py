@@ -8,7 +8,7 @@ import shutil
 
 from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.errors import InputError
-from neo_keras.files import complete_or_absent, write_json, write_text
+from neo_keras.files import PARTIAL_PREFIX, complete_or_absent, write_json, write_text
 from neo_keras.text.tokenizer import Tokenizer
 
 FORMAT = "neo_keras run 1"
@@ -63,7 +63,10 @@ class RunDirectory:
                 "--overwrite, or choose another --run"
             )
         try:
-            if self.path.exists() and any(self.path.iterdir()) and not self.exists():
+            foreign = self.path.exists() and any(
+                not path.name.startswith(PARTIAL_PREFIX) for path in self.path.iterdir()
+            )
+            if foreign and not self.exists():
                 raise InputError(
                     f"{self.path} holds files that are not a run's: choose another --run"
                 )
@@ -162,7 +165,7 @@ class RunDirectory:
             ) from None
 
     def save_best(self, model):
-        """Saves the weights alone, as a `.keras` file that plain Keras opens too."""
+        """Saves the weights alone; Keras opens the file too, once `neo_keras.GPT` is imported."""
         # Keras saves the optimizer with a compiled model, thrice the size: save one that is not.
         uncompiled = type(model).from_config(model.get_config())
         uncompiled.set_weights(model.get_weights())
@@ -212,7 +215,8 @@ class RunDirectory:
     def _clear(self):
         names = ("config.json", "tokenizer.json", "history.csv", "metrics.json", "loss.png",
                  "samples.txt", "validation.txt")  # fmt: skip
-        for path in (self.best, self.last, *(self.path / name for name in names)):
+        partial = self.path.glob(f"{PARTIAL_PREFIX}*")  # what a killed run left
+        for path in (self.best, self.last, *(self.path / name for name in names), *partial):
             path.unlink(missing_ok=True)
         for path in (self.logs, self.export):
             if path.exists():

@@ -9,7 +9,7 @@ import numpy as np
 
 from neo_keras.config import from_preset
 from neo_keras.errors import InputError
-from neo_keras.text.corpus import load_corpus, split_corpus
+from neo_keras.text.corpus import TINY_SHAKESPEARE, load_corpus, split_corpus
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.training.run import RunDirectory
 from neo_keras.training.windows import count_training_windows, count_validation_windows
@@ -80,18 +80,24 @@ def resume_run(path, sources=(), epochs=None, **changes):
     """
     run = RunDirectory.open(path)
     changes = {name: value for name, value in changes.items() if value is not None}
+    kept = {**vars(run.model_config), **vars(run.training_config)}
     for name in sorted(changes.keys() - set(CHANGEABLE)):
-        raise InputError(
-            f"a resumed run keeps its {name}: leave it out, or begin anew with --overwrite"
-        )
+        if changes.pop(name) != kept.get(name):
+            raise InputError(
+                f"a resumed run keeps its {name}: leave it out, or begin anew with --overwrite"
+            )
     tokenizer = run.load_tokenizer()
-    text = load_corpus(sources or run.data["sources"])
-    if _describe(sources, text)["sha256"] != run.data["sha256"]:
+    sources = sources or run.data["sources"]
+    text = load_corpus(sources)
+    data = _describe(sources, text)
+    if data["sha256"] != run.data["sha256"]:
         raise InputError(
             f"the text is not the one that {path} was trained on: give that one with --data, or "
             "begin anew with --overwrite"
         )
     corpus, _ = _tokenize(text, tokenizer, run.model_config.max_seq_len)
+    run.data = data
+    changes.setdefault("max_seconds", None)  # a limit that stopped the run has done its work
     config = dataclasses.replace(run.training_config, **changes)
     run.training_config = _with_epochs(config, epochs, corpus, run.model_config.max_seq_len)
     return run, corpus
@@ -119,5 +125,5 @@ def _with_epochs(config, epochs, corpus, seq_len):
 
 
 def _describe(sources, text):
-    absolute = [os.path.abspath(source) if os.path.exists(source) else source for source in sources]
+    absolute = [s if s == TINY_SHAKESPEARE else os.path.abspath(s) for s in sources]
     return {"sources": absolute, "sha256": hashlib.sha256(text.encode()).hexdigest()}

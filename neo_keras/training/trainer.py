@@ -61,7 +61,7 @@ def train(run, corpus, resume=False, callbacks=()):
         all_callbacks = [clock, stop, recorder, bar, *callbacks]
         model.fit(dataset, shuffle=False, verbose=0, callbacks=all_callbacks)
     plot_history(recorder.history, run.path / "loss.png")
-    return recorder.metrics, stop.signal
+    return recorder.metrics, stop.signal if clock.step < config.steps else None
 
 
 def make_compiled_model(model_config, training_config):
