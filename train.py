@@ -34,16 +34,22 @@ def parse_arguments():
     add("--learning-rate", type=float, metavar="X", help="at its highest")
     add("--seed", type=int, metavar="N", help="of the weights, the order of the text, and dropout")
     add("--device", choices=("auto", "cpu", "gpu", "xpu"), default="auto", help="[%(default)s]")
-    add("--mixed-precision", action="store_const", const=True, help="compute in bfloat16")
+    add("--compile", choices=("auto", "xla", "off"), default="auto", help="by XLA, or off: use "
+        "TensorFlow's own kernels; auto: what is faster [%(default)s]")
+    add("--mixed-precision", action=argparse.BooleanOptionalAction, help="compute in bfloat16 "
+        "[where that is faster]")
     add("--eval-every", type=int, metavar="N", help="steps between two validations; each saves")
+    add("--sliding-loss", action="store_const", const=True, help="at the end, also the loss with "
+        "at least half a context before every token")
     add("--sample-every", type=int, metavar="N", help="steps between two samples; 0: none")
     return vars(parser.parse_args())
 # fmt: on
 
 
-def run_training(run, data, preset, resume, overwrite, device, **changes):
+def run_training(run, data, preset, resume, overwrite, device, compile, **changes):
     from neo_keras.training.setup import resume_run, start_run
 
+    changes["jit_compile"] = {"auto": None, "xla": True, "off": False}[compile]
     if device != "auto":  # a device that is not there is said before anything is written
         import_tensorflow()
         from neo_keras.training.trainer import select_device
@@ -73,9 +79,11 @@ def run_training(run, data, preset, resume, overwrite, device, **changes):
         print(f"saved step {metrics['step']}; go on: python train.py --run {run.path} --resume")
     if stopped_by:
         sys.exit(128 + stopped_by)
+    sliding = metrics.get("val_loss_sliding")
+    sliding = f"; {sliding:.4f} nats with at least half a context" if sliding else ""
     print(
         f"validation loss {metrics['val_loss']:.4f} nats per token "
-        f"({metrics['val_bits_per_char']:.3f} bits per character), "
+        f"({metrics['val_bits_per_char']:.3f} bits per character{sliding}), "
         f"{metrics['train_seconds']:.0f} s of training at {metrics['tokens_per_second']:,} "
         f"tokens/s, {metrics['compile_seconds']:.0f} s of compilation\n"
         f"next: python generate.py {run.path} --prompt ROMEO: or python export.py {run.path}"

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import rich
 from rich.table import Table
 
@@ -96,90 +95,20 @@ def measure_keras(token_ids, model_config, config, steps):
 
 
 def measure_torch(make_model, token_ids, model_config, config, steps):
-    """Times nanoGPT's loop, with whichever of PyTorch's AdamW variants is faster here."""
-    import torch
-    from torch.nn import functional as F
+    """Times nanoGPT's loop around one of the models of `peers`."""
+    import peers
 
-    rng = np.random.default_rng(config.seed)
-    model = make_model(model_config).train()
-    token_ids, window = token_ids.astype("int64"), np.arange(model_config.max_seq_len + 1)
-
-    def train(optimizer, num_steps):
-        begin = time.perf_counter()
-        for _ in range(num_steps):
-            starts = rng.integers(len(token_ids) - len(window) + 1, size=(config.batch_size, 1))
-            rows = torch.from_numpy(token_ids[starts + window])  # [batch_size, seq_len + 1]
-            loss = F.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad()
-        return (time.perf_counter() - begin) / num_steps, loss.item()
-
-    betas, trials = (0.9, config.beta_2), []
-    settings = {"lr": config.learning_rate, "betas": betas, "weight_decay": config.weight_decay}
-    for variant in ("fused", "foreach"):
-        optimizer = torch.optim.AdamW(model.parameters(), **settings, **{variant: True})
-        train(optimizer, WARMUP_STEPS)
-        trials.append((train(optimizer, WARMUP_STEPS)[0], variant, optimizer))
-    _, variant, optimizer = min(trials)
-    return *train(optimizer, steps), f"AdamW {variant}"
-
-
-def make_plain_model(config):
-    """nanoGPT's model, in plain `torch.nn`."""
-    from torch import nn
-
-    dim, heads = config.hidden_dim, (config.num_heads, config.head_dim)
-    linear = functools.partial(nn.Linear, bias=False)
-    norm = functools.partial(nn.LayerNorm, dim, bias=False)
-
-    class Block(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.qkv = nn.Sequential(norm(), linear(dim, 3 * dim))
-            self.project = linear(dim, dim)
-            self.mlp = nn.Sequential(norm(), linear(dim, 4 * dim), nn.GELU(), linear(4 * dim, dim))
-
-        def forward(self, x):
-            q, k, v = (y.unflatten(-1, heads).transpose(1, 2) for y in self.qkv(x).chunk(3, dim=-1))
-            attended = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = x + self.project(attended.transpose(1, 2).flatten(2))
-            return x + self.mlp(x)
-
-    class PlainGPT(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.tokens = nn.Embedding(config.vocab_size, dim)
-            self.positions = nn.Embedding(config.max_seq_len, dim)
-            self.blocks = nn.Sequential(*(Block() for _ in range(config.num_layers)), norm())
-            for weight in filter(lambda weight: weight.dim() > 1, self.parameters()):
-                nn.init.normal_(weight, std=0.02)
-
-        def forward(self, token_ids):
-            x = self.tokens(token_ids) + self.positions.weight[: token_ids.shape[1]]
-            return nn.functional.linear(self.blocks(x), self.tokens.weight)
-
-    return PlainGPT()
-
-
-def make_hugging_face_model(config):
-    import transformers
-
-    settings = {"vocab_size": config.vocab_size, "n_positions": config.max_seq_len,
-                "n_embd": config.hidden_dim, "n_layer": config.num_layers,
-                "n_head": config.num_heads, "attn_implementation": "sdpa", "use_cache": False,
-                "resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0,
-                "bos_token_id": None, "eos_token_id": None}  # fmt: skip
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**settings))
-    model.register_forward_hook(lambda module, inputs, output: output.logits)
-    return model
+    trainer = peers.Trainer(getattr(peers, make_model), token_ids, model_config, config)
+    trainer.train(WARMUP_STEPS)
+    begin = time.perf_counter()
+    loss = trainer.train(steps)
+    return (time.perf_counter() - begin) / steps, loss, f"AdamW {trainer.variant}"
 
 
 ENGINES = {
     "neo_keras": measure_keras,
-    "torch.nn": functools.partial(measure_torch, make_plain_model),
-    "HF GPT-2": functools.partial(measure_torch, make_hugging_face_model),
+    "torch.nn": functools.partial(measure_torch, "make_plain_model"),
+    "HF GPT-2": functools.partial(measure_torch, "make_hugging_face_model"),
 }
 
 

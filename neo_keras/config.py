@@ -7,6 +7,9 @@ from neo_keras.errors import InputError
 POSITIONS = ("rope", "learned")
 NORMS = ("rms", "layer")
 ACTIVATIONS = ("relu_squared", "gelu", "gelu_tanh")
+OPTIMIZERS = ("muon", "adamw")
+SCHEDULES = ("linear", "cosine")
+MAX_NGRAM_ROWS = 2**18  # so that the hash of an n-gram fits int32: see `NgramEmbedding`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +29,17 @@ class ModelConfig:
     use_bias: bool = False  # in dense layers and layer norms
     qk_norm: bool = True  # normalize queries and keys (RMS, without a scale)
     tie_embeddings: bool = False  # one matrix for the token embedding and the output head
+    embedding_norm: bool = False  # normalize what goes into the first block
+    max_ngram: int = 1  # the longest n-gram that has an embedding; 1: none but the tokens'
+    ngram_rows: int = 32768  # of the hashed table that the n-grams share
+    ngram_dim: int = 32  # width of that table
+    ngram_dropout: float = 0.0  # share of n-grams dropped in training
 
     def __post_init__(self):
         if self.num_kv_heads is None:
             object.__setattr__(self, "num_kv_heads", self.num_heads)
         for name in ("vocab_size", "max_seq_len", "num_layers", "num_heads", "num_kv_heads",
-                     "hidden_dim"):  # fmt: skip
+                     "hidden_dim", "max_ngram", "ngram_rows", "ngram_dim"):  # fmt: skip
             _check_positive_integer(name, getattr(self, name))
         if self.max_seq_len < 2:
             raise InputError("max_seq_len (--seq-len) must be at least 2, got 1")
@@ -51,17 +59,19 @@ class ModelConfig:
                 f"rotary positions need an even hidden_dim / num_heads, got {self.hidden_dim} / "
                 f"{self.num_heads} = {self.head_dim}: try hidden_dim {2 * self.hidden_dim}"
             )
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+        if self.ngram_rows > MAX_NGRAM_ROWS:
+            raise InputError(f"ngram_rows must be at most {MAX_NGRAM_ROWS}, got {self.ngram_rows}")
+        for name in ("dropout", "ngram_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(
+                    f"{name} must be at least 0 and below 1, got {getattr(self, name)}"
+                )
         for name, choices in (
             ("position", POSITIONS),
             ("norm", NORMS),
             ("activation", ACTIVATIONS),
         ):
-            if getattr(self, name) not in choices:
-                raise InputError(
-                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
-                )
+            _check_choice(name, getattr(self, name), choices)
 
     @property
     def head_dim(self):
@@ -74,32 +84,45 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained: AdamW, linear warm-up, cosine decay, clipped gradients."""
+    """How a model is trained. The defaults are the fast recipe (benchmarks/README.md)."""
 
     batch_size: int = 16
-    steps: int = 2500
-    learning_rate: float = 3e-3  # at the end of the warm-up
-    final_learning_rate: float = 3e-4  # at the last step
-    warmup_steps: int = 100
-    beta_2: float = 0.99
-    weight_decay: float = 0.1
-    clip_norm: float = 1.0  # of all gradients together
+    steps: int = 1300
+    optimizer: str = "muon"  # one of OPTIMIZERS
+    schedule: str = "linear"  # one of SCHEDULES: the way down after the warm-up
+    learning_rate: float = 5e-3  # at the end of the warm-up
+    final_learning_rate: float = 0.0  # at the last step
+    warmup_steps: int = 10
+    beta_2: float = 0.95
+    weight_decay: float = 0.0  # of matrices
+    ngram_decay: float = 10.0  # weight decay of the n-gram table, under Muon
+    clip_norm: float | None = None  # of all gradients together; None: no limit
     eval_every: int = 500  # steps; also when a checkpoint is written
     sample_every: int = 1000  # steps; 0: never
     max_seconds: float | None = None  # of training steps; None: no limit
+    sliding_loss: bool = False  # at the end, also the loss with at least half a context
     seed: int = 1
-    mixed_precision: bool = False  # compute in bfloat16, keep weights in float32
-    jit_compile: bool = True  # XLA
+    mixed_precision: bool | None = None  # compute in bfloat16, keep weights in float32
+    jit_compile: bool | None = None  # by XLA; None, here and above: see `choose_compute`
     steps_per_execution: int = 10  # steps between two looks at Ctrl-C, the clock and the bar
 
     def __post_init__(self):
         for name in ("batch_size", "steps", "eval_every", "steps_per_execution"):
             _check_positive_integer(name, getattr(self, name))
-        for name in ("learning_rate", "clip_norm", "max_seconds"):
+        for name in ("learning_rate", "clip_norm", "max_seconds"):  # the last two may be None
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(f"{name} must be above 0 and finite, got {value}")
-        for name in ("final_learning_rate", "warmup_steps", "weight_decay", "sample_every", "seed"):
+        for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            _check_choice(name, getattr(self, name), choices)
+        for name in (
+            "final_learning_rate",
+            "warmup_steps",
+            "weight_decay",
+            "ngram_decay",
+            "sample_every",
+            "seed",
+        ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.seed >= 2**32:
@@ -123,32 +146,48 @@ CLASSIC = {
     "tie_embeddings": True,
 }
 
+CLASSIC_TRAINING = {
+    "optimizer": "adamw",
+    "schedule": "cosine",
+    "warmup_steps": 100,
+    "beta_2": 0.99,
+    "weight_decay": 0.1,
+    "clip_norm": 1.0,
+}
+
+NGRAMS = {"max_ngram": 5, "ngram_rows": 65536, "embedding_norm": True}
+
 PRESETS = {
     "shakespeare-cpu": Preset(
-        "0.8M parameters, about 2 minutes on two CPU cores",
-        model={},
+        "2.9M parameters, a little over a minute on two CPU cores",
+        model={**NGRAMS, "num_heads": 2},
         training={},
+    ),
+    "shakespeare-cpu-long": Preset(
+        "4.8M parameters, about 25 minutes on two CPU cores, better text",
+        model={**NGRAMS, "num_layers": 6, "num_heads": 3, "hidden_dim": 192, "max_seq_len": 256,
+               "dropout": 0.2},
+        training={"batch_size": 8, "steps": 8000},
     ),
     "shakespeare-gpu": Preset(
         "10.7M parameters, the size of nanoGPT's GPU configuration",
-        model={"num_layers": 6, "num_heads": 6, "hidden_dim": 384, "max_seq_len": 256,
+        model={**NGRAMS, "num_layers": 6, "num_heads": 6, "hidden_dim": 384, "max_seq_len": 256,
                "dropout": 0.2},
-        training={"batch_size": 64, "steps": 5000, "learning_rate": 1e-3,
-                  "final_learning_rate": 1e-4, "mixed_precision": True, "eval_every": 250},
+        training={"batch_size": 64, "steps": 2000, "eval_every": 250},
     ),
     "nanogpt-cpu": Preset(
         "nanoGPT's README CPU configuration, for like-for-like comparison",
         model={**CLASSIC, "max_seq_len": 64},
-        training={"batch_size": 12, "steps": 2000, "learning_rate": 1e-3,
-                  "final_learning_rate": 1e-4, "eval_every": 250},
+        training={**CLASSIC_TRAINING, "batch_size": 12, "steps": 2000, "learning_rate": 1e-3,
+                  "final_learning_rate": 1e-4, "eval_every": 250, "jit_compile": True,
+                  "mixed_precision": False},
     ),
     "gpt2-124m": Preset(
         "GPT-2 small: 12 layers, 768 wide, context 1,024",
         model={**CLASSIC, "activation": "gelu_tanh", "use_bias": True, "num_layers": 12,
                "num_heads": 12, "hidden_dim": 768, "max_seq_len": 1024},
-        training={"batch_size": 12, "steps": 10000, "learning_rate": 6e-4,
-                  "final_learning_rate": 6e-5, "beta_2": 0.95, "mixed_precision": True,
-                  "steps_per_execution": 1},
+        training={**CLASSIC_TRAINING, "batch_size": 12, "steps": 10000, "learning_rate": 6e-4,
+                  "final_learning_rate": 6e-5, "beta_2": 0.95, "steps_per_execution": 1},
     ),
 }  # fmt: skip
 
@@ -178,6 +217,11 @@ def from_preset(name, vocab_size, **overrides):
 def _fields_of(config_class, values):
     names = {field.name for field in dataclasses.fields(config_class)}
     return {name: value for name, value in values.items() if name in names and value is not None}
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def _check_positive_integer(name, value):

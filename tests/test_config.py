@@ -26,6 +26,9 @@ from neo_keras.errors import InputError
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
         ({"dropout": -0.1}, "dropout must be at least 0 and below 1, got -0.1"),
         ({"dropout": math.nan}, "dropout must be at least 0 and below 1, got nan"),
+        ({"ngram_dropout": 1.0}, "ngram_dropout must be at least 0 and below 1, got 1.0"),
+        ({"max_ngram": 0}, "max_ngram must be a whole number of at least 1, got 0"),
+        ({"ngram_rows": 2**18 + 1}, "ngram_rows must be at most 262144, got 262145"),
         ({"position": "alibi"}, "position must be one of rope, learned, got 'alibi'"),
         ({"norm": "batch"}, "norm must be one of rms, layer, got 'batch'"),
         ({"activation": "relu"}, "activation must be one of relu_squared, gelu, gelu_tanh, got"),
@@ -65,6 +68,9 @@ def test_the_fix_that_a_message_suggests_is_one(tiny_config, changes):
         ({"clip_norm": -1}, "clip_norm must be above 0 and finite, got -1"),
         ({"max_seconds": 0}, "max_seconds must be above 0 and finite, got 0"),
         ({"final_learning_rate": -1e-9}, "final_learning_rate must be at least 0, got -1e-09"),
+        ({"optimizer": "sgd"}, "optimizer must be one of muon, adamw, got 'sgd'"),
+        ({"schedule": "step"}, "schedule must be one of linear, cosine, got 'step'"),
+        ({"ngram_decay": -1}, "ngram_decay must be at least 0, got -1"),
         ({"warmup_steps": -1}, "warmup_steps must be at least 0, got -1"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
         ({"sample_every": -1}, "sample_every must be at least 0, got -1"),
@@ -108,7 +114,8 @@ def test_presets_say_what_their_descriptions_say():
         name: (m.num_layers, m.num_heads, m.hidden_dim, m.max_seq_len) for name, m in models.items()
     }
     assert shapes == {
-        "shakespeare-cpu": (4, 4, 128, 128),
+        "shakespeare-cpu": (4, 2, 128, 128),
+        "shakespeare-cpu-long": (6, 3, 192, 256),
         "shakespeare-gpu": (6, 6, 384, 256),
         "nanogpt-cpu": (4, 4, 128, 64),
         "gpt2-124m": (12, 12, 768, 1024),

@@ -99,6 +99,18 @@ def test_validation_sees_every_full_window_once(num_tokens, num_windows):
     np.testing.assert_allclose(weights[real], len(inputs) / num_windows)
 
 
+@pytest.mark.parametrize("num_tokens, num_windows", [(8, 1), (10, 1), (11, 2), (70, 21), (71, 22)])
+def test_sliding_validation_counts_a_token_once(num_tokens, num_windows):
+    dataset = validation_dataset(np.arange(num_tokens), SEQ_LEN, BATCH_SIZE, sliding=True)
+    inputs, _, weights = (np.concatenate(part) for part in zip(*dataset.as_numpy_iterator()))
+    starts = np.minimum(np.arange(len(inputs)), num_windows - 1) * 3  # half of 7
+    np.testing.assert_array_equal(inputs, starts[:, None] + np.arange(SEQ_LEN))
+    counted = inputs[weights > 0]
+    np.testing.assert_array_equal(counted, np.arange(7 + 3 * (num_windows - 1)))
+    assert (weights[1:, :4] == 0).all()  # at least four tokens stand before each that counts
+    np.testing.assert_allclose(weights[weights > 0], inputs.size / len(counted), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "seq_len, batch_size",
     [(7, 5), (7, 7), (5, 7), (11, 1), (3, 31)],

@@ -21,13 +21,16 @@ from neo_keras.model.gpt import GPT
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BATCH_SIZE = 2
-RECIPES = ("modern", "classic", "grouped")
+RECIPES = ("modern", "classic", "grouped", "ngrams")
 
 
 @pytest.fixture(params=RECIPES)
 def config(request, tiny_config, classic_config):
     grouped = dataclasses.replace(tiny_config, num_heads=15, num_kv_heads=3, hidden_dim=210)
-    return dict(zip(RECIPES, (tiny_config, classic_config, grouped)))[request.param]
+    ngrams = dataclasses.replace(
+        tiny_config, max_ngram=4, ngram_rows=101, ngram_dim=11, embedding_norm=True
+    )
+    return dict(zip(RECIPES, (tiny_config, classic_config, grouped, ngrams)))[request.param]
 
 
 def random_ids(seq_len, seed=11):
@@ -58,7 +61,10 @@ def test_cached_equals_full(config, make_model, chunks):
     cached, cache = decode_in_chunks(model, token_ids, chunks)
     np.testing.assert_allclose(cached, full, rtol=1e-5, atol=1e-5)
     shape = (BATCH_SIZE, config.num_kv_heads, 17, config.head_dim)
-    assert [np.shape(part) for layer in cache for part in layer] == 6 * [shape]
+    expected = {f"kv_cache_{kind}_{i}": shape for i in range(3) for kind in "kv"}
+    if config.max_ngram > 1:
+        expected["kv_cache_k_tokens"] = (BATCH_SIZE, 17 + config.max_ngram - 1)
+    assert {name: np.shape(value) for name, value in cache.items()} == expected
 
 
 def test_padding_of_a_chunk_is_never_seen(config, make_model):
@@ -72,6 +78,18 @@ def test_padding_of_a_chunk_is_never_seen(config, make_model):
         positions = np.arange(begin, end, dtype="int32")
         logits, cache = model.step(token_ids[:, begin:end], positions, cache)
         np.testing.assert_allclose(logits, full[:, begin:end], rtol=1e-5, atol=1e-5)
+
+
+def reference_ngrams(config, w, token_ids):
+    """One n-gram at a time, with Python's unbounded integers."""
+    x = np.zeros((*token_ids.shape, config.ngram_dim))
+    for (i, position), _ in np.ndenumerate(token_ids):
+        for n in range(2, config.max_ngram + 1):
+            row = n
+            for p in range(position - n + 1, position + 1):
+                row = row * 7001 + (int(token_ids[i, p]) + 1 if p >= 0 else 0)
+            x[i, position] += w["ngram_embedding/table/embeddings"][row % config.ngram_rows]
+    return x @ w["ngram_embedding/projection/kernel"]
 
 
 def reference_logits(model, token_ids):
@@ -93,9 +111,13 @@ def reference_logits(model, token_ids):
         "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
     }[config.activation]
     x = w["token_embedding/embeddings"][token_ids]
+    if config.max_ngram > 1:
+        x = x + reference_ngrams(config, w, token_ids)
     if config.position == "learned":
         x = x + w["position_embedding/embeddings"][positions]
-    else:
+    if config.embedding_norm:
+        x = norm(x, "embedding_norm")
+    if config.position == "rope":
         rotation = rotary_tables(len(positions), config.head_dim)
     for i, block in enumerate(model.blocks):
         normed = norm(x, f"block_{i}/attention_norm").astype("float32")
@@ -103,7 +125,7 @@ def reference_logits(model, token_ids):
         name = f"block_{i}/feed_forward"
         hidden = norm(x, f"{name}_norm") @ w[f"{name}/expand/kernel"]
         hidden = activation(hidden + w.get(f"{name}/expand/bias", 0))
-        x = x + hidden @ w[f"{name}/contract/kernel"] + w.get(f"{name}/contract/bias", 0)
+        x = x + hidden @ w[f"{name}/contract_kernel"].T + w.get(f"{name}/contract_bias", 0)
     tied_head = w["token_embedding/embeddings"].T
     return norm(x, "final_norm") @ w.get("token_embedding/reverse_embeddings", tied_head)
 
@@ -131,7 +153,7 @@ def test_initial_weights(tiny_config):
     assert stddev["block_2/attention/qkv/kernel"] == pytest.approx(0.02, rel=0.05)
     assert stddev["token_embedding/embeddings"] == pytest.approx(0.02, rel=0.1)
     # Two additions to the stream in each of three blocks.
-    for name in ("block_2/attention/output/kernel", "block_0/feed_forward/contract/kernel"):
+    for name in ("block_2/attention/output/kernel", "block_0/feed_forward/contract_kernel"):
         assert stddev[name] == pytest.approx(0.02 / 6**0.5, rel=0.05)
     matrices = [np.array(w) for w in model.weights if len(w.shape) == 2]
     signs = {(matrix.ravel()[:31] > 0).tobytes() for matrix in matrices}
@@ -178,7 +200,7 @@ def test_bfloat16_by_argument_and_by_policy(config, make_model):
         assert logits.dtype == np.float32
         assert {w.dtype for w in model.trainable_weights} == {"float32"}
         cached, cache = decode_in_chunks(model, random_ids(11), [(0, 5), (5, 11)])
-        assert cache[0][0].dtype == "bfloat16"
+        assert cache["kv_cache_k_0"].dtype == "bfloat16"
         for rough in (logits, cached):
             assert 0 < np.abs(rough - exact).max() < 0.1 * np.abs(exact).max()
 
@@ -207,13 +229,16 @@ def test_agrees_with_gpt2_of_hugging_face(classic_config, make_model):
     ours = make_model(classic_config)
     names = {"attention": "attn", "feed_forward": "mlp", "qkv": "c_attn", "attention_norm": "ln_1",
              "feed_forward_norm": "ln_2", "expand": "c_fc", "output": "c_proj", "block_0": "h.0",
-             "contract": "c_proj", "kernel": "weight", "gamma": "weight", "beta": "bias",
+             "contract_kernel": "c_proj.weight", "contract_bias": "c_proj.bias",
+             "kernel": "weight", "gamma": "weight", "beta": "bias",
              "embeddings": "weight", "token_embedding": "wte", "position_embedding": "wpe",
              "final_norm": "ln_f", "block_1": "h.1", "block_2": "h.2"}  # fmt: skip
     state = {}
     for weight in ours.weights:
         parts = [names.get(part, part) for part in weight.path.split("/")[1:]]
-        state[".".join(["transformer", *parts])] = torch.tensor(np.array(weight))
+        value = torch.tensor(np.array(weight))
+        value = value.T if weight.name == "contract_kernel" else value
+        state[".".join(["transformer", *parts])] = value
     assert theirs.load_state_dict(state, strict=False) == (["lm_head.weight"], [])  # tied
     token_ids = random_ids(17)
     with torch.no_grad():

@@ -20,7 +20,7 @@ from neo_keras.training.setup import resume_run, start_run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHAPE = dict(num_layers=2, num_heads=2, hidden_dim=20, max_seq_len=17)  # head_dim 10
-STEPS, EVAL_EVERY = 2000, 500  # a second or two: long enough to be killed amid them
+STEPS, EVAL_EVERY = 800, 200  # a second or two: long enough to be killed amid them
 ARGUMENTS = (
     "--num-layers 2 --num-heads 2 --hidden-dim 20 --seq-len 17 --batch-size 3 --dropout 0.1 "
     f"--steps {STEPS} --eval-every {EVAL_EVERY} --sample-every 0 --device cpu"
@@ -42,7 +42,7 @@ def uninterrupted(corpus_file, tmp_path_factory):
     result = run_train(path, "--data", corpus_file, *ARGUMENTS)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-    assert f"step {STEPS:,}" in result.stdout and f"generate.py {path}" in result.stdout
+    assert f"step {STEPS:5,}" in result.stdout and f"generate.py {path}" in result.stdout
     return path
 
 
@@ -100,7 +100,7 @@ def read_rows(path, without=("train_seconds",)):
 
 
 def assert_same_end(path, expected):
-    for name, num_arrays in (("last.keras", 46), ("best.keras", 15)):
+    for name, num_arrays in (("last.keras", 47), ("best.keras", 18)):
         ours, theirs = read_checkpoint(path / name), read_checkpoint(expected / name)
         assert ours.keys() == theirs.keys() and len(ours) == num_arrays
         different = [key for key in ours if not np.array_equal(ours[key], theirs[key])]
@@ -209,7 +209,9 @@ def test_what_a_run_directory_holds(corpus_file, tmp_path):
     assert (metrics["step"], metrics["best_step"]) == (23, 23)
     assert metrics["val_loss"] == metrics["best_val_loss"] == rows[-1]["val_loss"]
     assert metrics["val_bits_per_char"] == pytest.approx(metrics["val_loss"] / 0.6931472)
-    assert metrics["num_params"] == 2 * 4840 + 2 * 20 * vocab_size + 20  # blocks, ends, norm
+    ngrams = 65536 * 32 + 32 * 20
+    # blocks, n-grams, ends, two norms
+    assert metrics["num_params"] == 2 * 4840 + ngrams + 2 * 20 * vocab_size + 2 * 20
     assert metrics["tokens_per_second"] > 0 and metrics["train_seconds"] > 0
     assert step_of(run.path) == 23
     assert (run.path / "loss.png").read_bytes().startswith(b"\x89PNG")
@@ -222,6 +224,28 @@ def test_max_seconds_stops_early_and_keeps_a_checkpoint(corpus_file, tmp_path):
     assert metrics["step"] == step_of(run.path) < 10**5
     assert 0.05 <= metrics["train_seconds"] < 5
     assert metrics["val_loss"] > 0 and run.best.exists()
+
+
+@pytest.mark.parametrize(
+    "jit_compile, mixed_precision", [(True, False), (False, True)], ids=["XLA", "bfloat16"]
+)
+def test_same_seed_same_weights(corpus_file, tmp_path, jit_compile, mixed_precision):
+    """Bit for bit, in the arithmetic of either fast path, with a resume in between."""
+    settings = dict(eval_every=5, dropout=0.1, ngram_dropout=0.1, ngram_rows=997, steps=15,
+                    jit_compile=jit_compile, mixed_precision=mixed_precision)  # fmt: skip
+    undisturbed, _ = train_here(tmp_path / "undisturbed", corpus_file, **settings)
+    run, metrics = train_here(tmp_path / "run", corpus_file, max_seconds=1e-9, **settings)
+    assert metrics["step"] == 10
+    train_here(run.path, corpus_file, resume=True)
+    ours, theirs = read_checkpoint(run.last), read_checkpoint(undisturbed.last)
+    assert [key for key in theirs if not np.array_equal(ours[key], theirs[key])] == []
+
+
+def test_sliding_loss(corpus_file, tmp_path):
+    run, metrics = train_here(tmp_path / "run", corpus_file, steps=20, sliding_loss=True)
+    assert metrics == json.loads((run.path / "metrics.json").read_text())
+    # A little context helps: the words are the same again and again.
+    assert metrics["val_loss"] - 0.5 < metrics["val_loss_sliding"] < metrics["val_loss"]
 
 
 def test_sampling_does_not_change_the_training(short_run, corpus_file, tmp_path):

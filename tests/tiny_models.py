@@ -8,7 +8,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 ALPHABET = "\n abcdefghij"  # 12 characters; with the unknown token a vocabulary of 13
 # A different number on every axis, so that no two can be swapped unseen. The context is longer
 # than a prefill chunk: the end of a long prompt is taken in token by token.
-SHAPE = dict(vocab_size=13, max_seq_len=97, num_layers=3, num_heads=5, hidden_dim=30)
+SHAPE = dict(
+    vocab_size=13, max_seq_len=97, num_layers=3, num_heads=5, hidden_dim=30,
+    max_ngram=4, ngram_rows=211, ngram_dim=7, embedding_norm=True,
+)  # fmt: skip
 WORDS = ("abc ", "dcf ", "gg\n", "hij ", "ea ", "fade\n", "bi ", "jh ", "ce\n", "a\n\n", "igcab ")
 
 

@@ -65,13 +65,12 @@ def write_stateful(model, path, unk_token_id):
     """
     bias = unknown_bias(model.config.vocab_size, unk_token_id)
     holder = tf.Module()
-    holder.cache = [(tf.Variable(k), tf.Variable(v)) for k, v in model.empty_cache()]
+    holder.cache = {name: tf.Variable(value) for name, value in model.empty_cache().items()}
 
     def step(inputs):
         logits, cache = model.step(inputs["tokens"], inputs["input_pos"], holder.cache)
-        for variables, values in zip(holder.cache, cache):
-            for variable, value in zip(variables, values):
-                variable.assign(value)
+        for name, value in cache.items():
+            holder.cache[name].assign(value)
         return logits
 
     def prefill(inputs):
@@ -82,7 +81,7 @@ def write_stateful(model, path, unk_token_id):
         return {"logits": step(inputs) + bias}
 
     def reset():
-        for variable in tf.nest.flatten(holder.cache):
+        for variable in holder.cache.values():
             variable.assign(tf.zeros_like(variable))
         return {"input_pos": tf.zeros([1], tf.int32)}
 
@@ -105,30 +104,22 @@ def unknown_bias(vocab_size, unk_token_id):
 
 
 def _add_functional_endpoints(archive, model, bias, batch_size, lengths):
-    def pack(cache):
-        return {
-            f"kv_cache_{kind}_{i}": value
-            for i, layer in enumerate(cache)
-            for kind, value in zip("kv", layer)
-        }
+    empty_cache = model.empty_cache()
 
     def step(inputs):
-        cache = [
-            (inputs[f"kv_cache_k_{i}"], inputs[f"kv_cache_v_{i}"]) for i in range(len(model.blocks))
-        ]
-        logits, cache = model.step(inputs["tokens"], inputs["input_pos"], cache)
-        return logits + bias, pack(cache)
+        cache = {name: inputs[name] for name in empty_cache}
+        return model.step(inputs["tokens"], inputs["input_pos"], cache)
 
     def prefill(inputs):
         return step(inputs)[1]
 
     def decode(inputs):
         logits, cache = step(inputs)
-        return {"logits": logits, **cache}
+        return {"logits": logits + bias, **cache}
 
     cache_specs = {
         name: tf.TensorSpec((batch_size, *value.shape[1:]), value.dtype, name=name)
-        for name, value in pack(model.empty_cache()).items()
+        for name, value in empty_cache.items()
     }
     for name, length in lengths.items():
         specs = {**_step_specs(batch_size, length), **cache_specs}

@@ -20,11 +20,11 @@ class SavedModelEngine(FunctionalEngine):
         # What a damaged one raises depends on where the damage is.
         except Exception as error:
             raise InputError(f"TensorFlow cannot load {path} ({error}): export it again") from None
-        shape = (1, model_config.num_kv_heads, model_config.max_seq_len, model_config.head_dim)
+        _, inputs = self._loaded.signatures["decode"].structured_input_signature
         cache = {
-            f"kv_cache_{kind}_{i}": tf.zeros(shape)
-            for i in range(model_config.num_layers)
-            for kind in "kv"
+            name: tf.zeros((1, *spec.shape[1:]), spec.dtype)
+            for name, spec in inputs.items()
+            if name.startswith("kv_cache")
         }
         max_seq_len = model_config.max_seq_len
         super().__init__(max_seq_len, chunk_size_for(max_seq_len), "prefill", cache)

@@ -4,14 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from neo_keras.model.weights import INITIALIZER_STDDEV, initial_weights
+
 MASKED = -1e9  # added to the score of a key that the query must not see; finite, so no NaN
-
-INITIALIZER_STDDEV = 0.02  # of weight matrices, as GPT-2
-
-
-def initial_weights(stddev=INITIALIZER_STDDEV):
-    """An initializer that gives other numbers each time: with a plain seed it would not."""
-    return keras.initializers.RandomNormal(stddev=stddev, seed=keras.random.SeedGenerator())
 
 
 def causal_mask(query_positions, key_positions):

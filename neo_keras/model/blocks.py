@@ -7,11 +7,8 @@ import keras
 from keras import ops
 
 from neo_keras.config import ModelConfig
-from neo_keras.model.attention import (
-    INITIALIZER_STDDEV,
-    CausalSelfAttention,
-    initial_weights,
-)
+from neo_keras.model.attention import CausalSelfAttention
+from neo_keras.model.weights import INITIALIZER_STDDEV, initial_weights
 
 
 def relu_squared(x):
@@ -59,24 +56,32 @@ class FeedForward(keras.layers.Layer):
         self.output_stddev = output_stddev
 
     def build(self, input_shape):
-        self.expand = self._dense(self.feed_forward_dim, INITIALIZER_STDDEV, "expand")
-        self.expand.build(input_shape)
-        self.contract = self._dense(input_shape[-1], self.output_stddev, "contract")
-        self.contract.build((*input_shape[:-1], self.feed_forward_dim))
-
-    def _dense(self, units, stddev, name):
-        return keras.layers.Dense(
-            units,
+        hidden_dim = input_shape[-1]
+        self.expand = keras.layers.Dense(
+            self.feed_forward_dim,
             use_bias=self.use_bias,
-            kernel_initializer=initial_weights(stddev),
+            kernel_initializer=initial_weights(),
             dtype=self.dtype_policy,
-            name=name,
+            name="expand",
         )
+        self.expand.build(input_shape)
+        # Not a Dense: its kernel lies the other way round, and so does the kernel's gradient, which
+        # takes XLA twice as long on a CPU (5% of a training step).
+        self.contract_kernel = self.add_weight(
+            shape=(hidden_dim, self.feed_forward_dim),
+            initializer=initial_weights(self.output_stddev),
+            name="contract_kernel",
+        )
+        if self.use_bias:
+            self.contract_bias = self.add_weight(
+                shape=(hidden_dim,), initializer="zeros", name="contract_bias"
+            )
 
     def call(self, x):
         x = self.expand(x)  # [batch_size, seq_len, feed_forward_dim]
         x = ACTIVATION_FUNCTIONS[self.activation](x)
-        return self.contract(x)  # [batch_size, seq_len, hidden_dim]
+        x = ops.matmul(x, ops.transpose(self.contract_kernel))  # [batch_size, seq_len, hidden_dim]
+        return x + self.contract_bias if self.use_bias else x
 
     def get_config(self):
         return {

@@ -6,8 +6,12 @@ import keras
 from keras import ops
 
 from neo_keras.config import ModelConfig
-from neo_keras.model.attention import causal_mask, initial_weights, rotary_tables
+from neo_keras.model.attention import causal_mask, rotary_tables
 from neo_keras.model.blocks import TransformerBlock, make_norm
+from neo_keras.model.ngrams import NgramEmbedding
+from neo_keras.model.weights import initial_weights
+
+HISTORY = "kv_cache_k_tokens"  # in a cache, the tokens themselves
 
 
 @keras.saving.register_keras_serializable("neo_keras")
@@ -37,6 +41,16 @@ class GPT(keras.Model):
             dtype=dtype,
             name="token_embedding",
         )
+        if config.max_ngram > 1:
+            self.ngram_embedding = NgramEmbedding(
+                config.max_ngram,
+                config.ngram_rows,
+                config.ngram_dim,
+                config.hidden_dim,
+                dropout=config.ngram_dropout,
+                dtype=dtype,
+                name="ngram_embedding",
+            )
         if config.position == "learned":
             self.position_embedding = keras.layers.Embedding(
                 config.max_seq_len,
@@ -47,6 +61,8 @@ class GPT(keras.Model):
             )
         else:
             self.rotary_tables = rotary_tables(config.max_seq_len, config.head_dim)
+        if config.embedding_norm:
+            self.embedding_norm = make_norm(config, dtype=dtype, name="embedding_norm")
         self.dropout = keras.layers.Dropout(config.dropout, dtype=dtype, name="dropout")
         self.blocks = [
             TransformerBlock(config, dtype=dtype, name=f"block_{i}")
@@ -58,10 +74,14 @@ class GPT(keras.Model):
     def build(self, input_shape):
         hidden_shape = (None, None, self.config.hidden_dim)
         self.token_embedding.build(input_shape)
+        if self.config.max_ngram > 1:
+            self.ngram_embedding.build(input_shape)
         if self.config.position == "learned":
             self.position_embedding.build(input_shape)
         for layer in (*self.blocks, self.final_norm):
             layer.build(hidden_shape)
+        if self.config.embedding_norm:
+            self.embedding_norm.build(hidden_shape)
         self.built = True
 
     def call(self, token_ids, training=False):
@@ -93,32 +113,48 @@ class GPT(keras.Model):
         return self._forward(token_ids, positions, key_positions, cache, training=False)
 
     def empty_cache(self, batch_size=1):
-        """One (keys, values) per layer, each [batch_size, num_kv_heads, max_seq_len, head_dim]."""
+        """What `step` keeps of a sequence, all zeros and named as LiteRT-LM wants it.
+
+        Returns:
+            dict: `kv_cache_k_i` and `kv_cache_v_i` for block i, each [batch_size, num_kv_heads,
+            max_seq_len, head_dim]; with n-grams also `kv_cache_k_tokens`, of `empty_history`.
+        """
         config = self.config
         shape = (batch_size, config.num_kv_heads, config.max_seq_len, config.head_dim)
         zeros = ops.zeros(shape, dtype=self.compute_dtype)
-        return [(zeros, zeros) for _ in self.blocks]
+        cache = {f"kv_cache_{kind}_{i}": zeros for i in range(config.num_layers) for kind in "kv"}
+        if config.max_ngram > 1:
+            cache[HISTORY] = self.ngram_embedding.empty_history(batch_size, config.max_seq_len)
+        return cache
 
     def _forward(self, token_ids, positions, key_positions, cache, training):
+        cache, new_cache, start = cache or {}, {}, positions[0]
         x = self.token_embedding(token_ids)  # [batch_size, seq_len, hidden_dim]
+        if self.config.max_ngram > 1:
+            ngrams, new_cache[HISTORY] = self.ngram_embedding(
+                token_ids, history=cache.get(HISTORY), start=start, training=training
+            )
+            x = x + ngrams
         rotation = None
         if self.config.position == "learned":
             x = x + self.position_embedding(positions)
         else:
             rotation = ops.take(self.rotary_tables, positions, axis=0)
+        if self.config.embedding_norm:
+            x = self.embedding_norm(x)
         x = self.dropout(x, training=training)
         attention_mask = causal_mask(positions, key_positions)
-        new_cache = []
         for i, block in enumerate(self.blocks):
-            x, layer_cache = block(
+            names = f"kv_cache_k_{i}", f"kv_cache_v_{i}"
+            x, keys_values = block(
                 x,
                 attention_mask,
                 rotation=rotation,
-                cache=None if cache is None else cache[i],
-                start=positions[0],
+                cache=tuple(cache[name] for name in names) if cache else None,
+                start=start,
                 training=training,
             )
-            new_cache.append(layer_cache)
+            new_cache.update(zip(names, keys_values))
         logits = self.token_embedding(self.final_norm(x), reverse=True)
         return ops.cast(logits, "float32"), new_cache
 

@@ -47,7 +47,7 @@ class Clock(keras.callbacks.Callback):
     def seconds_per_step(self):
         """Of this session, without the first call, where there was a second."""
         steps, seconds = self.step - self.first_step, self.session_seconds
-        if self._compiled:
+        if self.compiled:
             steps, seconds = steps - self._first_call[0], seconds - self._first_call[1]
         return seconds / max(steps, 1)
 
@@ -55,10 +55,11 @@ class Clock(keras.callbacks.Callback):
     def compile_seconds(self):
         """What the first call took longer than later ones."""
         steps, seconds = self._first_call
-        return max(seconds - steps * self.seconds_per_step, 0.0) if self._compiled else seconds
+        return max(seconds - steps * self.seconds_per_step, 0.0) if self.compiled else seconds
 
     @property
-    def _compiled(self):
+    def compiled(self):
+        """Whether a second call told how long the first one would have taken without."""
         return self.step - self.first_step > self._first_call[0]
 
     @property
@@ -74,16 +75,18 @@ class Recorder(keras.callbacks.Callback):
         run: `RunDirectory`.
         clock: `Clock`, called before this one.
         validation: dataset of `validation_dataset`.
+        sliding_validation: the same with `sliding`, for the end of training; or None.
         tokens_per_char: of the validation text.
         stop: `StopOnSignal`: when it stopped training, the end is saved but not evaluated.
         history: rows of `history.csv` up to the first step.
     """
 
-    def __init__(self, run, clock, validation, tokens_per_char, stop, history):
+    def __init__(self, run, clock, validation, sliding_validation, tokens_per_char, stop, history):
         super().__init__()
         self.run = run
         self.clock = clock
         self.validation = validation
+        self.sliding_validation = sliding_validation
         self.tokens_per_char = tokens_per_char
         self.stop = stop
         self.history = history
@@ -101,9 +104,13 @@ class Recorder(keras.callbacks.Callback):
             self._record()
 
     def on_train_end(self, logs=None):
+        finished = self.clock.step >= self.run.training_config.steps
         if self.clock.step > self._recorded_step:
-            finished = self.clock.step >= self.run.training_config.steps
             self._record(evaluate=finished or not self.stop.signal)
+        if self.sliding_validation and finished:
+            loss = self.model.evaluate(self.sliding_validation, verbose=0)
+            self.metrics["val_loss_sliding"] = loss
+            self._write_metrics()
         self._writer.close()
 
     def _record(self, evaluate=True):
@@ -133,7 +140,7 @@ class Recorder(keras.callbacks.Callback):
         evaluated = [row for row in self.history if row["val_loss"] is not None]
         best = min(evaluated, key=lambda row: row["val_loss"], default=None)
         tokens_per_step = self.run.training_config.batch_size * self.run.model_config.max_seq_len
-        self.metrics = {
+        self.metrics |= {
             "step": self.clock.step,
             "val_loss": evaluated[-1]["val_loss"] if evaluated else None,  # nats per token
             "val_bits_per_char": self._bits_per_char(evaluated[-1]) if evaluated else None,
@@ -169,6 +176,7 @@ class ProgressBar(keras.callbacks.Callback):
         self.tokens_per_step = tokens_per_step
         self.console = console
         self._shown_rows = len(recorder.history)
+        self._compiling = True
 
     def on_train_begin(self, logs=None):
         self._progress = rich.progress.Progress(
@@ -186,6 +194,9 @@ class ProgressBar(keras.callbacks.Callback):
         self._progress.start()
 
     def on_train_batch_end(self, batch, logs=None):
+        if self._compiling and self.clock.compiled:
+            self._compiling = False
+            self.console.print(f"compiled in {self.clock.compile_seconds:.1f} s")
         self._progress.update(
             self._task,
             completed=self.clock.step,

@@ -111,7 +111,7 @@ def _tokenize(text, tokenizer, seq_len):
         len(validation_ids) / max(len(validation_text), 1),
     )
     count_training_windows(len(training_ids), seq_len)
-    count_validation_windows(len(validation_ids), seq_len)
+    count_validation_windows(len(validation_ids), seq_len, stride=seq_len)
     return corpus, validation_text
 
 

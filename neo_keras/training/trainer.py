@@ -7,6 +7,7 @@ import tensorflow as tf
 from neo_keras.errors import InputError
 from neo_keras.model.gpt import GPT
 from neo_keras.training.callbacks import Clock, ProgressBar, Recorder, StopOnSignal
+from neo_keras.training.compute import choose_compute, describe_compute
 from neo_keras.training.dataset import training_dataset, validation_dataset
 from neo_keras.training.optimizer import make_optimizer
 from neo_keras.training.plot import plot_history
@@ -29,8 +30,12 @@ def train(run, corpus, resume=False, callbacks=()):
     Raises:
         InputError: a damaged checkpoint, or nothing left to train.
     """
-    config, seq_len = run.training_config, run.model_config.max_seq_len
+    config = choose_compute(run.model_config, run.training_config)
+    run.training_config, seq_len = config, run.model_config.max_seq_len
     validation = validation_dataset(corpus.validation_ids, seq_len)
+    sliding = config.sliding_loss and validation_dataset(
+        corpus.validation_ids, seq_len, sliding=True
+    )
     model = make_compiled_model(run.model_config, config)
     history, first_step = [], 0
     if resume and run.last.exists():
@@ -50,12 +55,14 @@ def train(run, corpus, resume=False, callbacks=()):
     console = rich.get_console()
     console.print(
         f"{model.count_params():,} parameters, {len(corpus.training_ids):,} tokens to train on, "
-        f"{len(corpus.validation_ids):,} to validate on"
+        f"{len(corpus.validation_ids):,} to validate on; {describe_compute(config)}"
     )
     seconds = history[-1]["train_seconds"] if history else 0.0
     clock = Clock(first_step, seconds, config.max_seconds)
     stop = StopOnSignal(console)
-    recorder = Recorder(run, clock, validation, corpus.tokens_per_char, stop, history)
+    recorder = Recorder(
+        run, clock, validation, sliding or None, corpus.tokens_per_char, stop, history
+    )
     bar = ProgressBar(clock, recorder, config.steps, config.batch_size * seq_len, console)
     with stop.listening():
         all_callbacks = [clock, stop, recorder, bar, *callbacks]

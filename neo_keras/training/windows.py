@@ -12,13 +12,14 @@ def count_training_windows(num_tokens, seq_len):
     return _at_least_one((num_tokens - seq_len) // seq_len, num_tokens, 2 * seq_len, "training")
 
 
-def count_validation_windows(num_tokens, seq_len):
-    """Full validation windows; each needs one token more, to predict.
+def count_validation_windows(num_tokens, seq_len, stride):
+    """Full validation windows, one at every `stride`; each needs one token more, to predict.
 
     Raises:
         InputError: the text is shorter than one window.
     """
-    return _at_least_one((num_tokens - 1) // seq_len, num_tokens, seq_len + 1, "validation")
+    num_windows = (num_tokens - 1 - seq_len) // stride + 1
+    return _at_least_one(num_windows, num_tokens, seq_len + 1, "validation")
 
 
 def _at_least_one(num_windows, num_tokens, needed, part):

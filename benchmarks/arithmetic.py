@@ -1,0 +1,85 @@
+"""The share of this machine's matrix-product peak that training reaches, at three widths."""
+
+import argparse
+import sys
+import time
+
+import rich
+import training_speed
+from rich.table import Table
+
+from neo_keras.config import from_preset
+from neo_keras.errors import one_line_errors
+from neo_keras.quiet import import_tensorflow
+from neo_keras.text.corpus import load_corpus
+from neo_keras.text.tokenizer import Tokenizer
+
+WIDTHS = {128: 2, 192: 3, 384: 6}  # hidden_dim: num_heads
+SHAPE = {"num_layers": 6, "max_seq_len": 256, "batch_size": 8}
+MODES = {
+    "float32, XLA": {"jit_compile": True, "mixed_precision": False},
+    "bfloat16, no XLA": {"jit_compile": False, "mixed_precision": True},
+}
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--data", required=True, metavar="FILE", help="a text, such as tiny Shakespeare")
+    add("--steps", type=int, default=100, metavar="N", help="timed steps [%(default)s]")
+    return parser.parse_args()
+
+
+def main(args):
+    import_tensorflow()
+    text = load_corpus([args.data])
+    tokenizer = Tokenizer.characters_of(text)
+    token_ids = tokenizer.encode(text)
+    peaks = {mode: measure_peak(**settings) for mode, settings in MODES.items()}
+    table = Table("width", "mode", "tokens/s", "model GFLOP/s", "peak", "share")
+    for hidden_dim, num_heads in WIDTHS.items():
+        for mode, settings in MODES.items():
+            configs = from_preset(
+                "shakespeare-cpu", tokenizer.vocab_size, hidden_dim=hidden_dim,
+                num_heads=num_heads, **SHAPE, **settings,
+            )  # fmt: skip
+            seconds, *_ = training_speed.measure_keras(token_ids, *configs, args.steps)
+            speed = SHAPE["batch_size"] * SHAPE["max_seq_len"] / seconds
+            rate = speed * flops_per_token(configs[0])
+            table.add_row(
+                str(hidden_dim), mode, f"{speed:,.0f}", f"{rate / 1e9:.0f}",
+                f"{peaks[mode] / 1e9:.0f}", f"{rate / peaks[mode]:.0%}",
+            )  # fmt: skip
+    rich.print(table)
+
+
+def flops_per_token(config):
+    """Of a training step: 6 for each weight in a matrix product, and the attention's products.
+
+    As Chowdhery et al. 2022 (arXiv:2204.02311, appendix B) count: look-ups, norms, the optimizer
+    and its Newton-Schulz iterations are overhead, not model FLOPs.
+    """
+    block = (4 + 2 * 4) * config.hidden_dim**2
+    weights = config.num_layers * block + config.hidden_dim * config.vocab_size
+    attention = 12 * config.num_layers * config.hidden_dim * config.max_seq_len
+    return 6 * weights + attention
+
+
+def measure_peak(jit_compile, mixed_precision, size=2048, repeats=20):
+    """FLOP/s of the best of several products of square matrices, through TensorFlow's kernels."""
+    import tensorflow as tf
+
+    dtype = tf.bfloat16 if mixed_precision else tf.float32
+    a, b = (tf.cast(tf.random.normal((size, size)), dtype) for _ in range(2))
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        tf.matmul(a, b)[0, 0].numpy()
+        times.append(time.perf_counter() - begin)
+    return 2 * size**3 / min(times)
+
+
+if __name__ == "__main__":
+    arguments = parse_arguments()
+    with one_line_errors():
+        sys.exit(main(arguments))
