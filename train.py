@@ -1,4 +1,4 @@
-"""Train a GPT on a text, from scratch. Without arguments: on Shakespeare, in two minutes."""
+"""Train a GPT on a text, from scratch. Without arguments: on Shakespeare, in a minute or two."""
 
 import argparse
 import sys

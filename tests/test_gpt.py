@@ -67,6 +67,15 @@ def test_cached_equals_full(config, make_model, chunks):
     assert {name: np.shape(value) for name, value in cache.items()} == expected
 
 
+def test_later_tokens_change_nothing_before(config, make_model):
+    model, token_ids = make_model(config), random_ids(17)
+    other_end = token_ids.copy()
+    other_end[:, 9:] = (other_end[:, 9:] + 1) % 13
+    logits, other_logits = np.array(model(token_ids)), np.array(model(other_end))
+    np.testing.assert_array_equal(logits[:, :9], other_logits[:, :9])  # to the last bit
+    assert np.abs(logits[:, 9:] - other_logits[:, 9:]).min(axis=(0, 1)).max() > 1e-4
+
+
 def test_padding_of_a_chunk_is_never_seen(config, make_model):
     model = make_model(config)
     token_ids = random_ids(13)

@@ -13,9 +13,9 @@ MULTIPLIER = 7001
 class NgramEmbedding(keras.layers.Layer):
     """The sum of a vector for the last 2 tokens, one for the last 3, and so on to `max_ngram`.
 
-    All share one table, whose row is a hash of the n-gram (Huang et al. 2025, arXiv:2501.16975;
-    without the hash: Roy et al. 2022, arXiv:2207.06366). The table starts at zero, so that an
-    n-gram never met says nothing.
+    All share one table, whose row is a hash of the n-gram (Roy et al. 2022, arXiv:2207.06366; Huang
+    et al. 2025, arXiv:2501.16975). The table starts at zero, so that an n-gram never met says
+    nothing.
 
     Args:
         max_ngram: at least 2.

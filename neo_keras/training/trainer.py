@@ -55,8 +55,9 @@ def train(run, corpus, resume=False, callbacks=()):
     console = rich.get_console()
     console.print(
         f"{model.count_params():,} parameters, {len(corpus.training_ids):,} tokens to train on, "
-        f"{len(corpus.validation_ids):,} to validate on; {describe_compute(config)}"
+        f"{len(corpus.validation_ids):,} to validate on"
     )
+    console.print(describe_compute(config))
     seconds = history[-1]["train_seconds"] if history else 0.0
     clock = Clock(first_step, seconds, config.max_seconds)
     stop = StopOnSignal(console)
