@@ -31,7 +31,7 @@ class ModelConfig:
     tie_embeddings: bool = False  # one matrix for the token embedding and the output head
     embedding_norm: bool = False  # normalize what goes into the first block
     max_ngram: int = 1  # the longest n-gram that has an embedding; 1: none but the tokens'
-    ngram_rows: int = 32768  # of the hashed table that the n-grams share
+    ngram_rows: int = 65536  # of the hashed table that the n-grams share
     ngram_dim: int = 32  # width of that table
     ngram_dropout: float = 0.0  # share of n-grams dropped in training
 
@@ -62,15 +62,11 @@ class ModelConfig:
         if self.ngram_rows > MAX_NGRAM_ROWS:
             raise InputError(f"ngram_rows must be at most {MAX_NGRAM_ROWS}, got {self.ngram_rows}")
         for name in ("dropout", "ngram_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(
-                    f"{name} must be at least 0 and below 1, got {getattr(self, name)}"
-                )
-        for name, choices in (
-            ("position", POSITIONS),
-            ("norm", NORMS),
-            ("activation", ACTIVATIONS),
-        ):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise InputError(f"{name} must be at least 0 and below 1, got {value}")
+        for name, choices in (("position", POSITIONS), ("norm", NORMS),
+                              ("activation", ACTIVATIONS)):  # fmt: skip
             _check_choice(name, getattr(self, name), choices)
 
     @property
@@ -115,14 +111,8 @@ class TrainingConfig:
                 raise InputError(f"{name} must be above 0 and finite, got {value}")
         for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             _check_choice(name, getattr(self, name), choices)
-        for name in (
-            "final_learning_rate",
-            "warmup_steps",
-            "weight_decay",
-            "ngram_decay",
-            "sample_every",
-            "seed",
-        ):
+        for name in ("final_learning_rate", "warmup_steps", "weight_decay", "ngram_decay",
+                     "sample_every", "seed"):  # fmt: skip
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.seed >= 2**32:
@@ -155,7 +145,7 @@ CLASSIC_TRAINING = {
     "clip_norm": 1.0,
 }
 
-NGRAMS = {"max_ngram": 5, "ngram_rows": 65536, "embedding_norm": True}
+NGRAMS = {"max_ngram": 5, "embedding_norm": True}
 
 PRESETS = {
     "shakespeare-cpu": Preset(
@@ -170,7 +160,7 @@ PRESETS = {
         training={"batch_size": 8, "steps": 8000},
     ),
     "shakespeare-gpu": Preset(
-        "10.7M parameters, the size of nanoGPT's GPU configuration",
+        "nanoGPT's GPU configuration in size, 10.7M parameters and an n-gram table",
         model={**NGRAMS, "num_layers": 6, "num_heads": 6, "hidden_dim": 384, "max_seq_len": 256,
                "dropout": 0.2},
         training={"batch_size": 64, "steps": 2000, "eval_every": 250},

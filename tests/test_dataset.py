@@ -68,6 +68,21 @@ def test_seeds_differ():
     assert len({tuple(epoch) for epoch in epochs}) == 28
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2**31 - 1, 2**31, 2**32 - 1])
+def test_every_seed_shuffles_well(seed):
+    """Two orders have nothing in common: neither with each other, nor with the text's."""
+    num_windows = 2000
+    num_tokens = (num_windows + 1) * SEQ_LEN
+    epochs = 3
+    starts = window_starts(
+        seed=seed, steps=epochs * num_windows // BATCH_SIZE, num_tokens=num_tokens
+    )
+    others = window_starts(seed=seed ^ 1, steps=num_windows // BATCH_SIZE, num_tokens=num_tokens)
+    orders = [*starts.reshape(epochs, num_windows), others, np.arange(num_windows)]
+    correlations = np.corrcoef(orders)[np.triu_indices(len(orders), k=1)]
+    assert abs(correlations).max() < 0.1  # chance: 0.022, one standard deviation
+
+
 @pytest.mark.parametrize("num_tokens, num_windows", [(14, 1), (20, 1), (21, 2)])
 def test_the_shortest_texts(num_tokens, num_windows):
     starts = window_starts(num_tokens=num_tokens)

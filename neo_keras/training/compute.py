@@ -6,7 +6,8 @@ import pathlib
 import tensorflow as tf
 
 # On CPUs that have instructions for it, bfloat16 through TensorFlow's own kernels (oneDNN) is as
-# fast as float32 through XLA at this width, and compiles sooner; 18% faster at 192, 43% at 384.
+# fast as float32 through XLA at this width, and compiles sooner. At 192 it is 13 to 18% faster, at
+# 384 27 to 43%.
 # XLA itself gains nothing from bfloat16 on a CPU (benchmarks/README.md).
 BFLOAT16_HIDDEN_DIM = 128
 

@@ -29,15 +29,18 @@ def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0):
     """
     num_windows = count_training_windows(len(token_ids), seq_len)
     token_ids = tf.constant(token_ids, tf.int32)
+    offsets = tf.constant(np.random.default_rng(seed).permutation(seq_len))
+    # Alike seeds, and large ones, would give permutations that resemble each other: mix them.
+    seed_words = np.random.SeedSequence(seed).generate_state(2).astype("int64")
 
     def batch(step):
         window = step * batch_size + tf.range(batch_size, dtype=tf.int64)
         epoch, window = window // num_windows, window % num_windows
         # By epoch, window by window: a batch may hold the last ones of one and the first of the
-        # next. The offsets are a permutation too.
-        offset = _shuffle(epoch % seq_len, tf.stack([seed, 0, 0]), seq_len)
-        seeds = tf.stack([tf.fill([batch_size], tf.cast(seed, tf.int64)), epoch, epoch], axis=1)
-        start = offset + _shuffle(window, seeds, num_windows) * seq_len
+        # next.
+        words = tf.tile(seed_words[None], [tf.size(epoch), 1])
+        window = _shuffle(window, tf.concat([words, epoch[:, None]], axis=1), num_windows)
+        start = tf.gather(offsets, epoch % seq_len) + window * seq_len
         rows = tf.gather(token_ids, start[:, None] + tf.range(seq_len + 1, dtype=tf.int64))
         return rows[:, :-1], rows[:, 1:]
 
@@ -79,11 +82,11 @@ def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False):
     return dataset.prefetch(4).with_options(_options())
 
 
-def _shuffle(index, seed, size):
-    """Where a permutation of 0 .. size - 1 moves each index; a seed, or one for each index."""
-    # The public index_shuffle takes no vector of seeds.
-    seed, max_index = tf.cast(seed, tf.int64), tf.constant(size - 1, tf.int64)
-    return tf.raw_ops.RandomIndexShuffle(index=index, seed=seed, max_index=max_index, rounds=4)
+def _shuffle(index, seeds, size):
+    """Where permutations of 0 .. size - 1 move each index; seeds: int64 [num_indices, 3]."""
+    # The public index_shuffle takes one seed only. Its 4 rounds leave epochs alike.
+    max_index = tf.constant(size - 1, tf.int64)
+    return tf.raw_ops.RandomIndexShuffle(index=index, seed=seeds, max_index=max_index, rounds=8)
 
 
 def _options():

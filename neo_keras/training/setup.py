@@ -15,7 +15,7 @@ from neo_keras.training.run import RunDirectory
 from neo_keras.training.windows import count_training_windows, count_validation_windows
 
 # Of a run that is resumed, all else must stay as it was.
-CHANGEABLE = ("steps", "max_seconds", "eval_every", "sample_every")
+CHANGEABLE = ("steps", "max_seconds", "eval_every", "sample_every", "sliding_loss")
 
 
 @dataclasses.dataclass(frozen=True)

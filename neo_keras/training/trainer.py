@@ -33,8 +33,10 @@ def train(run, corpus, resume=False, callbacks=()):
     config = choose_compute(run.model_config, run.training_config)
     run.training_config, seq_len = config, run.model_config.max_seq_len
     validation = validation_dataset(corpus.validation_ids, seq_len)
-    sliding = config.sliding_loss and validation_dataset(
-        corpus.validation_ids, seq_len, sliding=True
+    sliding = (
+        validation_dataset(corpus.validation_ids, seq_len, sliding=True)
+        if config.sliding_loss
+        else None
     )
     model = make_compiled_model(run.model_config, config)
     history, first_step = [], 0
@@ -61,9 +63,7 @@ def train(run, corpus, resume=False, callbacks=()):
     seconds = history[-1]["train_seconds"] if history else 0.0
     clock = Clock(first_step, seconds, config.max_seconds)
     stop = StopOnSignal(console)
-    recorder = Recorder(
-        run, clock, validation, sliding or None, corpus.tokens_per_char, stop, history
-    )
+    recorder = Recorder(run, clock, validation, sliding, corpus.tokens_per_char, stop, history)
     bar = ProgressBar(clock, recorder, config.steps, config.batch_size * seq_len, console)
     with stop.listening():
         all_callbacks = [clock, stop, recorder, bar, *callbacks]
