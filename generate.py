@@ -28,7 +28,8 @@ def parse_arguments():
     add("--greedy", action="store_true", help="always take the likeliest token")
     add("--seed", type=int, metavar="N", help="same seed, same text [a new one]")
     add("--stop", metavar="TEXT", help="end before this text")
-    add("--num-samples", type=int, metavar="N", default=1, help="how many texts [%(default)s]")
+    add("--num-samples", type=int, metavar="N", default=1, help="how many texts, each with the "
+        "next seed [%(default)s]")
     return parser.parse_args()
 # fmt: on
 
@@ -50,6 +51,8 @@ def write_samples(args):
     for name in ("max_tokens", "num_samples", "seed"):
         if (getattr(args, name) or 0) < 0:
             raise InputError(f"{name} must be at least 0, got {getattr(args, name)}")
+    if args.seed is not None and args.seed >= 2**32:
+        raise InputError(f"seed must be below 2**32, got {args.seed}")
     temperature = 0 if args.greedy else args.temperature
     sampler = Sampler(temperature, args.top_k, args.top_p, args.min_p)
     prompt = read_prompt(args)
@@ -57,10 +60,10 @@ def write_samples(args):
     seed = secrets.randbits(32) if args.seed is None else args.seed
     for i in range(args.num_samples):
         print(prompt, end="", flush=True)
-        text = generate_text(
-            engine, tokenizer, prompt, args.max_tokens, sampler, (seed, i), args.stop
+        pieces = generate_text(
+            engine, tokenizer, prompt, args.max_tokens, sampler, seed + i, args.stop
         )
-        for piece in text:
+        for piece in pieces:
             print(piece, end="", flush=True)
         print("\n" if i + 1 < args.num_samples else "")
     if args.seed is None and not args.greedy:

@@ -9,9 +9,13 @@ Two forms share one contract, `tokens` int32 [batch_size, N] at `input_pos` int3
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
-from neo_keras.generation.engine import chunk_size_for
+from neo_keras.export.sampling import draw_token, sampling_specs
+from neo_keras.generation.engine import STATEFUL_SIGNATURES, chunk_size_for
 from neo_keras.model.attention import MASKED
+
+GENERATE_INPUTS = ("prompt_len", "max_new_tokens", "stop_token")
 
 
 def write_functional(model, path, unk_token_id):
@@ -55,7 +59,7 @@ def write_functional_for_litert_lm(model, path, unk_token_id):
 
 
 def write_stateful(model, path, unk_token_id):
-    """Writes a SavedModel with `prefill`, `decode` and `reset` over a cache of its own.
+    """Writes a SavedModel with `STATEFUL_SIGNATURES` over a cache of its own.
 
     Args:
         as `write_functional`.
@@ -64,21 +68,49 @@ def write_stateful(model, path, unk_token_id):
         list of str, the names of the signatures.
     """
     bias = unknown_bias(model.config.vocab_size, unk_token_id)
+    max_seq_len = model.config.max_seq_len
     holder = tf.Module()
     holder.cache = {name: tf.Variable(value) for name, value in model.empty_cache().items()}
 
-    def step(inputs):
-        logits, cache = model.step(inputs["tokens"], inputs["input_pos"], holder.cache)
+    def step(tokens, input_pos):
+        logits, cache = model.step(tokens, input_pos, holder.cache)
         for name, value in cache.items():
             holder.cache[name].assign(value)
-        return logits
+        return logits + bias
 
     def prefill(inputs):
-        step(inputs)
+        step(**inputs)
         return {"input_pos": inputs["input_pos"]}  # a signature must return something
 
     def decode(inputs):
-        return {"logits": step(inputs) + bias}
+        return {"logits": step(**inputs)}
+
+    def sample(inputs):
+        inputs = dict(inputs)
+        logits = step(inputs.pop("tokens"), inputs.pop("input_pos"))
+        return {"next_token": draw_token(logits, **inputs)}
+
+    def generate(inputs):
+        inputs = dict(inputs)
+        prompt_len, stop_token = inputs.pop("prompt_len"), inputs.pop("stop_token")
+        end = ops.minimum(prompt_len + inputs.pop("max_new_tokens"), max_seq_len)
+
+        def unfinished(position, token_ids, end):
+            return (position < end - 1)[0]
+
+        def take_one(position, token_ids, end):
+            logits = step(ops.slice(token_ids, (0, position[0]), (1, 1)), position)
+            drawn = draw_token(logits, step=position + 1 - prompt_len, **inputs)
+            position = position + 1
+            given = ops.slice(token_ids, (0, position[0]), (1, 1))
+            token = ops.where(position < prompt_len, given, drawn)
+            token_ids = ops.slice_update(token_ids, (0, position[0]), token)
+            stopped = ops.logical_and(position >= prompt_len, drawn == stop_token)
+            return position, token_ids, ops.where(stopped, position + 1, end)
+
+        start = ops.zeros([1], "int32")
+        _, token_ids, end = ops.while_loop(unfinished, take_one, (start, inputs.pop("tokens"), end))
+        return {"token_ids": token_ids, "count": end}
 
     def reset():
         for variable in holder.cache.values():
@@ -91,8 +123,15 @@ def write_stateful(model, path, unk_token_id):
     archive.add_endpoint("prefill", prefill, [_step_specs(1, chunk_size)])
     archive.add_endpoint("decode", decode, [_step_specs(1, 1)])
     archive.add_endpoint("reset", reset, [])
+    one = {name: tf.TensorSpec([1], tf.int32, name=name) for name in GENERATE_INPUTS}
+    archive.add_endpoint("sample", sample, [
+        {**_step_specs(1, 1), "step": tf.TensorSpec([1], tf.int32, name="step"), **sampling_specs()}
+    ])
+    archive.add_endpoint("generate", generate, [
+        {"tokens": _tokens_spec(1, max_seq_len, "tokens"), **one, **sampling_specs()}
+    ])
     archive.write_out(str(path), verbose=False)
-    return ["prefill", "decode", "reset"]
+    return list(STATEFUL_SIGNATURES)
 
 
 def unknown_bias(vocab_size, unk_token_id):

@@ -7,7 +7,7 @@ import numpy as np
 from neo_keras.errors import FailedError
 
 
-def generate_ids(engine, prompt_ids, sampler, rng, banned_ids=()):
+def generate_ids(engine, prompt_ids, sampler, seed, banned_ids=()):
     """Yields token ids without end.
 
     Past the context window it goes on with the window's later half.
@@ -16,7 +16,7 @@ def generate_ids(engine, prompt_ids, sampler, rng, banned_ids=()):
         engine: `Engine`.
         prompt_ids: at least one token id; the last `engine.max_seq_len` count.
         sampler: `Sampler`.
-        rng: `numpy.random.Generator`.
+        seed: int.
         banned_ids: tokens that are never drawn.
 
     Yields:
@@ -27,7 +27,7 @@ def generate_ids(engine, prompt_ids, sampler, rng, banned_ids=()):
     """
     window = [int(token_id) for token_id in prompt_ids[-engine.max_seq_len :]]
     _refill(engine, window)
-    while True:
+    for step in itertools.count():
         logits = np.array(engine.decode(window[-1]))
         if not np.isfinite(logits).all():
             raise FailedError(
@@ -35,7 +35,7 @@ def generate_ids(engine, prompt_ids, sampler, rng, banned_ids=()):
                 "smaller --learning-rate"
             )
         logits[list(banned_ids)] = -np.inf
-        token_id = sampler.sample(logits, rng)
+        token_id = sampler.sample(logits, seed, step)
         yield token_id
         window.append(token_id)
         if len(window) > engine.max_seq_len:
@@ -57,7 +57,7 @@ def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stop=N
         prompt: str; an empty one begins as after a line break.
         max_tokens: int, how many to generate at most.
         sampler: `Sampler`.
-        seed: int or sequence of int.
+        seed: int.
         stop: a text that ends the continuation, and is not part of it; or None.
 
     Yields:
@@ -65,7 +65,7 @@ def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stop=N
     """
     prompt_ids = tokenizer.encode(prompt) if prompt else [tokenizer.start_token_id]
     banned_ids = [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]
-    ids = generate_ids(engine, prompt_ids, sampler, np.random.default_rng(seed), banned_ids)
+    ids = generate_ids(engine, prompt_ids, sampler, seed, banned_ids)
     stream = tokenizer.stream()
     pieces = (stream(token_id) for token_id in itertools.islice(ids, max_tokens))
     yield from filter(None, until(stop, pieces) if stop else pieces)

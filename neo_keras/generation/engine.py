@@ -5,6 +5,7 @@ import abc
 import numpy as np
 
 MAX_CHUNK_SIZE = 64
+STATEFUL_SIGNATURES = ("decode", "generate", "prefill", "reset", "sample")  # of a .tflite
 
 
 def chunk_size_for(max_seq_len):

@@ -3,10 +3,8 @@
 from ai_edge_litert.interpreter import Interpreter
 
 from neo_keras.errors import InputError
-from neo_keras.generation.engine import Engine
+from neo_keras.generation.engine import STATEFUL_SIGNATURES, Engine
 from neo_keras.quiet import native_log_hidden
-
-SIGNATURES = ("decode", "prefill", "reset")
 
 
 class LiteRTEngine(Engine):
@@ -29,9 +27,9 @@ class LiteRTEngine(Engine):
             names = tuple(sorted(self._interpreter.get_signature_list()))
         except (ValueError, RuntimeError) as error:
             raise InputError(f"LiteRT cannot load {path} ({error}): export it again") from None
-        if names != SIGNATURES:
+        if names != STATEFUL_SIGNATURES:
             raise InputError(
-                f"{path} must have the signatures {', '.join(SIGNATURES)}, got "
+                f"{path} must have the signatures {', '.join(STATEFUL_SIGNATURES)}, got "
                 f"{', '.join(names) or 'none'}: export it with export.py"
             )
         self._run_prefill, self._run_decode, self._run_reset = (

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from neo_keras.errors import InputError
+from neo_keras.generation.noise import gumbel_noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,20 +36,24 @@ class Sampler:
         if self.min_p is not None and not 0 <= self.min_p <= 1:
             raise InputError(f"min-p must be between 0 and 1, got {self.min_p}")
 
-    def sample(self, logits, rng):
-        """Draws one token.
+    def sample(self, logits, seed, step):
+        """Draws one token, the same as the `sample` signature of an exported file.
 
         Args:
             logits: float array [vocab_size].
-            rng: `numpy.random.Generator`; greedy draws nothing from it.
+            seed: int, taken modulo 2**32.
+            step: int, how many tokens were drawn before with this seed.
 
         Returns:
             int, a token id.
         """
+        logits = np.asarray(logits, "float32")
         if self.temperature == 0:
             return int(np.argmax(logits))
-        cumulative = np.cumsum(self.probabilities(logits))
-        return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+        seed, step = (np.array([n % 2**32], "uint32").view("int32") for n in (seed, step))
+        noise = gumbel_noise(seed, step, len(logits), np) * np.float32(self.temperature)
+        kept = self.probabilities(logits) > 0
+        return int(np.argmax(np.where(kept, logits + noise, -np.inf)))
 
     def probabilities(self, logits):
         """The distribution that `sample` draws from; temperature above 0.
