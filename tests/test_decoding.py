@@ -13,7 +13,7 @@ from neo_keras.text.tokenizer import Tokenizer
 
 
 def take(count, engine, prompt_ids, banned_ids=()):
-    ids = generate_ids(engine, prompt_ids, GREEDY, np.random.default_rng(0), banned_ids)
+    ids = generate_ids(engine, prompt_ids, GREEDY, 0, banned_ids)
     return [next(ids) for _ in range(count)]
 
 
@@ -89,7 +89,7 @@ def test_a_banned_token_is_never_drawn():
     assert take(2, engine, [0], banned_ids=[12]) == [11, 11]
     assert take(2, engine, [0], banned_ids=[12, 11]) == [10, 10]
     assert logits[12] == 1e6  # the engine's array is left alone
-    ids = generate_ids(engine, [0], Sampler(1e3), np.random.default_rng(0), [12, 5])
+    ids = generate_ids(engine, [0], Sampler(1e3), 0, [12, 5])
     assert {next(ids) for _ in range(500)} == set(range(12)) - {5}
 
 
@@ -150,8 +150,7 @@ def seeded(seed, max_tokens=40):
 
 def test_same_seed_same_text():
     assert seeded(3) == seeded(3)
-    assert seeded((3, 1)) == seeded((3, 1))
-    assert len({seeded(3), seeded(4), seeded((3, 1)), seeded((3, 2))}) == 4
+    assert len({seeded(3), seeded(4), seeded(2**31), seeded(2**32 - 1)}) == 4
     assert seeded(3, 17) == seeded(3)[:17]
 
 

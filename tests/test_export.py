@@ -158,12 +158,25 @@ def test_sizes(tiny_run, exports):
         assert sizes == sorted(sizes, reverse=True)
 
 
+SAMPLING_INPUTS = ("temperature", "top_k", "top_p", "seed")
+
+
 def test_signatures_of_a_tflite(tiny_run, exports):
     interpreter = Interpreter(str(tiny_run.export / "model-int8.tflite"))
     assert interpreter.get_signature_list() == {
         "decode": {"inputs": ["input_pos", "tokens"], "outputs": ["logits"]},
+        "generate": {
+            "inputs": sorted(
+                ["tokens", "prompt_len", "max_new_tokens", "stop_token", *SAMPLING_INPUTS]
+            ),
+            "outputs": ["count", "token_ids"],
+        },
         "prefill": {"inputs": ["input_pos", "tokens"], "outputs": ["input_pos"]},
         "reset": {"inputs": [], "outputs": ["input_pos"]},
+        "sample": {
+            "inputs": sorted(["tokens", "input_pos", "step", *SAMPLING_INPUTS]),
+            "outputs": ["next_token"],
+        },
     }
     details = interpreter.get_signature_runner("prefill").get_input_details()
     assert [details[name]["shape"].tolist() for name in ("tokens", "input_pos")] == [[1, 64], [64]]

@@ -114,14 +114,12 @@ def test_temperature_comes_before_the_cuts():
     )
 
 
-def test_greedy_takes_the_likeliest_and_draws_nothing():
-    rng = np.random.default_rng(5)
-    before = rng.bit_generator.state
-    assert GREEDY.sample(LOGITS, rng) == 1
-    assert GREEDY.sample(np.array([1.0, 7.0, 7.0]), rng) == 1  # of a tie, the first
-    assert Sampler(temperature=0, top_k=3, top_p=0.1, min_p=0.5).sample(LOGITS, rng) == 1
-    assert rng.bit_generator.state == before
-    assert type(GREEDY.sample(LOGITS.astype("float32"), rng)) is int
+def test_greedy_takes_the_likeliest():
+    for seed, step in itertools.product(range(9), range(9)):
+        assert GREEDY.sample(LOGITS, seed, step) == 1
+        assert GREEDY.sample(np.array([1.0, 7.0, 7.0]), seed, step) == 1  # of a tie, the first
+        assert Sampler(0, top_k=3, top_p=0.1, min_p=0.5).sample(LOGITS, seed, step) == 1
+    assert type(GREEDY.sample(LOGITS.astype("float32"), 0, 0)) is int
 
 
 @pytest.mark.parametrize(
@@ -135,9 +133,9 @@ def test_greedy_takes_the_likeliest_and_draws_nothing():
     ],
 )
 def test_draws_follow_the_distribution(sampler, expected):
-    rng = np.random.default_rng(13)
     num_draws = 100_000
-    draws = [sampler.sample(LOGITS, rng) for _ in range(num_draws)]
+    seeds = [0, 1, 13, 2**32 - 1]
+    draws = [sampler.sample(LOGITS, seed, n) for seed in seeds for n in range(num_draws // 4)]
     assert type(draws[0]) is int
     counts = np.bincount(draws, minlength=5)
     kept = expected > 0
@@ -147,32 +145,20 @@ def test_draws_follow_the_distribution(sampler, expected):
     assert chi_square < {4: 18.47, 3: 16.27, 2: 13.82, 1: 10.83}[kept.sum() - 1]
 
 
-def test_one_number_is_drawn_per_token():
-    one, other = np.random.default_rng(17), np.random.default_rng(17)
-    cumulative = [2 / 16, 10 / 16, 11 / 16, 15 / 16, 1]
-    for _ in range(200):
-        u = other.random()
-        expected = next(i for i, limit in enumerate(cumulative) if u < limit)
-        assert Sampler().sample(LOGITS, one) == expected
+def test_a_draw_is_a_function_of_seed_and_step():
+    draws = [[Sampler().sample(LOGITS, seed, step) for step in range(50)] for seed in range(20)]
+    assert draws == [[Sampler().sample(LOGITS, s, n) for n in range(50)] for s in range(20)]
+    assert len(set(map(tuple, draws))) == 20
+    # One seed's draws are not another's, some steps later.
+    shifted = {tuple(row[k : k + 40]) for row in draws for k in range(11)}
+    assert len(shifted) == 20 * 11
 
 
-class FixedRandom:
-    """Stands in for a generator at the ends of its range."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def random(self):
-        return self.value
-
-
-@pytest.mark.parametrize("u", [0.0, np.nextafter(1, 0)])
-def test_the_ends_of_the_random_range_never_draw_what_is_cut(u):
-    rng = FixedRandom(u)
-    for num_tokens, seed in itertools.product((3, 13, 97), range(50)):
+def test_what_is_cut_is_never_drawn():
+    for num_tokens, seed in itertools.product((3, 13, 97), range(200)):
         logits = np.random.default_rng(seed).normal(size=num_tokens) * 3
         logits[[0, -1]] = -np.inf
-        assert 0 < Sampler().sample(logits, rng) < num_tokens - 1
+        assert 0 < Sampler(temperature=9.0).sample(logits, seed, num_tokens) < num_tokens - 1
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e3, 1e-310])

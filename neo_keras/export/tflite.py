@@ -8,7 +8,7 @@ import tempfile
 import tensorflow as tf
 from litert_quantizer import qtyping, quantizer, recipe, recipe_manager
 
-from neo_keras.export import signatures
+from neo_keras.export.stateful import write_stateful
 from neo_keras.generation import artifact
 from neo_keras.quiet import native_log_hidden
 
@@ -22,7 +22,7 @@ def write_tflite(model, path, tokenizer, quantization):
         tokenizer: `Tokenizer`.
         quantization: one of `QUANTIZATIONS`.
     """
-    convert(signatures.write_stateful, model, path, tokenizer.unk_token_id, quantization)
+    convert(write_stateful, model, path, tokenizer.unk_token_id, quantization)
     artifact.pack_tflite(path, model.config, quantization, tokenizer)
 
 
@@ -30,7 +30,7 @@ def convert(write_saved_model, model, path, unk_token_id, quantization):
     """Converts a model to a flatbuffer of builtin operators only.
 
     Args:
-        write_saved_model: a function of `signatures` that returns signature names.
+        write_saved_model: a function that writes signatures and returns their names.
         model: `GPT`.
         path: of the file.
         unk_token_id: a token that is never to be drawn, or None.

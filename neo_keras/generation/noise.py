@@ -17,12 +17,12 @@ def gumbel_noise(seed, step, size, ops):
 
     Args:
         seed: int32 [1].
-        step: int32 [1], how many tokens were drawn before.
+        step: int32 [1] or [num_steps, 1], how many tokens were drawn before.
         size: how many numbers, int.
         ops: `numpy` or `keras.ops`.
 
     Returns:
-        float32 [size].
+        float32 [size] or [num_steps, size].
     """
     x = _hash(_hash(_hash(seed, ops) + step, ops) + ops.arange(size, dtype="int32"), ops)
     bits = ops.right_shift(x, 32 - UNIFORM_BITS) + 2 ** (UNIFORM_BITS - 1)  # 0 .. 2**23 - 1

@@ -1,11 +1,14 @@
 """Choosing the next token from logits."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
 from neo_keras.errors import InputError
 from neo_keras.generation.noise import gumbel_noise
+
+STEPS_AT_A_TIME = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +53,10 @@ class Sampler:
         logits = np.asarray(logits, "float32")
         if self.temperature == 0:
             return int(np.argmax(logits))
-        seed, step = (np.array([n % 2**32], "uint32").view("int32") for n in (seed, step))
-        noise = gumbel_noise(seed, step, len(logits), np) * np.float32(self.temperature)
+        noise = _noise_of_steps(seed, step // STEPS_AT_A_TIME, len(logits))[step % STEPS_AT_A_TIME]
         kept = self.probabilities(logits) > 0
-        return int(np.argmax(np.where(kept, logits + noise, -np.inf)))
+        scores = np.where(kept, logits + np.float32(self.temperature) * noise, -np.inf)
+        return int(np.argmax(scores))
 
     def probabilities(self, logits):
         """The distribution that `sample` draws from; temperature above 0.
@@ -76,6 +79,14 @@ class Sampler:
         if self.min_p is not None:
             probabilities[probabilities < self.min_p * probabilities.max()] = 0
         return probabilities
+
+
+@functools.lru_cache(maxsize=4)
+def _noise_of_steps(seed, block, vocab_size):
+    """Many steps' noise cost hardly more than one's: float32 [STEPS_AT_A_TIME, vocab_size]."""
+    seed = np.array([seed % 2**32], "uint32").view("int32")
+    steps = np.arange(STEPS_AT_A_TIME, dtype="int32")[:, None] + block * STEPS_AT_A_TIME
+    return gumbel_noise(seed, steps, vocab_size, np)
 
 
 GREEDY = Sampler(temperature=0)

@@ -1,0 +1,123 @@
+"""The stateful form: the cache lives in variables of the file. A `.tflite` is twice as fast so."""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from neo_keras.export.sampling import draw_token, sampling_specs
+from neo_keras.export.signatures import step_specs, tokens_spec, unknown_bias
+from neo_keras.generation.engine import STATEFUL_SIGNATURES, chunk_size_for
+
+
+def write_stateful(model, path, unk_token_id):
+    """Writes a SavedModel with `STATEFUL_SIGNATURES`, for one text at a time.
+
+    Args:
+        model: `GPT`.
+        path: of the directory to write.
+        unk_token_id: a token that is never to be drawn, or None.
+
+    Returns:
+        list of str, the names of the signatures.
+    """
+    stateful = StatefulGPT(model, unk_token_id)
+    max_seq_len = model.config.max_seq_len
+    numbers = {
+        name: tf.TensorSpec([1], tf.int32, name=name)
+        for name in ("step", "prompt_len", "max_new_tokens", "stop_token")
+    }
+    specs = {
+        "prefill": [step_specs(1, chunk_size_for(max_seq_len))],
+        "decode": [step_specs(1, 1)],
+        "reset": [],
+        "sample": [{**step_specs(1, 1), "step": numbers.pop("step"), **sampling_specs()}],
+        "generate": [
+            {"tokens": tokens_spec(1, max_seq_len, "tokens"), **numbers, **sampling_specs()}
+        ],
+    }
+    archive = keras.export.ExportArchive()
+    archive.track(stateful)
+    for name in STATEFUL_SIGNATURES:
+        archive.add_endpoint(name, getattr(stateful, name), specs[name])
+    archive.write_out(str(path), verbose=False)
+    return list(STATEFUL_SIGNATURES)
+
+
+class StatefulGPT(tf.Module):
+    """A model with a cache of its own; each method but `step` is a signature.
+
+    Args:
+        model: `GPT`.
+        unk_token_id: a token that is never to be drawn, or None.
+    """
+
+    def __init__(self, model, unk_token_id):
+        super().__init__()
+        self._step = model.step
+        self._max_seq_len = model.config.max_seq_len
+        self._bias = unknown_bias(model.config.vocab_size, unk_token_id)
+        self.cache = {name: tf.Variable(value) for name, value in model.empty_cache().items()}
+
+    def step(self, tokens, input_pos):
+        """As `GPT.step`, on the cache here; returns logits."""
+        logits, cache = self._step(tokens, input_pos, self.cache)
+        for name, value in cache.items():
+            self.cache[name].assign(value)
+        return logits + self._bias
+
+    def reset(self):
+        """Begins a new text."""
+        for variable in self.cache.values():
+            variable.assign(tf.zeros_like(variable))
+        return {"input_pos": tf.zeros([1], tf.int32)}  # a signature must return something
+
+    def prefill(self, inputs):
+        """Takes in a chunk of tokens."""
+        self.step(**inputs)
+        return {"input_pos": inputs["input_pos"]}
+
+    def decode(self, inputs):
+        """Takes in one token: `logits`, float32 [1, 1, vocab_size]."""
+        return {"logits": self.step(**inputs)}
+
+    def sample(self, inputs):
+        """Takes in one token and draws the `next_token`, int32 [1]."""
+        tokens, input_pos, sampling = _split(inputs, "tokens", "input_pos")
+        return {"next_token": draw_token(self.step(tokens, input_pos), **sampling)}
+
+    def generate(self, inputs):
+        """Continues a prompt, in one call, from an empty cache to at most the end of the context.
+
+        Takes the prompt's `tokens` int32 [1, max_seq_len], of which the first `prompt_len` (at
+        least 1) count; `max_new_tokens`; and `stop_token`, after which it ends (-1: none).
+
+        Returns `token_ids` int32 [1, max_seq_len], of which the first `count` are the prompt and
+        its continuation.
+        """
+        token_ids, prompt_len, max_new_tokens, stop_token, sampling = _split(
+            inputs, "tokens", "prompt_len", "max_new_tokens", "stop_token"
+        )
+        end = ops.minimum(prompt_len + max_new_tokens, self._max_seq_len)
+
+        def unfinished(position, token_ids, end):
+            return (position < end - 1)[0]
+
+        def take_one(position, token_ids, end):
+            token = ops.slice(token_ids, (0, position[0]), (1, 1))
+            logits = self.step(token, position)
+            position = position + 1
+            drawn = draw_token(logits, position - prompt_len, **sampling)
+            given = ops.slice(token_ids, (0, position[0]), (1, 1))
+            token = ops.where(position < prompt_len, given, drawn)
+            stopped = ops.logical_and(position >= prompt_len, drawn == stop_token)
+            token_ids = ops.slice_update(token_ids, (0, position[0]), token)
+            return position, token_ids, ops.where(stopped, position + 1, end)
+
+        begin = ops.zeros([1], "int32")
+        _, token_ids, end = ops.while_loop(unfinished, take_one, (begin, token_ids, end))
+        return {"token_ids": token_ids, "count": end}
+
+
+def _split(inputs, *names):
+    """The named inputs, one by one, and a dict of the others."""
+    return *(inputs[n] for n in names), {n: x for n, x in inputs.items() if n not in names}
