@@ -35,6 +35,18 @@ class LiteRTEngine(Engine):
         self._run_prefill, self._run_decode, self._run_reset = (
             self._interpreter.get_signature_runner(name) for name in ("prefill", "decode", "reset")
         )
+        shapes = {
+            "max_seq_len": self._interpreter.get_signature_runner("generate").get_input_details()[
+                "tokens"
+            ]["shape"][1],
+            "vocab_size": self._run_decode.get_output_details()["logits"]["shape"][2],
+        }
+        for name, size in shapes.items():
+            if size != getattr(model_config, name):
+                raise InputError(
+                    f"{path} contradicts itself: its config.json says {name} "
+                    f"{getattr(model_config, name)}, its signatures say {size}: export it again"
+                )
         chunk_size = int(self._run_prefill.get_input_details()["tokens"]["shape"][1])
         super().__init__(model_config.max_seq_len, chunk_size)
 
