@@ -1,0 +1,89 @@
+"""What a `.tflite` file costs its device: `python -m neo_keras.export.footprint FILE`.
+
+A process of its own for each file, with nothing of TensorFlow in it, as on a device.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+MAX_PARTS = 8  # of the context, each timed by itself
+REPEATS = 3
+
+
+def measure_footprint(path):
+    """Loads a file in a new process and times it there.
+
+    Args:
+        path: of a `.tflite` file.
+
+    Returns:
+        dict: `load_seconds`; `peak_memory_bytes` of the process, Python and NumPy included;
+        `prefill_tokens_per_second` and `decode_tokens_per_second`, each by number of threads ("1"
+        and "2"); `decode_by_position`, [first position of a part of the context, tokens/s with 2
+        threads].
+    """
+    command = [sys.executable, "-m", "neo_keras.export.footprint", path]
+    package_parent = pathlib.Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=package_parent, stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout)
+
+
+def main(path):
+    from neo_keras.generation.load import load_engine
+
+    begin = time.perf_counter()
+    engine, _ = load_engine(path)
+    footprint = {"load_seconds": round(time.perf_counter() - begin, 4)}
+    prefill, decode = {}, {}
+    for num_threads in (2, 1):
+        engine, _ = load_engine(path, num_threads)
+        runs = sorted((_time_context(engine) for _ in range(REPEATS)), key=lambda run: sum(run[1]))
+        prefill_seconds, part_seconds = runs[REPEATS // 2]  # the median
+        num_parts, part_len = _parts(engine)
+        prefill[str(num_threads)] = round(engine.max_seq_len // 2 / prefill_seconds)
+        decode[str(num_threads)] = round(num_parts * part_len / sum(part_seconds))
+        if num_threads == 2:
+            footprint["decode_by_position"] = [
+                [i * part_len, round(part_len / seconds)] for i, seconds in enumerate(part_seconds)
+            ]
+            footprint["peak_memory_bytes"] = _peak_memory_bytes()
+    footprint["prefill_tokens_per_second"] = prefill
+    footprint["decode_tokens_per_second"] = decode
+    print(json.dumps(footprint))
+
+
+def _time_context(engine):
+    """(seconds to prefill half the context, seconds to decode each part of it)."""
+    engine.reset()
+    begin = time.perf_counter()
+    engine.prefill([0] * (engine.max_seq_len // 2))
+    prefill_seconds = time.perf_counter() - begin
+    engine.reset()
+    num_parts, part_len = _parts(engine)
+    part_seconds = []
+    for _ in range(num_parts):
+        begin = time.perf_counter()
+        for _ in range(part_len):
+            engine.decode(0)
+        part_seconds.append(time.perf_counter() - begin)
+    return prefill_seconds, part_seconds
+
+
+def _parts(engine):
+    num_parts = min(MAX_PARTS, engine.max_seq_len)
+    return num_parts, engine.max_seq_len // num_parts
+
+
+def _peak_memory_bytes():
+    try:
+        status = pathlib.Path("/proc/self/status").read_text()
+    except OSError:  # not Linux
+        return None
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

