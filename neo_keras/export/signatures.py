@@ -75,7 +75,9 @@ def write_stateful(model, path, unk_token_id):
 
     def prefill(inputs):
         step(inputs)
-        return {"input_pos": inputs["input_pos"]}  # a signature must return something
+        # A signature must return something. It must not be an input as it came: LiteRT's
+        # CompiledModel would read that input from the memory of the output, which is garbage.
+        return {"input_pos": inputs["input_pos"] + 1}
 
     def decode(inputs):
         return {"logits": step(inputs) + bias}
