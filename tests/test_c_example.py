@@ -261,8 +261,17 @@ def test_flipped_bytes_of_the_zip(program, path, flatbuffers):
     assert num_refused > len(places) / 3
 
 
-def test_a_damaged_flatbuffer_with_the_right_hash(program, path):
-    pack(path, b"\x1c\0\0\0TFL3" + bytes(100))
+def test_another_vocabulary(program, path, flatbuffers):
+    content = pack(path, flatbuffers["greedy"]).read_bytes()
+    assert content.count(b'"a":2') == 1
+    path.write_bytes(content.replace(b'"a":2', b'"z":2'))
+    assert_refused(program, path, "", 9, match="no tokenizer")
+
+
+# What is left in the last block of SHA-256, whose length must fit behind it.
+@pytest.mark.parametrize("size", [63, 64, 65, 119, 120, 121])
+def test_a_damaged_flatbuffer_with_the_right_hash(program, path, size):
+    pack(path, b"\x1c\0\0\0TFL3" + bytes(size - 8))
     assert_refused(program, path, "", 9, match="LiteRT cannot load .*: export it again")
 
 
