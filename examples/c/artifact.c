@@ -16,7 +16,8 @@ enum { MAX_INTEGER = 1 << 24 }; /* a damaged number is not a reason to ask for g
 static size_t utf8_length(const char *text, uint32_t *code_point) {
   static const uint32_t SMALLEST[] = {0, 0, 0x80, 0x800, 0x10000};
   const unsigned char *bytes = (const unsigned char *)text;
-  size_t length = bytes[0] < 0x80 ? 1 : bytes[0] < 0xc0 ? 0 : bytes[0] < 0xe0 ? 2 : bytes[0] < 0xf0 ? 3 : 4;
+  size_t length = bytes[0] < 0xe0 ? 2 : bytes[0] < 0xf0 ? 3 : 4;
+  if (bytes[0] < 0xc0) length = bytes[0] < 0x80;
   *code_point = length < 2 ? bytes[0] : bytes[0] & 0x7f >> length;
   for (size_t i = 1; i < length; i++) {
     if (bytes[i] >> 6 != 2) return 0; /* '\0' too: nothing is read past it */
@@ -40,7 +41,8 @@ static void read_config(const char *config, const Zip *zip, Artifact *artifact) 
   JsonString format, expected;
   long vocab_size, max_seq_len;
   if (!json_string(json_member(config, "format"), &format))
-    fail(BAD_INPUT, "what %s says of itself is damaged (config.json has no format): export it again",
+    fail(BAD_INPUT,
+         "what %s says of itself is damaged (config.json has no format): export it again",
          zip->path);
   if (strcmp(format.bytes, FORMAT))
     fail(BAD_INPUT,
@@ -65,11 +67,16 @@ static void read_tokenizer(const char *tokenizer, const char *path, Artifact *ar
   const char *model = json_member(tokenizer, "model");
   JsonString type, unknown, token;
   if (!json_string(json_member(model, "type"), &type))
-    fail(BAD_INPUT, "the tokenizer.json in %s is damaged (it has no model type): export it again", path);
-  if (strcmp(type.bytes, "WordLevel") || !json_is_null(json_member(tokenizer, "normalizer")))
+    fail(BAD_INPUT, "the tokenizer.json in %s is damaged (it has no model type): export it again",
+         path);
+  if (strcmp(type.bytes, "WordLevel"))
     fail(BAD_INPUT,
-         "the tokenizer of %s is of the type %s%s; this program reads characters (WordLevel) only: "
-         "write with generate.py", path, type.bytes, strcmp(type.bytes, "WordLevel") ? "" : " with a normalizer");
+         "the tokenizer of %s is of the type %s; this program reads characters (WordLevel) only: "
+         "write with generate.py", path, type.bytes);
+  if (!json_is_null(json_member(tokenizer, "normalizer")))
+    fail(BAD_INPUT,
+         "the tokenizer of %s has a normalizer; this program takes characters as they are: "
+         "write with generate.py", path);
   bool has_unknown = json_string(json_member(model, "unk_token"), &unknown);
   artifact->characters = calloc((size_t)artifact->vocab_size, sizeof *artifact->characters);
   if (!artifact->characters) fail(FAILED, "out of memory");
@@ -93,8 +100,8 @@ static void read_tokenizer(const char *tokenizer, const char *path, Artifact *ar
   }
   if (count != artifact->vocab_size)
     fail(BAD_INPUT,
-         "the tokenizer of %s has %ld tokens but its model has %ld: put back the tokenizer.json that "
-         "it was trained with", path, count, (long)artifact->vocab_size);
+         "the tokenizer of %s has %ld tokens but its model has %ld: put back the tokenizer.json "
+         "that it was trained with", path, count, (long)artifact->vocab_size);
   if (num_missing)
     fail(BAD_INPUT, "the tokenizer.json in %s is damaged (%ld ids have no token): export it again",
          path, num_missing);
@@ -125,13 +132,15 @@ int32_t *artifact_encode(const Artifact *artifact, const char *text, int32_t *nu
     uint32_t code_point;
     size_t length = utf8_length(text, &code_point);
     if (!length)
-      fail(BAD_INPUT, "the prompt has the byte 0x%02x, which is not UTF-8: set the terminal to UTF-8",
+      fail(BAD_INPUT,
+           "the prompt has the byte 0x%02x, which is not UTF-8: set the terminal to UTF-8",
            (unsigned char)*text);
     int32_t id = find(artifact, text, length);
     if (id < 0) {
       bool visible = code_point >= 0xa0 || (code_point >= ' ' && code_point < 0x7f);
       fail(BAD_INPUT,
-           "the prompt has the character U+%04X%s%.*s, which the model has never seen: leave it out",
+           "the prompt has the character U+%04X%s%.*s, which the model has never seen: leave it "
+           "out",
            (unsigned)code_point, visible ? " " : "", visible ? (int)length : 0, text);
     }
     ids[(*num_tokens)++] = id;

@@ -7,7 +7,8 @@
 
 static void find_needed(const Engine *engine, const char *name, Signature *signature) {
   if (!model_find(&engine->model, name, signature))
-    fail(BAD_INPUT, "%s must have the signatures decode and reset, got no %s: export it with export.py",
+    fail(BAD_INPUT,
+         "%s must have the signatures decode and reset, got no %s: export it with export.py",
          engine->model.path, name);
 }
 
@@ -31,7 +32,8 @@ static void check_signatures(Engine *engine) {
     size_t chunk_size = signature_input(prefill, "tokens", LITERT_INT32, 0)->size;
     signature_input(prefill, "input_pos", LITERT_INT32, chunk_size);
     if (chunk_size > (size_t)engine->max_seq_len)
-      fail(BAD_INPUT, "prefill of %s takes %zu tokens, more than the context of %ld: export it again",
+      fail(BAD_INPUT,
+           "prefill of %s takes %zu tokens, more than the context of %ld: export it again",
            engine->model.path, chunk_size, (long)engine->max_seq_len);
     engine->chunk_size = (int32_t)chunk_size;
   }
@@ -116,10 +118,10 @@ void engine_start(Engine *engine, const int32_t *tokens, int32_t num_tokens) {
 }
 
 static int32_t likeliest(Engine *engine) {
-  const float *logits = engine->logits;
+  float *logits = engine->logits;
   int32_t best = 0;
-  tensor_read(signature_output(&engine->decode, "logits", LITERT_FLOAT32, (size_t)engine->vocab_size),
-              engine->logits);
+  size_t size = (size_t)engine->vocab_size;
+  tensor_read(signature_output(&engine->decode, "logits", LITERT_FLOAT32, size), logits);
   for (int32_t i = 0; i < engine->vocab_size; i++) {
     if (!isfinite(logits[i]))
       fail(FAILED, "the model's logits are not finite: its training diverged; train again with a "

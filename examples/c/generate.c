@@ -57,7 +57,7 @@ static void write_text(Engine *engine, const Artifact *artifact, const int32_t *
 
 int main(int argc, char **argv) {
   if (argc < 4 || argc > 6)
-    fail(BAD_INPUT, "usage: %s MODEL PROMPT MAX_TOKENS [TEMPERATURE [SEED]]", argc ? argv[0] : "generate");
+    fail(BAD_INPUT, "usage: generate MODEL PROMPT MAX_TOKENS [TEMPERATURE [SEED]]");
   const char *path = argv[1], *prompt = argv[2];
   long max_tokens = parse_integer(argv[3], "MAX_TOKENS");
   Sampling sampling = {.temperature = argc > 4 ? parse_temperature(argv[4]) : 0,
@@ -69,8 +69,9 @@ int main(int argc, char **argv) {
   Engine engine;
   engine_open(&engine, path, &artifact);
   if (sampling.temperature > 0 && !engine.has_sample)
-    fail(BAD_INPUT, "%s has no signature sample, which a TEMPERATURE above 0 needs: export it again, "
-         "or leave TEMPERATURE out", path);
+    fail(BAD_INPUT,
+         "%s has no signature sample, which a TEMPERATURE above 0 needs: export it again, or leave "
+         "TEMPERATURE out", path);
   print(prompt, strlen(prompt));
   write_text(&engine, &artifact, tokens, num_tokens, max_tokens, sampling);
   print("\n", 1);

@@ -55,7 +55,8 @@ static size_t put_utf8(int32_t character, char out[4]) {
     return 1;
   }
   size_t length = character < 0x800 ? 2 : character < 0x10000 ? 3 : 4;
-  for (size_t i = length - 1; i > 0; i--, character >>= 6) out[i] = (char)(0x80 | (character & 0x3f));
+  for (size_t i = length - 1; i > 0; i--, character >>= 6)
+    out[i] = (char)(0x80 | (character & 0x3f));
   out[0] = (char)(0xf00 >> length | character); /* as many leading ones as bytes */
   return length;
 }

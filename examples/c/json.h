@@ -1,8 +1,8 @@
 /* Reads the two JSON texts of an exported file; not a general parser.
  *
- * A text ends with '\0', which no JSON value holds, so nothing is read past it. A value is a pointer
- * to its first character. What is asked of a value that is not there (NULL), or not of the right
- * kind, is not there either: so look-ups can be nested and checked once. */
+ * A text ends with '\0', which no JSON value holds, so nothing is read past it. A value is a
+ * pointer to its first character. What is asked of a value that is not there (NULL), or not of the
+ * right kind, is not there either: so look-ups can be nested and checked once. */
 #ifndef JSON_H
 #define JSON_H
 

@@ -61,8 +61,10 @@ LiteRtStatus LiteRtGetModelSignature(LiteRtModel model, size_t index, LiteRtSign
 LiteRtStatus LiteRtGetSignatureKey(LiteRtSignature signature, const char **key);
 LiteRtStatus LiteRtGetNumSignatureInputs(LiteRtSignature signature, size_t *count);
 LiteRtStatus LiteRtGetNumSignatureOutputs(LiteRtSignature signature, size_t *count);
-LiteRtStatus LiteRtGetSignatureInputName(LiteRtSignature signature, size_t index, const char **name);
-LiteRtStatus LiteRtGetSignatureOutputName(LiteRtSignature signature, size_t index, const char **name);
+LiteRtStatus LiteRtGetSignatureInputName(LiteRtSignature signature, size_t index,
+                                         const char **name);
+LiteRtStatus LiteRtGetSignatureOutputName(LiteRtSignature signature, size_t index,
+                                          const char **name);
 LiteRtStatus LiteRtGetSignatureInputTensorByIndex(LiteRtSignature signature, size_t index,
                                                   LiteRtTensor *tensor);
 LiteRtStatus LiteRtGetSignatureOutputTensorByIndex(LiteRtSignature signature, size_t index,

@@ -41,7 +41,8 @@ Model model_open(const char *path) {
   if (!status) status = LiteRtCreateOptions(&model.options);
   if (!status) status = LiteRtSetOptionsHardwareAccelerators(model.options, LITERT_CPU);
   if (!status)
-    status = LiteRtCreateCompiledModel(model.environment, model.model, model.options, &model.compiled);
+    status = LiteRtCreateCompiledModel(model.environment, model.model, model.options,
+                                       &model.compiled);
   show_stderr(visible);
   if (status) {
     model_close(&model);
@@ -65,7 +66,8 @@ static Tensor make_tensor(const Model *model, const char *name, LiteRtTensor of,
   tensor.element_type = type.element_type;
   for (unsigned i = 0; i < type.layout.rank; i++) {
     if (type.layout.dimensions[i] < 1)
-      fail(BAD_INPUT, "the tensor %s of %s has no fixed shape: export it with export.py", name, model->path);
+      fail(BAD_INPUT, "the tensor %s of %s has no fixed shape: export it with export.py", name,
+           model->path);
     tensor.size *= (size_t)type.layout.dimensions[i];
   }
   check(LiteRtCreateManagedTensorBufferFromRequirements(model->environment, &type, requirements,

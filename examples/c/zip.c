@@ -24,7 +24,8 @@ static uint32_t u16(const unsigned char *at) { return at[0] | (uint32_t)at[1] <<
 static uint32_t u32(const unsigned char *at) { return u16(at) | u16(at + 2) << 16; }
 
 static _Noreturn void fail_without_tokenizer(const char *path) {
-  fail(BAD_INPUT, "%s carries no tokenizer: it is truncated, or not a file that export.py wrote", path);
+  fail(BAD_INPUT, "%s carries no tokenizer: it is truncated, or not a file that export.py wrote",
+       path);
 }
 
 static void *allocate(size_t size) {
@@ -65,7 +66,8 @@ Zip zip_open(const char *path) {
   unsigned char magic[8], end[END_SIZE];
   Zip zip = {fopen(path, "rb"), path, NULL, 0, SIZE_MAX};
   if (!zip.file)
-    fail(BAD_INPUT, "cannot read %s (%s): give a .tflite file that export.py wrote", path, strerror(errno));
+    fail(BAD_INPUT, "cannot read %s (%s): give a .tflite file that export.py wrote", path,
+         strerror(errno));
   if (!read_at(zip.file, 0, SEEK_SET, magic, sizeof magic) || memcmp(magic + 4, "TFL3", 4))
     fail(BAD_INPUT, "%s is not a TFLite file: give one that export.py wrote", path);
   /* The archive ends with its end record: export.py writes no comment behind it. */
@@ -92,11 +94,13 @@ char *zip_read(const Zip *zip, const char *name) {
     fail(BAD_INPUT, "the %s in %s is compressed, which this program cannot read: export it again",
          name, zip->path);
   unsigned char header[HEADER_SIZE];
-  if (!read_at(zip->file, entry.header_at, SEEK_SET, header, HEADER_SIZE) || memcmp(header, "PK\3\4", 4))
+  if (!read_at(zip->file, entry.header_at, SEEK_SET, header, HEADER_SIZE) ||
+      memcmp(header, "PK\3\4", 4))
     fail_without_tokenizer(zip->path);
   long skipped = u16(header + 26) + u16(header + 28); /* the name again, and more */
   char *bytes = allocate(entry.size + 1);
-  if (!read_at(zip->file, skipped, SEEK_CUR, bytes, entry.size) || crc32(bytes, entry.size) != entry.crc)
+  if (!read_at(zip->file, skipped, SEEK_CUR, bytes, entry.size) ||
+      crc32(bytes, entry.size) != entry.crc)
     fail_without_tokenizer(zip->path);
   bytes[entry.size] = '\0';
   return bytes;
