@@ -74,7 +74,9 @@ class StatefulGPT(tf.Module):
     def prefill(self, inputs):
         """Takes in a chunk of tokens."""
         self.step(**inputs)
-        return {"input_pos": inputs["input_pos"]}
+        # Not the input as it came: LiteRT's CompiledModel would read that input from the memory of
+        # the output, which is garbage.
+        return {"input_pos": inputs["input_pos"] + 1}
 
     def decode(self, inputs):
         """Takes in one token: `logits`, float32 [1, 1, vocab_size]."""

@@ -37,7 +37,9 @@ def describe(model_config, quantization, model_bytes=b""):
 def pack_tflite(path, model_config, quantization, tokenizer):
     """Appends the configuration and the tokenizer to a `.tflite` file, once."""
     config = describe(model_config, quantization, pathlib.Path(path).read_bytes())
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+    # Not compressed: it would save 700 bytes of megabytes, and cost a program in C (examples/c), or
+    # in a browser, a decompressor.
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
         archive.writestr("config.json", config)
         archive.writestr("tokenizer.json", tokenizer.to_json())
 
