@@ -74,7 +74,7 @@ def test_a_real_file(int8_tflite):
 
 
 def test_ours_but_without_our_signatures(packed):
-    assert_refused(packed, "signatures decode, prefill, reset, got add")
+    assert_refused(packed, "signatures decode, generate, prefill, reset, sample, got add")
 
 
 def test_foreign_file(foreign_tflite):

@@ -200,7 +200,8 @@ def test_report(tiny_run, exports):
     assert [row["file"] for row in exports] == ["(Keras)", "saved_model", *FILES]
     for row in exports:
         assert sorted(row) == [
-            "file", "loss", "max_logit_difference", "size_bytes", "tokens_per_second"
+            "file", "greedy_agreement", "loss", "max_logit_difference", "size_bytes",
+            "tokens_per_second",
         ]  # fmt: skip
         assert row["tokens_per_second"] > 0
         assert row["loss"] == pytest.approx(exports[0]["loss"], rel=0.05)

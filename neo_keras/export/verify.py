@@ -44,11 +44,13 @@ class Measurement:
 
     Attributes:
         max_logit_difference: from the Keras model.
+        greedy_agreement: how often the likeliest token is the Keras model's, 0 .. 1.
         loss: nats per token.
         tokens_per_second: of decoding, one token a call.
     """
 
     max_logit_difference: float
+    greedy_agreement: float
     loss: float
     tokens_per_second: float
 
@@ -106,8 +108,15 @@ def measure(engine, reference):
     logits = np.array(logits)  # [num_windows, window_len - prefix_len, vocab_size]
     expected = reference.logits[:, prefix_len:]
     difference = np.abs(logits - expected)[:, :, reference.known].max()
-    num_tokens = logits.shape[0] * logits.shape[1]
-    return Measurement(float(difference), _loss(logits, reference), num_tokens / seconds)
+    likeliest, expected = (
+        np.where(reference.known, x, -np.inf).argmax(axis=-1) for x in (logits, expected)
+    )
+    return Measurement(
+        max_logit_difference=float(difference),
+        greedy_agreement=float(np.mean(likeliest == expected)),
+        loss=_loss(logits, reference),
+        tokens_per_second=likeliest.size / seconds,
+    )
 
 
 def check(measurement, reference, quantization, name):
