@@ -6,7 +6,8 @@ from neo_keras.errors import InputError, one_line_errors
 from neo_keras.quiet import import_tensorflow
 
 FORMATS = "saved_model,tflite,litertlm"
-QUANTIZATIONS = "float32,float16,int8"
+QUANTIZATIONS = "float32,float16,int8,int8-weights,int4,int4-block32"
+DEFAULT_QUANTIZATIONS = "float32,float16,int8"
 
 
 def parse_arguments():
@@ -22,8 +23,9 @@ def parse_arguments():
     add("--formats", metavar="LIST", default=FORMATS, help="comma-separated [%(default)s]")
     add(
         "--quantize",
-        default=QUANTIZATIONS,
-        help="of .tflite and .litertlm files, comma-separated [%(default)s]",
+        metavar="LIST",
+        default=DEFAULT_QUANTIZATIONS,
+        help=f"of .tflite and .litertlm files: some of {QUANTIZATIONS} [%(default)s]",
     )
     add("--out", metavar="DIRECTORY", help="directory to write to [RUN/export]")
     return parser.parse_args()  # fmt: skip

@@ -1,5 +1,6 @@
 """What an exported file holds, read without a runtime."""
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 
@@ -27,3 +28,29 @@ def tensor_types(model):
     return {
         names[graph.Tensors(i).Type()] for graph in graphs for i in range(graph.TensorsLength())
     }
+
+
+def constants(model):
+    """What the file stores, whichever signatures use it.
+
+    Returns:
+        list of (type name, shape, tensor, uint8 array), one for each buffer.
+    """
+    type_names = {code: name for name, code in vars(schema.TensorType).items()}
+    found = {}
+    for graph in (model.Subgraphs(i) for i in range(model.SubgraphsLength())):
+        for tensor in (graph.Tensors(i) for i in range(graph.TensorsLength())):
+            buffer = model.Buffers(tensor.Buffer())
+            if buffer.DataLength():
+                shape = tuple(tensor.ShapeAsNumpy().tolist())
+                entry = type_names[tensor.Type()], shape, tensor, buffer.DataAsNumpy()
+                found[tensor.Buffer()] = entry
+    return list(found.values())
+
+
+def integers(type_name, shape, content):
+    """The values of an INT8 or INT4 buffer; two int4 lie in a byte, the lower bits first."""
+    values = content.view("int8")
+    if type_name == "INT4":
+        values = np.stack([values << 4 >> 4, values >> 4], axis=-1).ravel()[: np.prod(shape)]
+    return values.reshape(shape)

@@ -92,7 +92,10 @@ def test_generate_refuses(place, args, words):
     [
         ("run --formats tflite,onnx", ["--formats", "saved_model,tflite,litertlm", "onnx"]),
         ("run --formats=", ["--formats"]),
-        ("run --quantize int4", ["--quantize", "float32,float16,int8", "int4"]),
+        (
+            "run --quantize int2",
+            ["--quantize", "float16,int8,int8-weights,int4,int4-block32", "int2"],
+        ),
         ("folder", ["folder", "not a run directory"]),
         ("missing", ["missing", "not a run directory"]),
         ("model.tflite", ["model.tflite", "not a run directory"]),

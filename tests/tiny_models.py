@@ -10,7 +10,7 @@ ALPHABET = "\n abcdefghij"  # 12 characters; with the unknown token a vocabulary
 # than a prefill chunk: the end of a long prompt is taken in token by token.
 SHAPE = dict(
     vocab_size=13, max_seq_len=97, num_layers=3, num_heads=5, hidden_dim=30,
-    max_ngram=4, ngram_rows=211, ngram_dim=7, embedding_norm=True,
+    max_ngram=4, ngram_rows=211, ngram_dim=14, embedding_norm=True,
 )  # fmt: skip
 WORDS = ("abc ", "dcf ", "gg\n", "hij ", "ea ", "fade\n", "bi ", "jh ", "ce\n", "a\n\n", "igcab ")
 

@@ -6,6 +6,7 @@ import tempfile
 
 from neo_keras.errors import InputError
 from neo_keras.export import litertlm, signatures, tflite, verify
+from neo_keras.export.quantization import QUANTIZATIONS
 from neo_keras.files import complete_or_absent, write_json
 from neo_keras.generation import artifact
 from neo_keras.generation.keras_engine import KerasEngine
@@ -15,13 +16,13 @@ from neo_keras.generation.saved_model_engine import SavedModelEngine
 FORMATS = ("saved_model", "tflite", "litertlm")
 
 
-def export_run(run, formats=FORMATS, quantizations=tflite.QUANTIZATIONS, out=None, on_row=None):
+def export_run(run, formats=FORMATS, quantizations=QUANTIZATIONS, out=None, on_row=None):
     """Exports the best model of a run.
 
     Args:
         run: `RunDirectory`.
         formats: some of `FORMATS`. A SavedModel is always float32.
-        quantizations: some of `tflite.QUANTIZATIONS`.
+        quantizations: some of `quantization.QUANTIZATIONS`.
         out: directory to write to; None: `export/` in the run.
         on_row: called with each row of the report as it is measured.
 
@@ -52,33 +53,33 @@ def export_run(run, formats=FORMATS, quantizations=tflite.QUANTIZATIONS, out=Non
 
     add("(Keras)", None, verify.measure(KerasEngine(model), reference))
     for export_format in formats:
-        write = WRITERS[export_format]
+        write, converted = WRITERS[export_format], {}
         for quantization in ["float32"] if export_format == "saved_model" else quantizations:
             name = NAMES[export_format].format(quantization)
             with complete_or_absent(out / name) as partial:
-                measurement = write(model, partial, tokenizer, quantization, reference)
+                measurement = write(model, partial, tokenizer, quantization, reference, converted)
                 verify.check(measurement, reference, quantization, name)
             add(name, _size_bytes(out / name), measurement)
     write_json(out / "report.json", rows)
     return rows
 
 
-def _write_saved_model(model, path, tokenizer, quantization, reference):
+def _write_saved_model(model, path, tokenizer, quantization, reference, converted):
     signatures.write_functional(model, path, tokenizer.unk_token_id)
     artifact.pack_saved_model(path, model.config, tokenizer)
     return verify.measure(SavedModelEngine(path, model.config), reference)
 
 
-def _write_tflite(model, path, tokenizer, quantization, reference):
-    tflite.write_tflite(model, path, tokenizer, quantization)
+def _write_tflite(model, path, tokenizer, quantization, reference, converted):
+    tflite.write_tflite(model, path, tokenizer, quantization, converted)
     model_config, _ = artifact.unpack_tflite(path)
     return verify.measure(LiteRTEngine(path, model_config), reference)
 
 
-def _write_litertlm(model, path, tokenizer, quantization, reference):
+def _write_litertlm(model, path, tokenizer, quantization, reference, converted):
     with tempfile.TemporaryDirectory() as directory:
         inner = pathlib.Path(directory) / "model.tflite"
-        litertlm.write_inner_tflite(model, inner, tokenizer, quantization)
+        litertlm.write_inner_tflite(model, inner, tokenizer, quantization, converted)
         litertlm.bundle(inner, path, model.config, tokenizer)
         engine = litertlm.BundledTFLiteEngine(inner, model.config)
         measurement = verify.measure(engine, reference)

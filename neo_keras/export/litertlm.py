@@ -26,17 +26,19 @@ PROMPT_TEMPLATE = (
 )
 
 
-def write_inner_tflite(model, path, tokenizer, quantization):
+def write_inner_tflite(model, path, tokenizer, quantization, converted=None):
     """Writes the `.tflite` for a bundle: its cache comes in and goes out.
 
     Args:
         model: `GPT`.
         path: of the file.
         tokenizer: `Tokenizer`.
-        quantization: one of `tflite.QUANTIZATIONS`.
+        quantization: one of `quantization.QUANTIZATIONS`.
+        converted: as for `tflite.convert`.
     """
     write_saved_model = signatures.write_functional_for_litert_lm
-    tflite.convert(write_saved_model, model, path, tokenizer.unk_token_id, quantization)
+    unk_token_id = tokenizer.unk_token_id
+    tflite.convert(write_saved_model, model, path, unk_token_id, quantization, converted)
 
 
 def bundle(inner_tflite, path, model_config, tokenizer):

@@ -1,4 +1,4 @@
-"""SavedModel to `.tflite`, and the precision of its weights."""
+"""SavedModel to `.tflite`."""
 
 import contextlib
 import io
@@ -6,27 +6,29 @@ import pathlib
 import tempfile
 
 import tensorflow as tf
-from litert_quantizer import qtyping, quantizer, recipe, recipe_manager
 
+from neo_keras.export import tables
+from neo_keras.export.quantization import quantize
 from neo_keras.export.stateful import write_stateful
 from neo_keras.generation import artifact
 from neo_keras.quiet import native_log_hidden
 
 
-def write_tflite(model, path, tokenizer, quantization):
+def write_tflite(model, path, tokenizer, quantization, converted=None):
     """Writes one file that is all a phone needs: stateful model, configuration, tokenizer.
 
     Args:
         model: `GPT`.
         path: of the file.
         tokenizer: `Tokenizer`.
-        quantization: one of `QUANTIZATIONS`.
+        quantization: one of `quantization.QUANTIZATIONS`.
+        converted: as for `convert`.
     """
-    convert(write_stateful, model, path, tokenizer.unk_token_id, quantization)
+    convert(write_stateful, model, path, tokenizer.unk_token_id, quantization, converted)
     artifact.pack_tflite(path, model.config, quantization, tokenizer)
 
 
-def convert(write_saved_model, model, path, unk_token_id, quantization):
+def convert(write_saved_model, model, path, unk_token_id, quantization, converted=None):
     """Converts a model to a flatbuffer of builtin operators only.
 
     Args:
@@ -34,34 +36,25 @@ def convert(write_saved_model, model, path, unk_token_id, quantization):
         model: `GPT`.
         path: of the file.
         unk_token_id: a token that is never to be drawn, or None.
-        quantization: one of `QUANTIZATIONS`.
+        quantization: one of `quantization.QUANTIZATIONS`.
+        converted: dict that keeps, between calls with the same model and `write_saved_model`, what
+            their quantizations have in common: it is most of the work. None: nothing is kept.
     """
+    converted = {} if converted is None else converted
+    scale_rows = quantization.startswith("int")
     # The converter and the quantizer say on both streams what they do.
     with native_log_hidden(), contextlib.redirect_stdout(io.StringIO()):
-        with tempfile.TemporaryDirectory() as directory:
-            names = write_saved_model(model, directory, unk_token_id)
-            converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=names)
-            converter.experimental_enable_resource_variables = True
-            pathlib.Path(path).write_bytes(converter.convert())
-        if quantization != "float32":
-            tool = quantizer.Quantizer(str(path))
-            tool.load_quantization_recipe(RECIPES[quantization]())
-            tool.quantize().export_model(str(path), overwrite=True)
+        if scale_rows not in converted:
+            with tables.lookup_operators(scale_rows):
+                converted[scale_rows] = _float32_flatbuffer(write_saved_model, model, unk_token_id)
+        pathlib.Path(path).write_bytes(converted[scale_rows])
+        config = model.config
+        quantize(path, quantization, (config.vocab_size, config.hidden_dim))
 
 
-def _float16_recipe():
-    manager = recipe_manager.RecipeManager()
-    manager.add_weight_only_config(
-        regex=".*",
-        operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
-        num_bits=16,
-        algorithm_key=recipe.AlgorithmName.FLOAT_CASTING,
-    )
-    return manager.get_quantization_recipe()
-
-
-RECIPES = {
-    "float16": _float16_recipe,  # weights; the arithmetic stays float32
-    "int8": recipe.dynamic_wi8_afp32,  # weights per channel; activations while running
-}
-QUANTIZATIONS = ("float32", *RECIPES)
+def _float32_flatbuffer(write_saved_model, model, unk_token_id):
+    with tempfile.TemporaryDirectory() as directory:
+        names = write_saved_model(model, directory, unk_token_id)
+        converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=names)
+        converter.experimental_enable_resource_variables = True
+        return converter.convert()

@@ -11,10 +11,18 @@ from neo_keras.errors import FailedError, InputError
 NUM_WINDOWS = 16
 MAX_PREFIX = 64  # tokens of a window that prefill takes
 
-# How far a right file may stray: the largest logit difference for unquantized weights, and the
-# relative rise of the loss for all. A conversion that went wrong is off by far more.
+# How far a right file may stray: the largest logit difference where the weights are floats, and the
+# relative rise of the loss. A conversion that went wrong is off by far more: it about doubles the
+# loss. The default model's rises by 0.02% in int8 and 0.4% in int4: other models may mind more.
 MAX_LOGIT_DIFFERENCE = {"float32": 1e-3, "float16": 1e-1}
-MAX_LOSS_RISE = 0.05
+MAX_LOSS_RISE = {
+    "float32": 0.01,
+    "float16": 0.01,
+    "int8": 0.02,
+    "int8-weights": 0.02,
+    "int4": 0.1,
+    "int4-block32": 0.1,
+}
 
 
 class VerificationError(FailedError):
@@ -129,7 +137,7 @@ def check(measurement, reference, quantization, name):
             f"{measurement.max_logit_difference:.2g}, expected at most {limit}; nothing was written"
         )
     expected = reference_loss(reference)
-    if not measurement.loss <= expected * (1 + MAX_LOSS_RISE):
+    if not measurement.loss <= expected * (1 + MAX_LOSS_RISE[quantization]):
         raise VerificationError(
             f"{name} is wrong: its loss is {measurement.loss:.4f}, the Keras model's "
             f"{expected:.4f}; nothing was written"

@@ -1,0 +1,64 @@
+"""Embedding tables in exported files: looked up by an operator whose table can be quantized."""
+
+import contextlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+SCALE_STEPS = 127  # of an int8
+
+
+@contextlib.contextmanager
+def lookup_operators(scale_rows):
+    """Within it, Keras's embedding layers convert to EMBEDDING_LOOKUP.
+
+    They would become GATHER, whose table the quantizer leaves in float32.
+
+    Args:
+        scale_rows: divide each row by its largest value, and multiply it back once it is looked
+            up. So one scale for the whole table, an operator's own, quantizes each row as well as
+            a scale of its own would, which costs 12 bytes a row and signature. Not for the token
+            embedding: its rows are few and wide, and the output layer may share them.
+    """
+
+    def call(layer, token_ids):
+        row_ids = ops.reshape(token_ids, (-1,))
+        if scale_rows and not isinstance(layer, keras.layers.ReversibleEmbedding):
+            with tf.init_scope():  # out of the graph that is being traced
+                rows, scales = split_scales(ops.convert_to_numpy(layer.embeddings))
+            x = _look_up(tf.constant(rows), row_ids) * _look_up(tf.constant(scales), row_ids)
+        else:
+            x = _look_up(ops.convert_to_tensor(layer.embeddings), row_ids)
+        return ops.reshape(x, (*token_ids.shape, layer.output_dim))
+
+    original = keras.layers.Embedding.call
+    keras.layers.Embedding.call = call
+    try:
+        yield
+    finally:
+        keras.layers.Embedding.call = original
+
+
+def split_scales(table):
+    """Writes a table as rows between -1 and 1, and a scale for each.
+
+    Args:
+        table: float32 [num_rows, width].
+
+    Returns:
+        (rows, scales): float32 [num_rows, width] and [num_rows, 1], whose product is the table.
+        Scales are whole multiples of a 127th of the largest: an int8 holds them exactly.
+    """
+    largest = np.abs(table).max(axis=1, keepdims=True).astype("float64")
+    step = (largest.max() or 1.0) / SCALE_STEPS
+    # Rounded up, but not where a rounding error alone asks for it.
+    scales = (np.maximum(np.ceil(largest / step - 1e-6), 1) * step).astype("float32")
+    return table / scales, scales
+
+
+# By this name the converter knows what becomes EMBEDDING_LOOKUP.
+@tf.function(experimental_implements="embedding_matmul", autograph=False)
+def _look_up(table, row_ids):
+    return tf.gather(table, row_ids)
