@@ -69,6 +69,7 @@ def write_stateful(model, path, unk_token_id):
     """
     bias = unknown_bias(model.config.vocab_size, unk_token_id)
     max_seq_len = model.config.max_seq_len
+    chunk_size = chunk_size_for(max_seq_len)
     holder = tf.Module()
     holder.cache = {name: tf.Variable(value) for name, value in model.empty_cache().items()}
 
@@ -80,7 +81,9 @@ def write_stateful(model, path, unk_token_id):
 
     def prefill(inputs):
         step(**inputs)
-        return {"input_pos": inputs["input_pos"]}  # a signature must return something
+        # A signature must return something; not an input as it is: LiteRT.js, which binds a buffer
+        # to each input and output, would run on the output's, before anything is in it.
+        return {"input_pos": inputs["input_pos"] + chunk_size}
 
     def decode(inputs):
         return {"logits": step(**inputs)}
@@ -119,7 +122,6 @@ def write_stateful(model, path, unk_token_id):
 
     archive = keras.export.ExportArchive()
     archive.track(holder)
-    chunk_size = chunk_size_for(model.config.max_seq_len)
     archive.add_endpoint("prefill", prefill, [_step_specs(1, chunk_size)])
     archive.add_endpoint("decode", decode, [_step_specs(1, 1)])
     archive.add_endpoint("reset", reset, [])
