@@ -1,4 +1,4 @@
-"""Export a trained model: SavedModel, TFLite (LiteRT) and a LiteRT-LM bundle, each verified."""
+"""Export a trained model, verified: SavedModel, TFLite (LiteRT), LiteRT-LM bundle, web page."""
 
 import argparse
 
@@ -19,11 +19,17 @@ def parse_arguments():
         default="runs/shakespeare",
         help="run directory [%(default)s]",
     )
-    add("--formats", metavar="LIST", default=FORMATS, help="comma-separated [%(default)s]")
+    add(
+        "--formats",
+        metavar="LIST",
+        default=FORMATS,
+        help="comma-separated; web is another one [%(default)s]",
+    )
     add(
         "--quantize",
         default=QUANTIZATIONS,
-        help="of .tflite and .litertlm files, comma-separated [%(default)s]",
+        help="of .tflite and .litertlm files, comma-separated; web takes one, int8 if it is there "
+        "[%(default)s]",
     )
     add("--out", metavar="DIRECTORY", help="directory to write to [RUN/export]")
     return parser.parse_args()  # fmt: skip
@@ -37,7 +43,7 @@ def chosen(option, value, allowed):
 
 
 def run_export(args):
-    formats = chosen("--formats", args.formats, FORMATS)
+    formats = chosen("--formats", args.formats, FORMATS + ",web")
     quantizations = chosen("--quantize", args.quantize, QUANTIZATIONS)
 
     import rich
@@ -64,6 +70,8 @@ def run_export(args):
     rich.print(table)
     out = args.out or run.export
     print(f"in {out}" + (f"; try: python generate.py {out}/{tflite}" if tflite else ""))
+    if "web" in formats:
+        print(f"the page: python -m http.server --directory {out}/web, then http://localhost:8000")
 
 
 def print_row(row):

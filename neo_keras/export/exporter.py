@@ -5,14 +5,14 @@ import pathlib
 import tempfile
 
 from neo_keras.errors import InputError
-from neo_keras.export import litertlm, signatures, tflite, verify
+from neo_keras.export import litertlm, signatures, tflite, verify, web
 from neo_keras.files import complete_or_absent, write_json
 from neo_keras.generation import artifact
 from neo_keras.generation.keras_engine import KerasEngine
 from neo_keras.generation.litert_engine import LiteRTEngine
 from neo_keras.generation.saved_model_engine import SavedModelEngine
 
-FORMATS = ("saved_model", "tflite", "litertlm")
+FORMATS = ("saved_model", "tflite", "litertlm")  # unless asked; and "web"
 
 
 def export_run(run, formats=FORMATS, quantizations=tflite.QUANTIZATIONS, out=None, on_row=None):
@@ -20,7 +20,8 @@ def export_run(run, formats=FORMATS, quantizations=tflite.QUANTIZATIONS, out=Non
 
     Args:
         run: `RunDirectory`.
-        formats: some of `FORMATS`. A SavedModel is always float32.
+        formats: some of `FORMATS` and "web". A SavedModel is always float32; a web page has one
+            model, int8 if that is among the quantizations.
         quantizations: some of `tflite.QUANTIZATIONS`.
         out: directory to write to; None: `export/` in the run.
         on_row: called with each row of the report as it is measured.
@@ -29,9 +30,12 @@ def export_run(run, formats=FORMATS, quantizations=tflite.QUANTIZATIONS, out=Non
         list of dict, the rows of `report.json`: the Keras model first, then a row per file.
 
     Raises:
-        InputError: the run has no usable checkpoint, or `out` cannot be written.
+        InputError: the run has no usable checkpoint, `out` cannot be written, or the runtime that
+            a web page needs is not installed.
         VerificationError: a file does not compute what the Keras model computes.
     """
+    if "web" in formats:
+        web.find_runtime()  # before minutes of work that would be for nothing
     tokenizer, model = run.load_tokenizer(), run.load_model()
     validation_ids = tokenizer.encode(run.load_validation_text())
     reference = verify.make_reference(model, validation_ids, tokenizer.unk_token_id)
@@ -53,7 +57,7 @@ def export_run(run, formats=FORMATS, quantizations=tflite.QUANTIZATIONS, out=Non
     add("(Keras)", None, verify.measure(KerasEngine(model), reference))
     for export_format in formats:
         write = WRITERS[export_format]
-        for quantization in ["float32"] if export_format == "saved_model" else quantizations:
+        for quantization in _quantizations_of(export_format, quantizations):
             name = NAMES[export_format].format(quantization)
             with complete_or_absent(out / name) as partial:
                 measurement = write(model, partial, tokenizer, quantization, reference)
@@ -61,6 +65,14 @@ def export_run(run, formats=FORMATS, quantizations=tflite.QUANTIZATIONS, out=Non
             add(name, _size_bytes(out / name), measurement)
     write_json(out / "report.json", rows)
     return rows
+
+
+def _quantizations_of(export_format, quantizations):
+    if export_format == "saved_model":
+        return ["float32"]
+    if export_format == "web":
+        return ["int8"] if "int8" in quantizations else quantizations[:1]
+    return quantizations
 
 
 def _write_saved_model(model, path, tokenizer, quantization, reference):
@@ -86,11 +98,25 @@ def _write_litertlm(model, path, tokenizer, quantization, reference):
     return measurement
 
 
-WRITERS = {"saved_model": _write_saved_model, "tflite": _write_tflite, "litertlm": _write_litertlm}
+def _write_web(model, path, tokenizer, quantization, reference):
+    path.mkdir()
+    model_path = path / "model.tflite"
+    measurement = _write_tflite(model, model_path, tokenizer, quantization, reference)
+    web.write_page_around(model_path)
+    return measurement
+
+
+WRITERS = {
+    "saved_model": _write_saved_model,
+    "tflite": _write_tflite,
+    "litertlm": _write_litertlm,
+    "web": _write_web,
+}
 NAMES = {
     "saved_model": "saved_model",
     "tflite": "model-{}.tflite",
     "litertlm": "model-{}.litertlm",
+    "web": "web",
 }
 
 
