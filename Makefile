@@ -25,11 +25,14 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) web/node_modules
 
-$(READY): requirements.txt requirements-dev.txt
+$(READY): requirements.txt requirements-dev.txt web/package-lock.json
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v >= (3, 11) else f"Python 3.11 or newer is needed, got {v[0]}.{v[1]}: make PYTHON=python3.11")'
 	@echo "installing into $(VENV) (a minute or two)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@# Only web pages need it: without npm, or without its registry, the rest works.
+	@if command -v npm >/dev/null; then npm ci --silent --prefix web || \
+	echo "npm ci --prefix web failed: no web page can be exported"; fi
 	@touch $@

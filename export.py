@@ -1,4 +1,4 @@
-"""Export a trained model: SavedModel, TFLite (LiteRT) and a LiteRT-LM bundle, each verified."""
+"""Export a trained model, verified: SavedModel, TFLite (LiteRT), LiteRT-LM bundle, web page."""
 
 import argparse
 
@@ -20,12 +20,18 @@ def parse_arguments():
         default="runs/shakespeare",
         help="run directory [%(default)s]",
     )
-    add("--formats", metavar="LIST", default=FORMATS, help="comma-separated [%(default)s]")
+    add(
+        "--formats",
+        metavar="LIST",
+        default=FORMATS,
+        help="comma-separated; web is another one [%(default)s]",
+    )
     add(
         "--quantize",
         metavar="LIST",
         default=DEFAULT_QUANTIZATIONS,
-        help=f"of .tflite and .litertlm files: some of {QUANTIZATIONS} [%(default)s]",
+        help=f"of .tflite and .litertlm files: some of {QUANTIZATIONS}; web takes one, int8 if it "
+        "is there [%(default)s]",
     )
     add("--out", metavar="DIRECTORY", help="directory to write to [RUN/export]")
     return parser.parse_args()  # fmt: skip
@@ -39,7 +45,7 @@ def chosen(option, value, allowed):
 
 
 def run_export(args):
-    formats = chosen("--formats", args.formats, FORMATS)
+    formats = chosen("--formats", args.formats, FORMATS + ",web")
     quantizations = chosen("--quantize", args.quantize, QUANTIZATIONS)
 
     import rich
@@ -53,19 +59,23 @@ def run_export(args):
 
     rows = export_run(run, formats, quantizations, args.out, print_row)
     tflite = next((row["file"] for row in rows[::-1] if row["file"].endswith(".tflite")), None)
-    table = Table("file", "size", "logit diff.", "val. loss", "tokens/s")
+    table = Table("file", "size", "logit diff.", "greedy", "val. loss", "bits/char", "tokens/s")
     for row in rows:
-        size = row["size_bytes"]
+        size = row.get("size_bytes")
         table.add_row(
             row["file"],
             f"{size / 1e6:.2f} MB" if size else "",
             f"{row['max_logit_difference']:.1e}",
+            f"{row['greedy_agreement']:.1%}",
             f"{row['loss']:.4f}",
+            f"{row['bits_per_char']:.3f}",
             f"{row['tokens_per_second']:,.0f}",
         )
     rich.print(table)
     out = args.out or run.export
     print(f"in {out}" + (f"; try: python generate.py {out}/{tflite}" if tflite else ""))
+    if "web" in formats:
+        print(f"the page: python -m http.server --directory {out}/web, then http://localhost:8000")
 
 
 def print_row(row):

@@ -198,23 +198,49 @@ def test_report(tiny_run, exports):
     assert json.loads((tiny_run.export / "report.json").read_text()) == exports
     assert [row["file"] for row in exports] == ["(Keras)", "saved_model", *FILES]
     for row in exports:
-        assert sorted(row) == [
-            "file", "greedy_agreement", "loss", "max_logit_difference", "size_bytes",
-            "tokens_per_second",
-        ]  # fmt: skip
+        measured = {"loss", "bits_per_char", "max_logit_difference", "greedy_agreement"}
+        assert row.keys() >= measured | {"file", "tokens_per_second"}
         assert row["tokens_per_second"] > 0
+        # One token is one character here.
+        assert row["bits_per_char"] == pytest.approx(row["loss"] / np.log(2))
+        agreement = 1 if "float32" in row["file"] else 0.7
+        assert agreement <= row["greedy_agreement"] <= 1
         quantization = row["file"].removeprefix("model-").split(".")[0]
         change = MAX_LOSS_CHANGE.get(quantization, 0.02)
         assert row["loss"] == pytest.approx(exports[0]["loss"], rel=change)
         limit = MAX_LOGIT_DIFFERENCE.get(quantization, 1e-4)
         assert 0 <= row["max_logit_difference"] < limit
-    assert exports[0]["size_bytes"] is None
+    assert "size_bytes" not in exports[0]
+    num_params = tiny_run.load_model().count_params()
     for row in exports[2:]:
         assert row["size_bytes"] == (tiny_run.export / row["file"]).stat().st_size
+        assert row["bytes_per_parameter"] == row["size_bytes"] / num_params
     files = [p for p in (tiny_run.export / "saved_model").rglob("*") if p.is_file()]
     assert exports[1]["size_bytes"] == sum(file.stat().st_size for file in files) > 100_000
     names = {path.name for path in tiny_run.export.iterdir()}
-    assert names == {"saved_model", "report.json", *FILES}  # nothing partial is left
+    assert names == {"saved_model", "report.json", "README.md", *FILES}  # nothing partial is left
+
+
+def test_what_a_tflite_costs(tiny_run, exports):
+    for row in exports:
+        if not row["file"].endswith(".tflite"):
+            continue
+        assert 0 < row["load_seconds"] < 60
+        # Python, NumPy and LiteRT take some 60 MB; with TensorFlow it would be 500.
+        assert 20e6 < row["peak_memory_bytes"] < 300e6
+        for what in ("prefill", "decode"):
+            speeds = row[f"{what}_tokens_per_second"]
+            assert sorted(speeds) == ["1", "2"] and min(speeds.values()) > 0
+        positions, speeds = zip(*row["decode_by_position"])
+        assert positions == tuple(range(0, 96, 12)) and min(speeds) > 0
+
+
+def test_model_card(tiny_run, exports):
+    card = (tiny_run.export / "README.md").read_text()
+    assert f"{tiny_run.load_model().count_params():,} parameters" in card
+    for row in exports[1:]:
+        assert f"| `{row['file']}` | {row['size_bytes'] / 1e6:.2f} MB |" in card
+    assert "{" not in card and "/tmp" not in card
 
 
 PLAIN_TENSORFLOW = """

@@ -1,11 +1,14 @@
 """Writes a run's model in each asked form; a file takes its name once it is verified."""
 
 import dataclasses
+import math
 import pathlib
 import tempfile
 
 from neo_keras.errors import InputError
-from neo_keras.export import litertlm, signatures, tflite, verify
+from neo_keras.export import litertlm, signatures, tflite, verify, web
+from neo_keras.export.footprint import measure_footprint
+from neo_keras.export.model_card import write_model_card
 from neo_keras.export.quantization import QUANTIZATIONS
 from neo_keras.files import complete_or_absent, write_json
 from neo_keras.generation import artifact
@@ -13,7 +16,7 @@ from neo_keras.generation.keras_engine import KerasEngine
 from neo_keras.generation.litert_engine import LiteRTEngine
 from neo_keras.generation.saved_model_engine import SavedModelEngine
 
-FORMATS = ("saved_model", "tflite", "litertlm")
+FORMATS = ("saved_model", "tflite", "litertlm")  # unless asked; and "web"
 
 
 def export_run(run, formats=FORMATS, quantizations=QUANTIZATIONS, out=None, on_row=None):
@@ -21,20 +24,27 @@ def export_run(run, formats=FORMATS, quantizations=QUANTIZATIONS, out=None, on_r
 
     Args:
         run: `RunDirectory`.
-        formats: some of `FORMATS`. A SavedModel is always float32.
+        formats: some of `FORMATS` and "web". A SavedModel is always float32; a web page has one
+            model, int8 if that is among the quantizations.
         quantizations: some of `quantization.QUANTIZATIONS`.
         out: directory to write to; None: `export/` in the run.
         on_row: called with each row of the report as it is measured.
 
     Returns:
-        list of dict, the rows of `report.json`: the Keras model first, then a row per file.
+        list of dict, the rows of `report.json`: the Keras model first, then a row per file. Each
+        has `file`, the fields of `verify.Measurement` and `bits_per_char`; files have `size_bytes`
+        and `bytes_per_parameter`; `.tflite` files what `measure_footprint` returns.
 
     Raises:
-        InputError: the run has no usable checkpoint, or `out` cannot be written.
+        InputError: the run has no usable checkpoint, `out` cannot be written, or the runtime that
+            a web page needs is not installed.
         VerificationError: a file does not compute what the Keras model computes.
     """
+    if "web" in formats:
+        web.find_runtime()  # before minutes of work that would be for nothing
+    text = run.load_validation_text()
     tokenizer, model = run.load_tokenizer(), run.load_model()
-    validation_ids = tokenizer.encode(run.load_validation_text())
+    validation_ids = tokenizer.encode(text)
     reference = verify.make_reference(model, validation_ids, tokenizer.unk_token_id)
     out = pathlib.Path(out or run.export)
     try:
@@ -44,24 +54,40 @@ def export_run(run, formats=FORMATS, quantizations=QUANTIZATIONS, out=None, on_r
             f"cannot write to {out} ({error.strerror}): choose another --out"
         ) from None
 
-    rows = []
+    rows, converted = [], {}
 
-    def add(name, size_bytes, measurement):
-        rows.append({"file": name, "size_bytes": size_bytes, **dataclasses.asdict(measurement)})
+    def add(name, measurement):
+        row = {"file": name, **dataclasses.asdict(measurement)}
+        row["bits_per_char"] = measurement.loss / math.log(2) * len(validation_ids) / len(text)
+        if (out / name).exists():
+            row["size_bytes"] = _size_bytes(out / name)
+            row["bytes_per_parameter"] = row["size_bytes"] / model.count_params()
+        if name.endswith(".tflite"):
+            row.update(measure_footprint(out / name))
+        rows.append(row)
         if on_row:
-            on_row(rows[-1])
+            on_row(row)
 
-    add("(Keras)", None, verify.measure(KerasEngine(model), reference))
+    add("(Keras)", verify.measure(KerasEngine(model), reference))
     for export_format in formats:
-        write, converted = WRITERS[export_format], {}
-        for quantization in ["float32"] if export_format == "saved_model" else quantizations:
+        write = WRITERS[export_format]
+        for quantization in _quantizations_of(export_format, quantizations):
             name = NAMES[export_format].format(quantization)
             with complete_or_absent(out / name) as partial:
                 measurement = write(model, partial, tokenizer, quantization, reference, converted)
                 verify.check(measurement, reference, quantization, name)
-            add(name, _size_bytes(out / name), measurement)
+            add(name, measurement)
     write_json(out / "report.json", rows)
+    write_model_card(out / "README.md", run, rows, model.count_params())
     return rows
+
+
+def _quantizations_of(export_format, quantizations):
+    if export_format == "saved_model":
+        return ["float32"]
+    if export_format == "web":
+        return ["int8"] if "int8" in quantizations else quantizations[:1]
+    return quantizations
 
 
 def _write_saved_model(model, path, tokenizer, quantization, reference, converted):
@@ -87,11 +113,25 @@ def _write_litertlm(model, path, tokenizer, quantization, reference, converted):
     return measurement
 
 
-WRITERS = {"saved_model": _write_saved_model, "tflite": _write_tflite, "litertlm": _write_litertlm}
+def _write_web(model, path, tokenizer, quantization, reference, converted):
+    path.mkdir()
+    model_path = path / "model.tflite"
+    measurement = _write_tflite(model, model_path, tokenizer, quantization, reference, converted)
+    web.write_page_around(model_path)
+    return measurement
+
+
+WRITERS = {
+    "saved_model": _write_saved_model,
+    "tflite": _write_tflite,
+    "litertlm": _write_litertlm,
+    "web": _write_web,
+}
 NAMES = {
     "saved_model": "saved_model",
     "tflite": "model-{}.tflite",
     "litertlm": "model-{}.litertlm",
+    "web": "web",
 }
 
 

@@ -28,9 +28,9 @@ tokenizer (`tokenizer.json`, of Hugging Face's `tokenizers`) is inside of each f
 
 ## Files
 
-Every file was run in its own runtime on the same windows of validation text. The loss is in nats per
-token over their later parts; "greedy agreement" is how often the likeliest token is the one of the
-Keras model.
+Every file was run in its own runtime on the same windows of validation text. The loss is in nats
+per token over their later parts; "greedy agreement" is how often the likeliest token is the one of
+the Keras model.
 
 {table}
 
@@ -48,8 +48,8 @@ A `.tflite` runs on LiteRT (its signatures: `reset`, `prefill`, `decode`, `sampl
 
 ## Limits
 
-It writes what resembles its training text, and knows nothing else: no facts, no instructions. It can
-repeat passages of that text. Past its context it forgets what came before.
+It writes what resembles its training text, and knows nothing else: no facts, no instructions. It
+can repeat passages of that text. Past its context it forgets what came before.
 """
 
 
@@ -64,7 +64,7 @@ def write_model_card(path, run, rows, num_params):
     """
     model, training = run.model_config, run.training_config
     data, licence = _describe_data(run.data)
-    files = [row for row in rows if row["size_bytes"]]
+    files = [row for row in rows if "size_bytes" in row]
     lines = ["| " + " | ".join(title for title, _ in COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     lines += ["| " + " | ".join(text(row) for _, text in COLUMNS) + " |" for row in files]
     names = [row["file"] for row in files if row["file"].endswith(".tflite")]

@@ -37,17 +37,18 @@ def convert(write_saved_model, model, path, unk_token_id, quantization, converte
         path: of the file.
         unk_token_id: a token that is never to be drawn, or None.
         quantization: one of `quantization.QUANTIZATIONS`.
-        converted: dict that keeps, between calls with the same model and `write_saved_model`, what
-            their quantizations have in common: it is most of the work. None: nothing is kept.
+        converted: dict that keeps, between calls with the same model, what quantizations have in
+            common: it is most of the work. None: nothing is kept.
     """
     converted = {} if converted is None else converted
     scale_rows = quantization.startswith("int")
     # The converter and the quantizer say on both streams what they do.
     with native_log_hidden(), contextlib.redirect_stdout(io.StringIO()):
-        if scale_rows not in converted:
+        key = write_saved_model, scale_rows
+        if key not in converted:
             with tables.lookup_operators(scale_rows):
-                converted[scale_rows] = _float32_flatbuffer(write_saved_model, model, unk_token_id)
-        pathlib.Path(path).write_bytes(converted[scale_rows])
+                converted[key] = _float32_flatbuffer(write_saved_model, model, unk_token_id)
+        pathlib.Path(path).write_bytes(converted[key])
         config = model.config
         quantize(path, quantization, (config.vocab_size, config.hidden_dim))
 

@@ -23,12 +23,13 @@ def describe(model_config, quantization, model_bytes=b""):
     Args:
         model_config: `ModelConfig`.
         quantization: of the weights, such as "int8".
-        model_bytes: of the flatbuffer, whose hash guards against damage.
+        model_bytes: of the flatbuffer, whose size and hash guard against damage.
     """
     config = {
         "format": FORMAT,
         "model": dataclasses.asdict(model_config),
         "quantization": quantization,
+        "size_bytes": len(model_bytes),
         "sha256": hashlib.sha256(model_bytes).hexdigest(),
     }
     return json.dumps(config, indent=2) + "\n"

@@ -1,0 +1,136 @@
+"""The page's tokenizer.js gives the ids and the texts that the Hugging Face library gives."""
+
+import json
+import random
+
+import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from neo_keras.export import web
+from neo_keras.text.tokenizer import Tokenizer
+
+pytest_plugins = ["export_fixtures", "web_fixtures"]
+
+TEXTS = (
+    "", " ", "\n", "Shall I compare thee to a summer's day?", "  two  spaces \t\n\n end  ",
+    "we'll they've I'd it's 'tis don't DON'T", "1,234.5 x2 ²³ ½ Ⅷ", "naïve café — “quotes” …",
+    "日本語のテキスト 😀👩‍👩‍👧 \u0301 é", "a\x85b\xa0c\u2003d\ufefee\u200bf",
+    "\ufeffa", "a \x85\x85b \ufeff\ufeff c \x85 \ufeff", "aaaaa      ===== aaa==",
+    "\0\x7f\x80\xad\xff\ufffd",
+    "<|end|>", "a<|end|> <|end|><|end|>! <|end", "<unk> [x]", "\r\n\r", "\ud800 \udfff!",
+)  # fmt: skip
+
+
+def byte_level(text, vocab_size=400, add_prefix_space=False, use_regex=True, **options):
+    hf = tokenizers.Tokenizer(models.BPE(**options))
+    hf.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space, use_regex=use_regex)
+    hf.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<|end|>", "<|end|>!"],
+        show_progress=False,
+    )
+    repeated = " ".join("a" * n + " " * n + "=" * n for n in range(40))
+    hf.train_from_iterator([text, repeated], trainer)
+    return Tokenizer(hf)
+
+
+@pytest.fixture(scope="module")
+def in_browser(browser):
+    """Runs JavaScript with a tokenizer.json as `tokenizer`."""
+    source = (web.PAGE / "tokenizer.js").read_text(encoding="utf-8")
+    page = browser.open("data:text/html,<meta charset=utf-8>")
+
+    def run(tokenizer_json, code, value=None):
+        return page.evaluate(
+            f"(function () {{ {source}\nconst tokenizer = makeTokenizer({tokenizer_json});"
+            f"const value = {json.dumps(value)}; {code} }})()"
+        )
+
+    yield run
+    page.close()
+
+
+def random_texts(count=60):
+    rng = random.Random(5)
+    alphabet = [*"  \n\tabcdE'.,1é日😀\u0301\x85\xa0", "'s", "'ll", "the ", "<|end|>"]
+    return ["".join(rng.choices(alphabet, k=rng.randrange(40))) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"vocab_size": 700, "add_prefix_space": True},
+        {"use_regex": False},
+        {"ignore_merges": True},
+        {"vocab_size": 260},
+    ],
+)
+def test_byte_level_bpe(in_browser, tiny_corpus_text, options):
+    tokenizer = byte_level(tiny_corpus_text, **options)
+    texts = [*TEXTS, *random_texts(), tiny_corpus_text]
+    ids = [tokenizer.encode(text).tolist() for text in texts]
+    code = "return value.map(tokenizer.encode)"
+    assert in_browser(tokenizer.to_json(), code, texts) == ids
+    pieces = []
+    for token_ids in ids:
+        stream = tokenizer.stream()
+        pieces.append([stream(token_id) for token_id in token_ids])
+    code = "return value.map((ids) => ids.map(tokenizer.stream()))"
+    shown = in_browser(tokenizer.to_json(), code, ids)
+    assert ["".join(p) for p in shown] == [tokenizer.decode(i) for i in ids]
+    assert shown[3:5] + shown[-1:] == pieces[3:5] + pieces[-1:]
+
+
+def test_older_merges(in_browser, tiny_corpus_text):
+    tokenizer = byte_level(tiny_corpus_text)
+    parsed = json.loads(tokenizer.to_json())
+    parsed["model"]["merges"] = [" ".join(pair) for pair in parsed["model"]["merges"]]
+    ids = in_browser(json.dumps(parsed), "return tokenizer.encode(value)", tiny_corpus_text)
+    assert ids == tokenizer.encode(tiny_corpus_text).tolist()
+
+
+@pytest.mark.parametrize(
+    "alphabet", ["\n abcdE", "ab", "é日😀\u0301 \r\n\0\ufffd<>unk|", "__proto__10"]
+)
+@pytest.mark.filterwarnings("ignore:the model has never seen")
+def test_characters(in_browser, alphabet):
+    tokenizer = Tokenizer.characters_of(alphabet)
+    texts = [*TEXTS, *random_texts()]
+    ids = [tokenizer.encode(text).tolist() for text in texts]
+    run = in_browser(
+        tokenizer.to_json(),
+        "return [value.map(tokenizer.encode), tokenizer.startId, tokenizer.unkId, tokenizer.size,"
+        " value.map((text) => tokenizer.encode(text).map(tokenizer.stream()).join(''))]",
+        texts,
+    )
+    assert run[:4] == [ids, tokenizer.start_token_id, tokenizer.unk_token_id, tokenizer.vocab_size]
+    assert run[4] == [tokenizer.decode(token_ids) for token_ids in ids]
+
+
+def test_a_word_that_no_merge_makes(in_browser, tiny_corpus_text):
+    parsed = json.loads(byte_level(tiny_corpus_text, ignore_merges=True).to_json())
+    parsed["model"]["vocab"]["Zqxj"] = len(parsed["model"]["vocab"])
+    text = "Zqxj Zqxj"
+    ids = in_browser(json.dumps(parsed), "return tokenizer.encode(value)", text)
+    assert ids == Tokenizer.from_json(json.dumps(parsed)).encode(text).tolist()
+    assert ids[0] == parsed["model"]["vocab"]["Zqxj"] not in ids[1:]
+
+
+def test_facts_of_a_bpe(in_browser, tiny_corpus_text):
+    tokenizer = byte_level(tiny_corpus_text)
+    facts = in_browser(
+        tokenizer.to_json(),
+        "return [tokenizer.startId, tokenizer.unkId, tokenizer.size, tokenizer.unknownIn('é€')]",
+    )
+    assert facts == [tokenizer.start_token_id, None, tokenizer.vocab_size, []]
+
+
+def test_a_character_of_several_tokens_appears_whole(in_browser, tiny_corpus_text):
+    tokenizer = byte_level(tiny_corpus_text)
+    ids = tokenizer.encode("é😀\ufeffa").tolist()
+    shown = in_browser(tokenizer.to_json(), "return value.map(tokenizer.stream())", ids)
+    assert shown == ["", "é", "", "", "", "😀", "", "", "\ufeff", "a"]
