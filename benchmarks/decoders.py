@@ -33,7 +33,7 @@ class Stepwise:
 class NeoKeras(Stepwise):
     """A `.tflite` of ours in `generate_ids`, the loop that generate.py runs."""
 
-    requires = "ai_edge_litert", "ai-edge-litert"
+    requires = {"ai_edge_litert": "ai-edge-litert"}
 
     @staticmethod
     def write(files, model, weights, quantization):
@@ -58,7 +58,7 @@ class NeoKeras(Stepwise):
 class LiteRTLM:
     """Our `.litertlm` in LiteRT-LM: the speed is what `litert-lm benchmark` prints."""
 
-    requires = "litert_lm", "litert-lm-api"
+    requires = {"litert_lm": "litert-lm-api"}
     compiles = False
 
     @staticmethod
@@ -114,7 +114,7 @@ class LiteRTLM:
 class KerasHub:
     """`GPT2CausalLM.generate`, compiled as it comes."""
 
-    requires = "keras_hub", "keras-nlp"
+    requires = {"keras_hub": "keras-nlp"}
     compiles = True  # anew for each length
 
     @staticmethod
@@ -153,7 +153,7 @@ class KerasHub:
 class Transformers:
     """Hugging Face's `generate` with its cache."""
 
-    requires = "transformers", "transformers"
+    requires = {"transformers": "transformers", "torch": "torch"}
     compiles = False
 
     @staticmethod
@@ -201,7 +201,7 @@ class _Stopwatch:
 class LlamaCpp(Stepwise):
     """llama.cpp through the C functions that llama-cpp-python declares; a GGUF of ours."""
 
-    requires = "llama_cpp", "llama-cpp-python"
+    requires = {"llama_cpp": "llama-cpp-python", "gguf": "gguf"}
 
     @staticmethod
     def write(files, model, weights, quantization):

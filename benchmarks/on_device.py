@@ -53,17 +53,17 @@ def main(args):
 
 def check_installed(engines):
     for engine in engines:
-        module, package = decoders.FAMILIES[engine][0].requires
-        if not importlib.util.find_spec(module):
-            raise InputError(
-                f"{engine} is missing (the package {package}): pip install -r requirements.txt "
-                "-r benchmarks/requirements.txt, or leave it out with --engines"
-            )
+        for module, package in decoders.FAMILIES[engine][0].requires.items():
+            if not importlib.util.find_spec(module):
+                raise InputError(
+                    f"{engine} needs the package {package}: pip install -r requirements.txt "
+                    "-r benchmarks/requirements.txt, or choose others with --engines"
+                )
 
 
 def compare(args, directory):
     """Times each engine with each number of threads, in turn."""
-    num_tokens = args.tokens or NUM_TOKENS[args.size]
+    num_tokens = NUM_TOKENS[args.size] if args.tokens is None else args.tokens
     config = gpt2_weights.model_config(args.size)
     longest = config.max_seq_len - len(workers.PROMPT_IDS) - 1
     if not 2 <= num_tokens <= longest:
