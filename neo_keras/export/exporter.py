@@ -6,7 +6,7 @@ import tempfile
 
 from neo_keras.errors import InputError
 from neo_keras.export import litertlm, signatures, tflite, verify
-from neo_keras.export.quantization import QUANTIZATIONS
+from neo_keras.export.quantization import DEFAULTS
 from neo_keras.files import complete_or_absent, write_json
 from neo_keras.generation import artifact
 from neo_keras.generation.keras_engine import KerasEngine
@@ -16,7 +16,7 @@ from neo_keras.generation.saved_model_engine import SavedModelEngine
 FORMATS = ("saved_model", "tflite", "litertlm")
 
 
-def export_run(run, formats=FORMATS, quantizations=QUANTIZATIONS, out=None, on_row=None):
+def export_run(run, formats=FORMATS, quantizations=DEFAULTS, out=None, on_row=None):
     """Exports the best model of a run.
 
     Args:
