@@ -17,8 +17,9 @@ def tiny_run(tmp_path_factory):
 def exports(tiny_run):
     """Rows of the report, of all formats in all quantizations; the files are in `export/`."""
     from neo_keras.export.exporter import export_run
+    from neo_keras.export.quantization import QUANTIZATIONS
 
-    return export_run(tiny_run)
+    return export_run(tiny_run, quantizations=QUANTIZATIONS)
 
 
 @pytest.fixture(scope="session")

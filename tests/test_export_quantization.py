@@ -1,15 +1,17 @@
 """Every weight is stored once and in the bits that the file's name says, tables included."""
 
+import runpy
+
 import keras
 import numpy as np
 import pytest
 from read_flatbuffer import constants, flatbuffer, integers, operators
-from tiny_models import ALPHABET, SHAPE
+from tiny_models import ALPHABET, ROOT, SHAPE
 
 from neo_keras.config import ModelConfig
 from neo_keras.export import tables
 from neo_keras.export.litertlm import LiteRTLM
-from neo_keras.export.quantization import QUANTIZATIONS
+from neo_keras.export.quantization import DEFAULTS, QUANTIZATIONS
 from neo_keras.export.tflite import write_tflite
 from neo_keras.generation.litert_engine import LiteRTEngine
 from neo_keras.model.gpt import GPT
@@ -60,6 +62,13 @@ def test_each_weight_is_stored_once_and_small(tiny_run, exports, quantization, s
         left = {shape for name, shape, *_ in found if name == "FLOAT32"}
         assert max(np.prod(shape) for shape in left - {(1, 5, 97, 6), (97, 2, 3)}) <= 30
     assert ("DEQUANTIZE" in operators(model)) == (quantization in ("float16", "int8-weights"))
+
+
+def test_the_command_line_takes_them_all():
+    """export.py cannot import them for its --help: the quantizer takes too long."""
+    script = runpy.run_path(str(ROOT / "export.py"))
+    assert tuple(script["QUANTIZATIONS"].split(",")) == QUANTIZATIONS == tuple(TYPES)
+    assert tuple(script["DEFAULT_QUANTIZATIONS"].split(",")) == DEFAULTS
 
 
 def test_sizes(tiny_run, exports):
@@ -146,9 +155,10 @@ def test_blocks_of_32(tmp_path):
 
 @pytest.mark.parametrize("quantization", ["int8-weights", "int4"])
 def test_tied_embeddings_are_stored_once(tmp_path, quantization):
-    model = random_model(tie_embeddings=True)
+    model = random_model(tie_embeddings=True, position="learned")
     found = write(model, tmp_path / "model.tflite", quantization)
     assert stored(found, (13, 30)) == expected("INT8", (13, 30))
+    assert stored(found, (23, 30)) == expected("INT8", (23, 30))  # positions
     assert error_of_file(model, tmp_path / "model.tflite") < 1
 
 

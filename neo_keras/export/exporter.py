@@ -9,7 +9,7 @@ from neo_keras.errors import InputError
 from neo_keras.export import litertlm, signatures, tflite, verify, web
 from neo_keras.export.footprint import measure_footprint
 from neo_keras.export.model_card import write_model_card
-from neo_keras.export.quantization import QUANTIZATIONS
+from neo_keras.export.quantization import DEFAULTS
 from neo_keras.files import complete_or_absent, write_json
 from neo_keras.generation import artifact
 from neo_keras.generation.keras_engine import KerasEngine
@@ -19,7 +19,7 @@ from neo_keras.generation.saved_model_engine import SavedModelEngine
 FORMATS = ("saved_model", "tflite", "litertlm")  # unless asked; and "web"
 
 
-def export_run(run, formats=FORMATS, quantizations=QUANTIZATIONS, out=None, on_row=None):
+def export_run(run, formats=FORMATS, quantizations=DEFAULTS, out=None, on_row=None):
     """Exports the best model of a run.
 
     Args:

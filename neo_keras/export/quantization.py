@@ -6,6 +6,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 from litert_quantizer import qtyping, quantizer, recipe
 
 QUANTIZATIONS = ("float32", "float16", "int8", "int8-weights", "int4", "int4-block32")
+DEFAULTS = QUANTIZATIONS[:3]
 Granularity = qtyping.QuantGranularity
 LOOKUP = qtyping.TFLOperationName.EMBEDDING_LOOKUP
 OPERATORS = {
@@ -14,7 +15,7 @@ OPERATORS = {
 }
 
 
-def quantize(path, quantization, vocabulary_shape):
+def quantize(path, quantization, config):
     """Quantizes the weights of a float32 file in place; norms and activations stay float32.
 
     Args:
@@ -25,10 +26,14 @@ def quantize(path, quantization, vocabulary_shape):
             int8-weights: the same weights, with float32 arithmetic.
             int4: weights per output channel; activations as in int8.
             int4-block32: weights in blocks of 32 inputs, where 32 divides their number.
-        vocabulary_shape: (vocab_size, hidden_dim), of the token embedding and the output layer.
+        config: `ModelConfig`.
     """
     if quantization == "float32":
         return
+    # The shape of the token embedding and the output layer, and that of learned positions.
+    vocabulary, positions = (
+        (n, config.hidden_dim) for n in (config.vocab_size, config.max_seq_len)
+    )
     tool = quantizer.Quantizer(str(path))
     if quantization == "float16":
         tool.add_weight_only_config(
@@ -42,18 +47,20 @@ def quantize(path, quantization, vocabulary_shape):
             # The kernel looks rows up without arithmetic: nothing to keep in float32.
             weight_only = quantization == "int8-weights" and operator != LOOKUP
             add = tool.add_weight_only_config if weight_only else tool.add_dynamic_config
-            kind = None if shape == vocabulary_shape else operator
+            sensitive = shape == vocabulary or (operator == LOOKUP and shape == positions)
+            kind = None if sensitive else operator
             num_bits, granularity = _precision(quantization, kind, shape[1])
             add(f"^{re.escape(output)};?$", operator, num_bits, granularity)
     tool.quantize().export_model(str(path), overwrite=True)
 
 
 def _precision(quantization, kind, width):
-    """(bits, granularity) of a weight; kind is its operator, or None for the vocabulary's."""
+    """(bits, granularity) of a weight; kind is its operator, or None if it is sensitive."""
     num_bits = 4 if quantization.startswith("int4") else 8
     if kind is None:
-        # They lose most, and are few: at 8 bits they take 0.5% more of the default model's size,
-        # and two thirds off what int4 adds to its loss. A model may share them: so one rule.
+        # They are few, and lose most: at 8 bits, token embedding and output layer make the default
+        # model 0.5% larger, and take two thirds off what int4 adds to its loss. A model may share
+        # these two: so one rule. Positions were not measured.
         return 8, Granularity.CHANNELWISE
     if kind == LOOKUP:
         # `tables.split_scales` makes one scale enough. The kernel reads a row of int4 from a whole

@@ -49,8 +49,7 @@ def convert(write_saved_model, model, path, unk_token_id, quantization, converte
             with tables.lookup_operators(scale_rows):
                 converted[key] = _float32_flatbuffer(write_saved_model, model, unk_token_id)
         pathlib.Path(path).write_bytes(converted[key])
-        config = model.config
-        quantize(path, quantization, (config.vocab_size, config.hidden_dim))
+        quantize(path, quantization, model.config)
 
 
 def _float32_flatbuffer(write_saved_model, model, unk_token_id):
