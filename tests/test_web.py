@@ -114,7 +114,7 @@ def test_unknown_characters(page, python_text):
     assert not page.evaluate("document.querySelector('#note').checkVisibility()")
 
 
-def test_nothing_from_elsewhere_and_nothing_in_the_console(exported_page):
+def test_nothing_from_elsewhere_and_nothing_in_the_console(chromium, exported_page):
     with Browser() as browser, served(exported_page) as url:
         page = open_page(browser, url)
         page.evaluate("navigator.serviceWorker.ready.then(() => true)")
@@ -130,7 +130,7 @@ def test_nothing_from_elsewhere_and_nothing_in_the_console(exported_page):
         assert console_errors(browser.events) == []
 
 
-def test_offline_after_the_first_visit(exported_page, python_text):
+def test_offline_after_the_first_visit(chromium, exported_page, python_text):
     with Browser() as browser:
         with served(exported_page) as url:
             page = open_page(browser, url)
@@ -146,7 +146,7 @@ def test_offline_after_the_first_visit(exported_page, python_text):
     assert not [u for u in kept[0] if "compat" in u]  # the build for other browsers
 
 
-def test_a_new_export_shows_at_once(own_page):
+def test_a_new_export_shows_at_once(chromium, own_page):
     with Browser() as browser, served(own_page) as url:
         page = open_page(browser, url)
         page.evaluate("navigator.serviceWorker.ready.then(() => true)")

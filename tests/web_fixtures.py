@@ -35,9 +35,14 @@ def exported_page(runtime, tiny_run, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def browser():
+def chromium():
+    """For tests that start a `Browser` of their own."""
     if chromium_path() is None:
         pytest.skip("the tests of the web page need chromium: apt-get install chromium")
+
+
+@pytest.fixture(scope="session")
+def browser(chromium):
     with Browser() as browser:
         yield browser
 

@@ -27,9 +27,10 @@ async function deleteOtherVersions() {
 
 // The server first, so that a new export shows at once.
 self.addEventListener("fetch", (event) => {
-  if (event.request.method === "GET") {
-    event.respondWith(
-      fetch(event.request, { cache: "no-cache" }).catch((error) => fromCache(event.request, error)));
+  const { request } = event;
+  if (request.method === "GET") {
+    const answer = fetch(request, { cache: "no-cache" });
+    event.respondWith(answer.catch((error) => fromCache(request, error)));
   }
 });
 

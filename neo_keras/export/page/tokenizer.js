@@ -52,7 +52,7 @@ function kindOf({ model, normalizer, pre_tokenizer: cut, decoder }) {
       !(model.dropout || model.continuing_subword_prefix || model.end_of_word_suffix)) {
     return "bytes";
   }
-  throw new Error("this page reads tokenizers of characters and of byte-level BPE; this is another");
+  throw new Error("the page reads tokenizers of characters and of byte-level BPE; this is another");
 }
 
 function characterEncoder(vocab, unkId) {
