@@ -59,7 +59,9 @@ def run_export(args):
 
     rows = export_run(run, formats, quantizations, args.out, print_row)
     tflite = next((row["file"] for row in rows[::-1] if row["file"].endswith(".tflite")), None)
-    table = Table("file", "size", "logit diff.", "greedy", "val. loss", "bits/char", "tokens/s")
+    table = Table()
+    for title in ("file", "size", "logit diff.", "greedy", "val. loss", "bits/char", "tokens/s"):
+        table.add_column(title, no_wrap=title == "file")
     for row in rows:
         size = row.get("size_bytes")
         table.add_row(

@@ -78,6 +78,19 @@ def test_sizes(tiny_run, exports):
         assert float32 > float16 > int8 > int4
 
 
+def test_scales_are_stored_once(tiny_run, exports):
+    """Each signature has tensors of its own for a weight, but not scales."""
+    model = flatbuffer(tiny_run.export / "model-int8.tflite")
+    graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
+    tensors = [graph.Tensors(i) for graph in graphs for i in range(graph.TensorsLength())]
+    per_channel = [
+        tensor.Quantization() for tensor in tensors if tensor.Quantization().ScaleLength() > 1
+    ]
+    contents = {tuple(part.ScaleAsNumpy()) for part in per_channel}
+    assert len({part._tab.Pos for part in per_channel}) == len(contents)
+    assert len(per_channel) > 3 * len(contents)
+
+
 @pytest.mark.parametrize("quantization", QUANTIZATIONS)
 def test_litert_lm_writes(tiny_run, exports, quantization):
     runtime = LiteRTLM(tiny_run.export / f"model-{quantization}.litertlm")

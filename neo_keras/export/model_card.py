@@ -17,10 +17,12 @@ COLUMNS = (
 CARD = """\
 # A GPT trained with neo_keras
 
-A language model of {num_params:,} parameters ({num_layers} layers, {num_heads} heads, {hidden_dim}
-wide, context {max_seq_len}) that continues a text, token by token. {num_tokens} tokens; the
-tokenizer (`tokenizer.json`, of Hugging Face's `tokenizers`) is inside of each file.
+It continues a text, token by token.
 
+- {num_params:,} parameters: {num_layers} layers, {num_heads} heads, {hidden_dim} wide, context
+  {max_seq_len}.
+- {num_tokens} tokens; the tokenizer (`tokenizer.json`, of Hugging Face's `tokenizers`) is inside of
+  each file.
 - Trained on: {data}
 - Trained for {steps} steps of {batch_size} windows, seed {seed}.
 - Validation loss: {val_loss} on the last tenth of the text, which it was not trained on.

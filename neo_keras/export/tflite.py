@@ -8,6 +8,7 @@ import tempfile
 import tensorflow as tf
 
 from neo_keras.export import tables
+from neo_keras.export.compact import compact
 from neo_keras.export.quantization import quantize
 from neo_keras.export.stateful import write_stateful
 from neo_keras.generation import artifact
@@ -50,6 +51,7 @@ def convert(write_saved_model, model, path, unk_token_id, quantization, converte
                 converted[key] = _float32_flatbuffer(write_saved_model, model, unk_token_id)
         pathlib.Path(path).write_bytes(converted[key])
         quantize(path, quantization, model.config)
+        compact(path)
 
 
 def _float32_flatbuffer(write_saved_model, model, unk_token_id):
