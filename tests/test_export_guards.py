@@ -69,7 +69,7 @@ NAN = float("nan")
 )
 def test_check(reference, quantization, difference, loss_rise, right):
     loss = verify.reference_loss(reference) * (1 + loss_rise)
-    measurement = verify.Measurement(difference, loss, 1.0)
+    measurement = verify.Measurement(difference, 1.0, loss, 1.0)
     if right:
         verify.check(measurement, reference, quantization, "file")
     else:
@@ -117,7 +117,7 @@ def test_an_interrupted_export_leaves_what_was_there(
         (tmp_path / "report.json").write_text("[]")
     before = {p.relative_to(tmp_path): p.is_dir() or p.read_text() for p in tmp_path.rglob("*")}
     monkeypatch.setitem(exporter.WRITERS, "saved_model", write_half)
-    monkeypatch.setattr(verify, "measure", lambda *args: verify.Measurement(0.0, 0.0, 1.0))
+    monkeypatch.setattr(verify, "measure", lambda *args: verify.Measurement(0.0, 1.0, 0.0, 1.0))
     with pytest.raises(type(error)):
         exporter.export_run(small_run, ["saved_model"], out=tmp_path)
     after = {p.relative_to(tmp_path): p.is_dir() or p.read_text() for p in tmp_path.rglob("*")}
@@ -127,7 +127,7 @@ def test_an_interrupted_export_leaves_what_was_there(
 def test_export_over_an_export(small_run, tmp_path):
     run = RunDirectory.open(shutil.copytree(small_run.path, tmp_path / "run"))
     formats = (["saved_model", "tflite"], ["int8"])
-    names = {"saved_model", "model-int8.tflite", "report.json"}
+    names = {"saved_model", "model-int8.tflite", "report.json", "README.md"}
     exporter.export_run(run, *formats)
     (run.export / "saved_model" / "stale").write_text("")
     model = run.load_model()

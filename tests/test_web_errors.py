@@ -173,7 +173,7 @@ def test_command_line(runtime, tiny_run, tmp_path):
     first_lines = (page / "sw.js").read_text(encoding="utf-8").splitlines()[:2]
     listed = json.loads(first_lines[1].removeprefix("const FILES = ").removesuffix(";"))
     assert {*listed, "sw.js"} == names
-    assert {path.name for path in tmp_path.iterdir()} == {"web", "report.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"web", "report.json", "README.md"}
 
 
 def test_web_is_made_only_when_asked():

@@ -25,7 +25,7 @@ def measure_footprint(path):
         and "2"); `decode_by_position`, [first position of a part of the context, tokens/s with 2
         threads].
     """
-    command = [sys.executable, "-m", "neo_keras.export.footprint", path]
+    command = [sys.executable, "-m", "neo_keras.export.footprint", pathlib.Path(path).resolve()]
     package_parent = pathlib.Path(__file__).parents[2]
     done = subprocess.run(command, cwd=package_parent, stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
