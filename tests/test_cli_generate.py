@@ -115,7 +115,12 @@ def test_export(place):
     code, out, err = run([*EXPORT, "run", "--formats", "tflite", "--quantize", "int8"], place)
     assert (code, err) == (0, "")
     assert "model-int8.tflite" in out
-    export = {"run/export", "run/export/report.json", "run/export/model-int8.tflite"}
+    export = {
+        "run/export",
+        "run/export/report.json",
+        "run/export/README.md",
+        "run/export/model-int8.tflite",
+    }
     assert {str(path) for path in set(files(place)) - before} == export
     again = run([*GENERATE, "run/export/model-int8.tflite", "--greedy"], place)
     assert again == generate(place, "--greedy")  # the file that the library wrote
