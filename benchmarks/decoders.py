@@ -37,10 +37,10 @@ class NeoKeras(Stepwise):
 
     @staticmethod
     def write(files, model, weights, quantization):
-        from neo_keras.export import signatures, tflite
+        from neo_keras.export import stateful, tflite
 
         path = files.path(f"model-{quantization}.tflite")
-        tflite.convert(signatures.write_stateful, model, path, None, quantization)
+        tflite.convert(stateful.write_stateful, model, path, None, quantization)
 
     def __init__(self, files, quantization, num_threads):
         from neo_keras.generation.litert_engine import LiteRTEngine
@@ -52,7 +52,7 @@ class NeoKeras(Stepwise):
         from neo_keras.generation.decoding import generate_ids
         from neo_keras.generation.sampler import GREEDY
 
-        return generate_ids(self._engine, prompt_ids, GREEDY, np.random.default_rng(0))
+        return generate_ids(self._engine, prompt_ids, GREEDY, seed=0)
 
 
 class LiteRTLM:
