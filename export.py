@@ -49,6 +49,7 @@ def run_export(args):
     quantizations = chosen("--quantize", args.quantize, QUANTIZATIONS)
 
     import rich
+    from rich import box
     from rich.table import Table
 
     from neo_keras.training.run import RunDirectory
@@ -59,18 +60,17 @@ def run_export(args):
 
     rows = export_run(run, formats, quantizations, args.out, print_row)
     tflite = next((row["file"] for row in rows[::-1] if row["file"].endswith(".tflite")), None)
-    table = Table()
-    for title in ("file", "size", "logit diff.", "greedy", "val. loss", "bits/char", "tokens/s"):
-        table.add_column(title, no_wrap=title == "file")
+    table = Table(box=box.SIMPLE)
+    for title in ("file", "MB", "logit diff.", "greedy", "loss", "tokens/s"):
+        table.add_column(title, no_wrap=True)
     for row in rows:
         size = row.get("size_bytes")
         table.add_row(
             row["file"],
-            f"{size / 1e6:.2f} MB" if size else "",
+            f"{size / 1e6:.2f}" if size else "",
             f"{row['max_logit_difference']:.1e}",
             f"{row['greedy_agreement']:.1%}",
             f"{row['loss']:.4f}",
-            f"{row['bits_per_char']:.3f}",
             f"{row['tokens_per_second']:,.0f}",
         )
     rich.print(table)
