@@ -11,6 +11,8 @@ from ai_edge_litert.interpreter import Interpreter
 from read_flatbuffer import flatbuffer, operators, tensor_types
 from tiny_models import corpus_text
 
+from neo_keras.errors import FailedError
+from neo_keras.export.footprint import measure_footprint
 from neo_keras.export.litertlm import BundledTFLiteEngine, LiteRTLM
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.load import load_engine
@@ -233,6 +235,12 @@ def test_what_a_tflite_costs(tiny_run, exports):
             assert sorted(speeds) == ["1", "2"] and min(speeds.values()) > 0
         positions, speeds = zip(*row["decode_by_position"])
         assert positions == tuple(range(0, 96, 12)) and min(speeds) > 0
+
+
+def test_timing_a_file_fails(tmp_path):
+    path = tmp_path / "no.tflite"
+    with pytest.raises(FailedError, match="no.tflite was verified, but .* exit code 1"):
+        measure_footprint(path)
 
 
 def test_model_card(tiny_run, exports):

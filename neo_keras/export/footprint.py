@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 
+from neo_keras.errors import FailedError
+
 MAX_PARTS = 8  # of the context, each timed by itself
 REPEATS = 3
 
@@ -24,10 +26,17 @@ def measure_footprint(path):
         `prefill_tokens_per_second` and `decode_tokens_per_second`, each by number of threads ("1"
         and "2"); `decode_by_position`, [first position of a part of the context, tokens/s with 2
         threads].
+
+    Raises:
+        FailedError: the process ended early, as for want of memory.
     """
     command = [sys.executable, "-m", "neo_keras.export.footprint", pathlib.Path(path).resolve()]
     package_parent = pathlib.Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=package_parent, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, cwd=package_parent, stdout=subprocess.PIPE)
+    if done.returncode:
+        raise FailedError(
+            f"{path} was verified, but timing it ended with exit code {done.returncode}"
+        )
     return json.loads(done.stdout)
 
 
