@@ -37,10 +37,10 @@ class NeoKeras(Stepwise):
 
     @staticmethod
     def write(files, model, weights, quantization):
-        from neo_keras.export import stateful, tflite
+        from neo_keras.export import tflite
 
         path = files.path(f"model-{quantization}.tflite")
-        tflite.convert(stateful.write_stateful, model, path, None, quantization)
+        tflite.convert(tflite.write_signatures, model, path, None, quantization)
 
     def __init__(self, files, quantization, num_threads):
         from neo_keras.generation.litert_engine import LiteRTEngine

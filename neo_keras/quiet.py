@@ -1,6 +1,8 @@
 """Keeps the chatter of native libraries off the terminal, unless something fails."""
 
+import atexit
 import contextlib
+import functools
 import os
 import sys
 import tempfile
@@ -30,6 +32,12 @@ def native_log_hidden():
         finally:
             os.dup2(visible, 2)
             os.close(visible)
+
+
+@functools.cache
+def hide_native_farewell():
+    """Drops what LiteRT writes to stderr while the process ends, after Python's last words."""
+    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 
 
 def import_tensorflow():

@@ -17,6 +17,7 @@ from neo_keras.export.litertlm import BundledTFLiteEngine, LiteRTLM
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import GREEDY, Sampler
+from neo_keras.model.gpt import HISTORY
 
 pytest_plugins = ["export_fixtures"]
 
@@ -176,7 +177,11 @@ SAMPLING_INPUTS = ("temperature", "top_k", "top_p", "seed")
 
 def test_signatures_of_a_tflite(tiny_run, exports):
     interpreter = Interpreter(str(tiny_run.export / "model-int8.tflite"))
+    cache = sorted([f"kv_cache_{kind}_{i}" for i in range(3) for kind in "kv"] + [HISTORY])
+    in_place = ["input_pos", "key_positions", *cache, "tokens"]
     assert interpreter.get_signature_list() == {
+        "decode_in_place": {"inputs": in_place, "outputs": [*cache, "logits"]},
+        "prefill_in_place": {"inputs": in_place, "outputs": cache},
         "decode": {"inputs": ["input_pos", "tokens"], "outputs": ["logits"]},
         "generate": {
             "inputs": sorted(

@@ -99,6 +99,8 @@ def _write_saved_model(model, path, tokenizer, quantization, reference, converte
 def _write_tflite(model, path, tokenizer, quantization, reference, converted):
     tflite.write_tflite(model, path, tokenizer, quantization, converted)
     model_config, _ = artifact.unpack_tflite(path)
+    stateful = tflite.StatefulEngine(path, model_config.max_seq_len)
+    verify.check(verify.measure(stateful, reference), reference, quantization, path.name)
     return verify.measure(LiteRTEngine(path, model_config), reference)
 
 

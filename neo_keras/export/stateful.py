@@ -1,62 +1,45 @@
-"""The stateful form: the cache lives in variables of the file. A `.tflite` is twice as fast so."""
+"""The stateful form: the cache lives in variables of the file, and an app needs no code for it."""
 
-import keras
 import tensorflow as tf
 from keras import ops
 
 from neo_keras.export.sampling import draw_token, sampling_specs
-from neo_keras.export.signatures import step_specs, tokens_spec, unknown_bias
-from neo_keras.generation.engine import STATEFUL_SIGNATURES, chunk_size_for
-
-
-def write_stateful(model, path, unk_token_id):
-    """Writes a SavedModel with `STATEFUL_SIGNATURES`, for one text at a time.
-
-    Args:
-        model: `GPT`.
-        path: of the directory to write.
-        unk_token_id: a token that is never to be drawn, or None.
-
-    Returns:
-        list of str, the names of the signatures.
-    """
-    stateful = StatefulGPT(model, unk_token_id)
-    max_seq_len = model.config.max_seq_len
-    numbers = {
-        name: tf.TensorSpec([1], tf.int32, name=name)
-        for name in ("step", "prompt_len", "max_new_tokens", "stop_token")
-    }
-    specs = {
-        "prefill": [step_specs(1, chunk_size_for(max_seq_len))],
-        "decode": [step_specs(1, 1)],
-        "reset": [],
-        "sample": [{**step_specs(1, 1), "step": numbers.pop("step"), **sampling_specs()}],
-        "generate": [
-            {"tokens": tokens_spec(1, max_seq_len, "tokens"), **numbers, **sampling_specs()}
-        ],
-    }
-    archive = keras.export.ExportArchive()
-    archive.track(stateful)
-    for name in STATEFUL_SIGNATURES:
-        archive.add_endpoint(name, getattr(stateful, name), specs[name])
-    archive.write_out(str(path), verbose=False)
-    return list(STATEFUL_SIGNATURES)
+from neo_keras.export.signatures import step_specs, tokens_spec
+from neo_keras.generation.engine import chunk_size_for
 
 
 class StatefulGPT(tf.Module):
-    """A model with a cache of its own; each method but `step` is a signature.
+    """A model with a cache of its own, for one text at a time.
 
     Args:
         model: `GPT`.
-        unk_token_id: a token that is never to be drawn, or None.
+        bias: float32 [vocab_size], added to logits.
     """
 
-    def __init__(self, model, unk_token_id):
+    def __init__(self, model, bias):
         super().__init__()
         self._step = model.step
         self._max_seq_len = model.config.max_seq_len
-        self._bias = unknown_bias(model.config.vocab_size, unk_token_id)
+        self._bias = bias
         self.cache = {name: tf.Variable(value) for name, value in model.empty_cache().items()}
+
+    def signatures(self):
+        """(method, its inputs) of each signature."""
+        numbers = {
+            name: tf.TensorSpec([1], tf.int32, name=name)
+            for name in ("step", "prompt_len", "max_new_tokens", "stop_token")
+        }
+        step, sampling = step_specs(1, 1), sampling_specs()
+        return [
+            (self.reset, []),
+            (self.prefill, [step_specs(1, chunk_size_for(self._max_seq_len))]),
+            (self.decode, [step]),
+            (self.sample, [{**step, "step": numbers.pop("step"), **sampling}]),
+            (
+                self.generate,
+                [{"tokens": tokens_spec(1, self._max_seq_len, "tokens"), **numbers, **sampling}],
+            ),
+        ]
 
     def step(self, tokens, input_pos):
         """As `GPT.step`, on the cache here; returns logits."""

@@ -5,18 +5,23 @@ import io
 import pathlib
 import tempfile
 
+import keras
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
 from neo_keras.export import tables
 from neo_keras.export.compact import compact
+from neo_keras.export.in_place import InPlaceGPT
 from neo_keras.export.quantization import quantize
-from neo_keras.export.stateful import write_stateful
+from neo_keras.export.signatures import unknown_bias
+from neo_keras.export.stateful import StatefulGPT
 from neo_keras.generation import artifact
+from neo_keras.generation.engine import Engine, chunk_size_for
 from neo_keras.quiet import native_log_hidden
 
 
 def write_tflite(model, path, tokenizer, quantization, converted=None):
-    """Writes one file that is all a phone needs: stateful model, configuration, tokenizer.
+    """Writes one file that is all a phone needs: model, configuration, tokenizer.
 
     Args:
         model: `GPT`.
@@ -25,8 +30,30 @@ def write_tflite(model, path, tokenizer, quantization, converted=None):
         quantization: one of `quantization.QUANTIZATIONS`.
         converted: as for `convert`.
     """
-    convert(write_stateful, model, path, tokenizer.unk_token_id, quantization, converted)
+    convert(write_signatures, model, path, tokenizer.unk_token_id, quantization, converted)
     artifact.pack_tflite(path, model.config, quantization, tokenizer)
+
+
+def write_signatures(model, path, unk_token_id):
+    """Writes a SavedModel with `IN_PLACE_SIGNATURES` and `STATEFUL_SIGNATURES`.
+
+    Args:
+        model: `GPT`.
+        path: of the directory to write.
+        unk_token_id: a token that is never to be drawn, or None.
+
+    Returns:
+        list of str, the names of the signatures.
+    """
+    bias = unknown_bias(model.config.vocab_size, unk_token_id)
+    stateful, in_place = StatefulGPT(model, bias), InPlaceGPT(model, bias)
+    archive = keras.export.ExportArchive()
+    archive.track(stateful)
+    signatures = in_place.signatures() + stateful.signatures()
+    for method, specs in signatures:
+        archive.add_endpoint(method.__name__, method, specs)
+    archive.write_out(str(path), verbose=False)
+    return [method.__name__ for method, _ in signatures]
 
 
 def convert(write_saved_model, model, path, unk_token_id, quantization, converted=None):
@@ -49,14 +76,44 @@ def convert(write_saved_model, model, path, unk_token_id, quantization, converte
         if key not in converted:
             with tables.lookup_operators(scale_rows):
                 converted[key] = _float32_flatbuffer(write_saved_model, model, unk_token_id)
-        pathlib.Path(path).write_bytes(converted[key])
+        flatbuffer, names = converted[key]
+        pathlib.Path(path).write_bytes(flatbuffer)
         quantize(path, quantization, model.config)
-        compact(path)
+        compact(path, names)
 
 
 def _float32_flatbuffer(write_saved_model, model, unk_token_id):
+    """(bytes, names of the signatures)."""
     with tempfile.TemporaryDirectory() as directory:
         names = write_saved_model(model, directory, unk_token_id)
         converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=names)
         converter.experimental_enable_resource_variables = True
-        return converter.convert()
+        return converter.convert(), names
+
+
+class StatefulEngine(Engine):
+    """Decodes with the stateful signatures of a `.tflite`, to see their logits.
+
+    Args:
+        path: of the file.
+        max_seq_len: of its model.
+    """
+
+    def __init__(self, path, max_seq_len):
+        super().__init__(max_seq_len, chunk_size_for(max_seq_len))
+        with native_log_hidden():
+            self._interpreter = Interpreter(str(path), num_threads=2)
+            self._interpreter.allocate_tensors()
+        self._run_prefill, self._run_decode, self._run_reset = (
+            self._interpreter.get_signature_runner(name) for name in ("prefill", "decode", "reset")
+        )
+
+    def reset(self):
+        super().reset()
+        self._run_reset()
+
+    def _prefill(self, tokens, input_pos):
+        self._run_prefill(tokens=tokens, input_pos=input_pos)
+
+    def _decode(self, tokens, input_pos):
+        return self._run_decode(tokens=tokens, input_pos=input_pos)["logits"][0, -1]

@@ -5,7 +5,8 @@ import abc
 import numpy as np
 
 MAX_CHUNK_SIZE = 64
-STATEFUL_SIGNATURES = ("decode", "generate", "prefill", "reset", "sample")  # of a .tflite
+IN_PLACE_SIGNATURES = ("decode_in_place", "prefill_in_place")  # see `export.in_place`
+STATEFUL_SIGNATURES = ("reset", "prefill", "decode", "sample", "generate")  # `export.stateful`
 
 
 def chunk_size_for(max_seq_len):

@@ -97,19 +97,22 @@ class GPT(keras.Model):
         logits, _ = self._forward(token_ids, positions, positions, None, training)
         return logits
 
-    def step(self, token_ids, positions, cache):
+    def step(self, token_ids, positions, cache, key_positions=None):
         """Continues a sequence whose past is in the cache, by one token or by many.
 
         Args:
             token_ids: int32 [batch_size, seq_len].
             positions: int32 [seq_len], consecutive; the last one below `max_seq_len`.
-            cache: as `empty_cache` makes it, or as the previous step returned it.
+            cache: as `empty_cache` makes it, or as the previous step returned it. It may be
+                shorter: room for the positions is enough.
+            key_positions: int32, 0 .. slots in the cache - 1; None: as many as `max_seq_len`.
 
         Returns:
             (logits, cache): float32 [batch_size, seq_len, vocab_size], and the new cache. Slots
             after the last position hold no meaning and are never seen.
         """
-        key_positions = ops.arange(self.config.max_seq_len, dtype="int32")
+        if key_positions is None:
+            key_positions = ops.arange(self.config.max_seq_len, dtype="int32")
         return self._forward(token_ids, positions, key_positions, cache, training=False)
 
     def empty_cache(self, batch_size=1):

@@ -1,0 +1,53 @@
+"""What a `.tflite` says of its signatures; and a view of fewer of them."""
+
+from ai_edge_litert import schema_py_generated as schema
+
+SUBGRAPHS, SIGNATURES = 8, 18  # where the schema's table `Model` keeps these two vectors
+
+
+def read_signatures(content):
+    """Reads names and shapes.
+
+    Args:
+        content: bytes of the file.
+
+    Returns:
+        dict, in the order of the file: the name of a signature to {"inputs": ..., "outputs": ...},
+        each a dict: the name of a tensor to its shape, a list of int.
+    """
+    model = schema.Model.GetRootAs(content, 0)
+    definitions = [model.SignatureDefs(i) for i in range(model.SignatureDefsLength())]
+    signatures = {}
+    for definition in definitions:
+        graph = model.Subgraphs(definition.SubgraphIndex())
+        signatures[definition.SignatureKey().decode()] = {
+            "inputs": _shapes(graph, definition.Inputs, definition.InputsLength()),
+            "outputs": _shapes(graph, definition.Outputs, definition.OutputsLength()),
+        }
+    return signatures
+
+
+def _shapes(graph, get, length):
+    shapes = {}
+    for named in (get(i) for i in range(length)):
+        tensor = graph.Tensors(named.TensorIndex())
+        shapes[named.Name().decode()] = [tensor.Shape(i) for i in range(tensor.ShapeLength())]
+    return shapes
+
+
+def keep_first_signatures(content, count):
+    """Hides the other signatures: LiteRT packs all weights anew for each one that it sees.
+
+    Args:
+        content: bytes of a file whose first graphs are those of its first signatures.
+        count: how many signatures to keep. They run no other graphs.
+
+    Returns:
+        bytes.
+    """
+    content = bytearray(content)
+    table = schema.Model.GetRootAs(content, 0)._tab
+    for vector in (SUBGRAPHS, SIGNATURES):
+        length = table.Vector(table.Offset(vector)) - 4
+        content[length : length + 4] = count.to_bytes(4, "little")
+    return bytes(content)
