@@ -79,7 +79,7 @@ def train(text, args, optimizer, learning_rate, seed):
 
 def print_table(results):
     steps = next(([step for step, _ in c] for r in results for c in r["curves"] if c), [])
-    table = Table("optimizer", "learning rate", *(f"after {step:,}" for step in steps))
+    table = Table("optimizer", "rate", *(f"after {step:,}" for step in steps))
     for result in results:
         columns = zip(*([loss for _, loss in curve] for curve in result["curves"]))
         means = [f"{statistics.mean(losses):.4f}" for losses in columns]

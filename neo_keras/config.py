@@ -7,7 +7,9 @@ from neo_keras.errors import InputError
 POSITIONS = ("rope", "learned")
 NORMS = ("rms", "layer")
 ACTIVATIONS = ("relu_squared", "gelu", "gelu_tanh")
-OPTIMIZERS = {  # and what suits them; the rates were measured (benchmarks/README.md)
+# What suits each; the rates were measured (benchmarks/README.md). A tenth of the run at most is
+# warm-up.
+OPTIMIZERS = {
     "muon": {"learning_rate": 5e-3, "max_warmup_steps": 10, "weight_decay": 0.0},
     "adamw": {"learning_rate": 3e-3, "max_warmup_steps": 100, "weight_decay": 0.1},
     "adam": {"learning_rate": 3e-3, "max_warmup_steps": 100, "weight_decay": 0.0},

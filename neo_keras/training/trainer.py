@@ -70,18 +70,7 @@ def train(run, corpus, resume=False, callbacks=()):
     )
 
     console = rich.get_console()
-    console.print(
-        f"{model.count_params():,} parameters, {len(corpus.training_ids):,} tokens to train on, "
-        f"{len(corpus.validation_ids):,} to validate on"
-    )
-    epochs = (
-        config.steps * config.batch_size / count_training_windows(len(corpus.training_ids), seq_len)
-    )
-    console.print(
-        f"{config.steps:,} steps, {epochs:.3g} times over the text; {config.optimizer}, learning "
-        f"rate {config.learning_rate:g}, {config.schedule}"
-    )
-    console.print(describe_compute(config))
+    _announce(console, model, corpus, config)
     seconds = history[-1]["train_seconds"] if history else 0.0
     clock = Clock(first_step, seconds, config.max_seconds)
     stop = StopOnSignal(console)
@@ -92,6 +81,21 @@ def train(run, corpus, resume=False, callbacks=()):
         model.fit(dataset, shuffle=False, verbose=0, callbacks=all_callbacks)
     plot_history(recorder.history, run.path / "loss.png")
     return recorder.metrics, stop.signal if clock.step < config.steps else None
+
+
+def _announce(console, model, corpus, config):
+    num_tokens = len(corpus.training_ids)
+    num_windows = count_training_windows(num_tokens, model.config.max_seq_len)
+    epochs = config.steps * config.batch_size / num_windows
+    console.print(
+        f"{model.count_params():,} parameters, {num_tokens:,} tokens to train on, "
+        f"{len(corpus.validation_ids):,} to validate on"
+    )
+    console.print(
+        f"{config.steps:,} steps, {epochs:.3g} times over the text; {config.optimizer}, learning "
+        f"rate {config.learning_rate:g}, {config.schedule}"
+    )
+    console.print(describe_compute(config))
 
 
 def make_compiled_model(model_config, training_config):
