@@ -49,10 +49,9 @@ def test_resumed_inside_an_epoch(corpus_file, tmp_path, optimizer, schedule, ema
 def test_two_sessions_see_every_window_of_an_epoch_once(corpus_file, tmp_path, monkeypatch):
     batches = {}  # step -> windows, of whoever trained on it
 
-    def recorded(token_ids, seq_len, batch_size, seed, steps, first_step):
-        arguments = (token_ids, seq_len, batch_size, seed, steps, first_step)
+    def recorded(*arguments):
         dataset = training_dataset(*arguments)
-        for step, (inputs, targets) in enumerate(dataset.as_numpy_iterator(), first_step):
+        for step, (inputs, targets) in enumerate(dataset.as_numpy_iterator(), arguments[-1]):
             batches[step] = [(*row, target[-1]) for row, target in zip(inputs, targets)]
         return dataset
 
