@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from neo_keras.config import PRESETS
+from neo_keras.config import OPTIMIZERS, PRESETS, SCHEDULES
 from neo_keras.errors import one_line_errors
 from neo_keras.quiet import import_tensorflow
 
@@ -31,7 +31,14 @@ def parse_arguments():
     add("--num-heads", type=int, metavar="N", help="attention heads; divides the hidden dim")
     add("--hidden-dim", type=int, metavar="N", help="width of the residual stream")
     add("--dropout", type=float, metavar="X", help="share of activations dropped in training")
-    add("--learning-rate", type=float, metavar="X", help="at its highest")
+    add("--optimizer", choices=OPTIMIZERS, help="[the preset's]")
+    add("--learning-rate", type=float, metavar="X", help="at its highest [what suits the preset; "
+        "with another --optimizer, what suits that]")
+    add("--warmup-steps", type=int, metavar="N", help="on the way there")
+    add("--schedule", choices=SCHEDULES, help="the way down from there; wsd: down in the last "
+        "fifth [the preset's]")
+    add("--ema", type=float, metavar="X", help="average the weights over some 1 / (1 - X) steps, "
+        "such as 0.99 [no average]")
     add("--seed", type=int, metavar="N", help="of the weights, the order of the text, and dropout")
     add("--device", choices=("auto", "cpu", "gpu", "xpu"), default="auto", help="[%(default)s]")
     add("--compile", choices=("auto", "xla", "off"), default="auto", help="by XLA, or off: use "
@@ -39,6 +46,8 @@ def parse_arguments():
     add("--mixed-precision", action=argparse.BooleanOptionalAction, help="compute in bfloat16 "
         "[where that is faster]")
     add("--eval-every", type=int, metavar="N", help="steps between two validations; each saves")
+    add("--patience", type=int, metavar="N", help="stop after so many validations without a lower "
+        "loss [0: never]")
     add("--sliding-loss", action="store_const", const=True, help="at the end, also the loss with "
         "at least half a context before every token")
     add("--sample-every", type=int, metavar="N", help="steps between two samples; 0: none")
@@ -75,7 +84,12 @@ def run_training(run, data, preset, resume, overwrite, device, compile, **change
     every = run.training_config.sample_every
     samples = [SampleText(run.load_tokenizer(), every, show_sample)] if every else []
     metrics, stopped_by = train(run, corpus, resume, callbacks=samples)
-    if metrics["step"] < run.training_config.steps:
+    if metrics["stopped_early"]:
+        print(
+            f"stopped early: nothing below {metrics['best_val_loss']:.4f}, the loss at step "
+            f"{metrics['best_step']}, in {run.training_config.patience} validations"
+        )
+    elif metrics["step"] < run.training_config.steps:
         print(f"saved step {metrics['step']}; go on: python train.py --run {run.path} --resume")
     if stopped_by:
         sys.exit(128 + stopped_by)

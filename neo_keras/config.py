@@ -7,8 +7,15 @@ from neo_keras.errors import InputError
 POSITIONS = ("rope", "learned")
 NORMS = ("rms", "layer")
 ACTIVATIONS = ("relu_squared", "gelu", "gelu_tanh")
-OPTIMIZERS = ("muon", "adamw")
-SCHEDULES = ("linear", "cosine")
+# What suits each; the rates were measured (benchmarks/README.md). A tenth of the run at most is
+# warm-up.
+OPTIMIZERS = {
+    "muon": {"learning_rate": 5e-3, "max_warmup_steps": 10, "weight_decay": 0.0},
+    "adamw": {"learning_rate": 3e-3, "max_warmup_steps": 100, "weight_decay": 0.1},
+    "adam": {"learning_rate": 3e-3, "max_warmup_steps": 100, "weight_decay": 0.0},
+    "sgd": {"learning_rate": 3e-1, "max_warmup_steps": 100, "weight_decay": 0.0},
+}
+SCHEDULES = ("linear", "cosine", "wsd", "constant", "inverse-sqrt")
 MAX_NGRAM_ROWS = 2**18  # so that the hash of an n-gram fits int32: see `NgramEmbedding`
 
 
@@ -84,16 +91,18 @@ class TrainingConfig:
 
     batch_size: int = 16
     steps: int = 1400
-    optimizer: str = "muon"  # one of OPTIMIZERS
+    optimizer: str = "muon"  # a key of OPTIMIZERS
     schedule: str = "linear"  # one of SCHEDULES: the way down after the warm-up
-    learning_rate: float = 5e-3  # at the end of the warm-up
-    final_learning_rate: float = 0.0  # at the last step
-    warmup_steps: int = 10
+    learning_rate: float | None = None  # at its highest; None: what suits the optimizer
+    final_learning_rate: float = 0.0  # at the last step, where the schedule has a way to it
+    warmup_steps: int | None = None  # None: what suits the optimizer and the number of steps
     beta_2: float = 0.95
-    weight_decay: float = 0.0  # of matrices
+    weight_decay: float | None = None  # of matrices; None: what suits the optimizer
     ngram_decay: float = 10.0  # weight decay of the n-gram table, under Muon
     clip_norm: float | None = None  # of all gradients together; None: no limit
+    ema: float = 0.0  # decay of the average of the weights; 0: no average
     eval_every: int = 500  # steps; also when a checkpoint is written
+    patience: int = 0  # stop after so many evaluations without a lower loss; 0: never
     sample_every: int = 1000  # steps; 0: never
     max_seconds: float | None = None  # of training steps; None: no limit
     sliding_loss: bool = False  # at the end, also the loss with at least half a context
@@ -105,18 +114,30 @@ class TrainingConfig:
     def __post_init__(self):
         for name in ("batch_size", "steps", "eval_every", "steps_per_execution"):
             _check_positive_integer(name, getattr(self, name))
+        for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            _check_choice(name, getattr(self, name), choices)
+        self._fill_in()
         for name in ("learning_rate", "clip_norm", "max_seconds"):  # the last two may be None
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(f"{name} must be above 0 and finite, got {value}")
-        for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-            _check_choice(name, getattr(self, name), choices)
         for name in ("final_learning_rate", "warmup_steps", "weight_decay", "ngram_decay",
-                     "sample_every", "seed"):  # fmt: skip
+                     "patience", "sample_every", "seed"):  # fmt: skip
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.seed >= 2**32:
             raise InputError(f"seed must be below 2**32, got {self.seed}")
+        if not 0 <= self.ema < 1:
+            raise InputError(f"ema must be at least 0 and below 1, got {self.ema}")
+        if self.optimizer == "adam" and self.weight_decay:
+            raise InputError(f"adam has no weight_decay, got {self.weight_decay}: use adamw")
+
+    def _fill_in(self):
+        suited = {**OPTIMIZERS[self.optimizer]}
+        suited["warmup_steps"] = min(suited.pop("max_warmup_steps"), self.steps // 10)
+        for name, value in suited.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,9 +160,7 @@ CLASSIC = {
 CLASSIC_TRAINING = {
     "optimizer": "adamw",
     "schedule": "cosine",
-    "warmup_steps": 100,
     "beta_2": 0.99,
-    "weight_decay": 0.1,
     "clip_norm": 1.0,
 }
 
@@ -188,7 +207,8 @@ def from_preset(name, vocab_size, **overrides):
     Args:
         name: a key of `PRESETS`.
         vocab_size: the number of tokens that the tokenizer has.
-        **overrides: fields of `ModelConfig` or `TrainingConfig`; None means "as the preset".
+        **overrides: fields of `ModelConfig` or `TrainingConfig`; None means "as the preset". But
+            another optimizer comes with a learning rate of its own.
 
     Returns:
         (ModelConfig, TrainingConfig).
@@ -200,7 +220,10 @@ def from_preset(name, vocab_size, **overrides):
         raise InputError(f"{override} is no field of ModelConfig or TrainingConfig: check its name")
     preset = PRESETS[name]
     model = {**preset.model, **_fields_of(ModelConfig, overrides), "vocab_size": vocab_size}
-    training = {**preset.training, **_fields_of(TrainingConfig, overrides)}
+    training = {**preset.training}
+    if overrides.get("optimizer") not in (None, TrainingConfig(**training).optimizer):
+        training.pop("learning_rate", None)
+    training |= _fields_of(TrainingConfig, overrides)
     return ModelConfig(**model), TrainingConfig(**training)
 
 

@@ -32,6 +32,13 @@ def tiny_corpus_text():
 
 
 @pytest.fixture(scope="session")
+def corpus_file(tiny_corpus_text, tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "sonnet.txt"
+    path.write_text(tiny_corpus_text)
+    return path
+
+
+@pytest.fixture(scope="session")
 def tiny_config():
     """A modern model; head_dim 14."""
     return ModelConfig(vocab_size=13, max_seq_len=17, num_layers=3, num_heads=5, hidden_dim=70)

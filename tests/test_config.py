@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from neo_keras.config import PRESETS, ModelConfig, TrainingConfig, from_preset
+from neo_keras.config import OPTIMIZERS, PRESETS, ModelConfig, TrainingConfig, from_preset
 from neo_keras.errors import InputError
 
 
@@ -68,8 +68,13 @@ def test_the_fix_that_a_message_suggests_is_one(tiny_config, changes):
         ({"clip_norm": -1}, "clip_norm must be above 0 and finite, got -1"),
         ({"max_seconds": 0}, "max_seconds must be above 0 and finite, got 0"),
         ({"final_learning_rate": -1e-9}, "final_learning_rate must be at least 0, got -1e-09"),
-        ({"optimizer": "sgd"}, "optimizer must be one of muon, adamw, got 'sgd'"),
-        ({"schedule": "step"}, "schedule must be one of linear, cosine, got 'step'"),
+        ({"optimizer": "lion"}, "optimizer must be one of muon, adamw, adam, sgd, got 'lion'"),
+        ({"schedule": "step"}, "schedule must be one of linear, cosine, wsd, .*, got 'step'"),
+        ({"optimizer": "adam", "weight_decay": 0.1}, "adam has no weight_decay, got 0.1: use ada"),
+        ({"ema": 1}, "ema must be at least 0 and below 1, got 1"),
+        ({"ema": -0.1}, "ema must be at least 0 and below 1, got -0.1"),
+        ({"ema": math.nan}, "ema must be at least 0 and below 1, got nan"),
+        ({"patience": -1}, "patience must be at least 0, got -1"),
         ({"ngram_decay": -1}, "ngram_decay must be at least 0, got -1"),
         ({"warmup_steps": -1}, "warmup_steps must be at least 0, got -1"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
@@ -84,8 +89,11 @@ def test_training_config_refuses(changes, message):
 
 
 def test_zero_means_none_where_it_may():
-    config = TrainingConfig(final_learning_rate=0, warmup_steps=0, weight_decay=0, sample_every=0)
-    assert (config.warmup_steps, config.sample_every, config.max_seconds) == (0, 0, None)
+    config = TrainingConfig(
+        optimizer="adamw", final_learning_rate=0, warmup_steps=0, weight_decay=0, sample_every=0
+    )
+    assert (config.warmup_steps, config.weight_decay, config.sample_every) == (0, 0, 0)
+    assert config.max_seconds is None
 
 
 def test_derived_values(tiny_config):
@@ -131,9 +139,29 @@ def test_overrides_change_one_field_and_none_changes_nothing():
     plain = from_preset("shakespeare-gpu", vocab_size=13)
     nothing = from_preset("shakespeare-gpu", 13, num_layers=None, steps=None, dropout=None)
     assert nothing == plain
-    model, training = from_preset("shakespeare-gpu", 13, num_layers=3, steps=7, dropout=0.0)
+    model, training = from_preset("shakespeare-gpu", 13, num_layers=3, steps=700, dropout=0.0)
     assert model == dataclasses.replace(plain[0], num_layers=3, dropout=0.0)
-    assert training == dataclasses.replace(plain[1], steps=7)
+    assert training == dataclasses.replace(plain[1], steps=700)
+
+
+def test_another_optimizer_comes_with_its_own_learning_rate():
+    def rates(**overrides):
+        return {
+            (name, optimizer): from_preset(name, 13, optimizer=optimizer, **overrides)[1]
+            for name in ("shakespeare-cpu", "nanogpt-cpu")
+            for optimizer in (None, *OPTIMIZERS)
+        }
+
+    suited = {name: settings["learning_rate"] for name, settings in OPTIMIZERS.items()}
+    assert {key: config.learning_rate for key, config in rates().items()} == {
+        ("shakespeare-cpu", None): 5e-3,
+        **{("shakespeare-cpu", name): rate for name, rate in suited.items()},
+        ("nanogpt-cpu", None): 1e-3,
+        **{("nanogpt-cpu", name): rate for name, rate in suited.items()},
+        ("nanogpt-cpu", "adamw"): 1e-3,  # its own
+    }
+    asked = rates(learning_rate=0.07, warmup_steps=13)
+    assert {(c.learning_rate, c.warmup_steps) for c in asked.values()} == {(0.07, 13)}
 
 
 def test_overrides_are_validated():

@@ -1,15 +1,17 @@
-"""The learning rate at steps worked out by hand, what decays, and that gradients are clipped."""
+"""What each optimizer does to which weights, and that all of them learn."""
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
-from neo_keras.config import TrainingConfig
+from neo_keras.config import OPTIMIZERS, ModelConfig, TrainingConfig
 from neo_keras.model.gpt import GPT
+from neo_keras.text.tokenizer import Tokenizer
+from neo_keras.training.dataset import training_dataset
 from neo_keras.training.optimizer import make_optimizer
-
-PEAK, FINAL = 1e-2, 1e-3
+from neo_keras.training.trainer import make_compiled_model
 
 
 @pytest.fixture
@@ -22,64 +24,69 @@ def optimizer_of(tiny_config):
     return make
 
 
-@pytest.fixture(params=["cosine", "linear"])
-def schedule(request):
-    return request.param
+def test_the_schedule_follows_the_steps(optimizer_of):
+    optimizer = optimizer_of(
+        schedule="linear", learning_rate=1e-2, final_learning_rate=1e-3, warmup_steps=10, steps=110
+    )
+    for step, expected in [(0, 1e-2 / 11), (10, 1e-2), (60, 5.5e-3), (110, 1e-3)]:
+        optimizer.iterations.assign(step)
+        assert float(optimizer.learning_rate) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.fixture
-def learning_rate_of(optimizer_of, schedule):
-    def make(learning_rate=PEAK, final_learning_rate=FINAL, **changes):
-        changes |= {"learning_rate": learning_rate, "final_learning_rate": final_learning_rate}
-        optimizer = optimizer_of(optimizer="adamw", schedule=schedule, **changes)
-
-        def learning_rate(step):
-            optimizer.iterations.assign(step)
-            return float(optimizer.learning_rate)
-
-        return learning_rate
-
-    return make
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd"])
+def test_a_low_learning_rate_never_rises_after_the_warmup(optimizer_of, schedule):
+    optimizer = optimizer_of(
+        schedule=schedule, learning_rate=1e-4, final_learning_rate=1e-3, warmup_steps=0, steps=110
+    )
+    for step in (0, 55, 110):
+        optimizer.iterations.assign(step)
+        assert float(optimizer.learning_rate) == pytest.approx(1e-4)
 
 
-@pytest.mark.parametrize(
-    "step, cosine, linear",
-    [
-        (0, PEAK * 1 / 11, PEAK * 1 / 11),
-        (1, PEAK * 2 / 11, PEAK * 2 / 11),
-        (9, PEAK * 10 / 11, PEAK * 10 / 11),
-        (10, PEAK, PEAK),
-        # A quarter: FINAL + (PEAK - FINAL) * (1 + cos 45 deg) / 2, or three quarters of the way.
-        (35, 8.681980515e-3, 7.75e-3),
-        (60, 5.5e-3, 5.5e-3),  # half
-        (85, 2.318019485e-3, 3.25e-3),
-        (110, FINAL, FINAL),
-        (111, FINAL, FINAL),
-    ],
-)
-def test_warmup_then_decay(learning_rate_of, schedule, step, cosine, linear):
-    learning_rate = learning_rate_of(steps=110, warmup_steps=10)
-    expected = {"cosine": cosine, "linear": linear}[schedule]
-    assert learning_rate(step) == pytest.approx(expected, rel=1e-5)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_survive_serialization(optimizer_of, name):
+    optimizer = optimizer_of(optimizer=name, schedule="wsd", ema=0.9, clip_norm=0.7)
+    restored = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert type(restored) is type(optimizer)
+    assert restored.get_config() == optimizer.get_config()
+    assert float(restored.learning_rate) == float(optimizer.learning_rate)
 
 
-@pytest.mark.parametrize("steps, warmup_steps", [(2000, 100), (370, 37), (19, 1), (9, 0), (1, 0)])
-def test_warmup_is_at_most_a_tenth_of_the_run(learning_rate_of, steps, warmup_steps):
-    learning_rate = learning_rate_of(steps=steps, warmup_steps=100)
-    assert learning_rate(warmup_steps) == pytest.approx(PEAK, rel=1e-5)
-    assert learning_rate(0) == pytest.approx(PEAK / (warmup_steps + 1), rel=1e-5)
-    assert learning_rate(warmup_steps + 1) < PEAK
-    assert learning_rate(steps) == pytest.approx(FINAL, rel=1e-5)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_learns(name, tiny_corpus_text):
+    """With its own learning rate, from a fresh model; gradients of rows (n-grams) included."""
+    tokenizer = Tokenizer.characters_of(tiny_corpus_text)
+    token_ids = tokenizer.encode(tiny_corpus_text)
+    shape = {"max_seq_len": 17, "num_layers": 2, "num_heads": 5, "hidden_dim": 70}
+    model_config = ModelConfig(
+        tokenizer.vocab_size, max_ngram=3, ngram_rows=53, ngram_dim=11, **shape
+    )
+    config = TrainingConfig(optimizer=name, steps=40, batch_size=19, jit_compile=False)
+    model = make_compiled_model(model_config, config)
+    losses = model.fit(
+        training_dataset(token_ids, 17, config.batch_size, seed=3, steps=40),
+        steps_per_epoch=10, epochs=4, verbose=0, shuffle=False,
+    ).history["loss"]  # fmt: skip
+    blind = np.log(tokenizer.vocab_size)
+    assert losses[0] < blind + 0.5
+    assert losses[-1] < blind - 0.5
+    assert losses[-1] < losses[1] < losses[0]
 
 
-def test_no_decay_where_the_final_rate_is_the_peak(learning_rate_of):
-    learning_rate = learning_rate_of(final_learning_rate=PEAK, steps=110, warmup_steps=0)
-    assert [learning_rate(step) for step in (0, 55, 110)] == pytest.approx(3 * [PEAK])
-
-
-def test_a_low_learning_rate_never_rises_after_the_warmup(learning_rate_of):
-    learning_rate = learning_rate_of(learning_rate=FINAL / 10, steps=110, warmup_steps=0)
-    assert learning_rate(110) <= learning_rate(0) * (1 + 1e-6)
+def test_sgd_has_nesterov_momentum(tiny_config):
+    """Two steps with the gradient g and the rate r: -1.9 r g, then -2.71 r g."""
+    model = GPT(tiny_config)
+    variables = model.trainable_variables
+    config = TrainingConfig(
+        optimizer="sgd", learning_rate=0.01, schedule="constant", warmup_steps=0
+    )
+    optimizer = make_optimizer(config, model)
+    gradients = [np.random.default_rng(5).normal(size=v.shape) for v in variables]
+    for expected in (-0.019, -0.0271):
+        before = [np.array(v) for v in variables]
+        optimizer.apply([g.astype("float32") for g in gradients], variables)
+        for variable, old, gradient in zip(variables, before, gradients):
+            np.testing.assert_allclose(np.array(variable) - old, expected * gradient, atol=1e-6)
 
 
 def decayed(model, **changes):
@@ -110,14 +117,19 @@ BLOCK_MATRICES = {
 }  # fmt: skip
 
 
-def test_weight_decay_of_the_modern_shape(tiny_model):
-    names = decayed(tiny_model, learning_rate=0.5, weight_decay=0.4)
-    assert names == BLOCK_MATRICES | {"token_embedding/reverse_embeddings"}
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_weight_decay_of_the_modern_shape(tiny_config, make_model, optimizer):
+    model = make_model(dataclasses.replace(tiny_config, max_ngram=3, ngram_rows=53))
+    names = decayed(model, optimizer=optimizer, learning_rate=0.5, weight_decay=0.4)
+    projection = "ngram_embedding/projection/kernel"
+    assert names == BLOCK_MATRICES | {"token_embedding/reverse_embeddings", projection}
 
 
-def test_weight_decay_of_the_classic_shape(classic_config, make_model):
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
+def test_weight_decay_of_the_classic_shape(classic_config, make_model, optimizer):
     # Its output head is the token embedding, which is spared with the positions and the biases.
-    names = decayed(make_model(classic_config), learning_rate=0.5, weight_decay=0.4)
+    model = make_model(classic_config)
+    names = decayed(model, optimizer=optimizer, learning_rate=0.5, weight_decay=0.4)
     assert names == BLOCK_MATRICES
 
 
@@ -129,8 +141,25 @@ def test_weight_decay_under_muon(tiny_config, make_model):
     assert decayed(model, weight_decay=0.4, ngram_decay=0.0, **settings) == BLOCK_MATRICES
 
 
-def test_no_weight_decay(tiny_model):
-    assert decayed(tiny_model, learning_rate=0.5, weight_decay=0.0) == set()
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_no_weight_decay(tiny_model, optimizer):
+    settings = {"optimizer": optimizer, "learning_rate": 0.5}
+    assert decayed(tiny_model, weight_decay=0.0, ngram_decay=0.0, **settings) == set()
+
+
+def test_adam_is_adamw_without_weight_decay(tiny_config, make_model):
+    results = []
+    for name in ("adam", "adamw"):
+        model, rng = make_model(tiny_config), np.random.default_rng(5)
+        config = TrainingConfig(optimizer=name, learning_rate=1e-2, weight_decay=0.0)
+        optimizer = make_optimizer(config, model)
+        for _ in range(3):
+            variables = model.trainable_variables
+            gradients = [rng.normal(size=v.shape).astype("float32") for v in variables]
+            optimizer.apply(gradients, variables)
+        results.append(model.get_weights())
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("size, clipped_norm", [(1000.0, 0.7), (1e-5, None)])
@@ -149,6 +178,7 @@ def test_gradients_are_clipped_together(tiny_config, size, clipped_norm):
 
 
 def test_beta_2(optimizer_of):
+    assert optimizer_of(optimizer="adam", beta_2=0.97).beta_2 == 0.97
     assert optimizer_of(optimizer="adamw", beta_2=0.97).beta_2 == 0.97
     assert optimizer_of(optimizer="muon", beta_2=0.97).adam_beta_2 == 0.97
 

@@ -34,6 +34,24 @@ def test_epochs_become_steps(place, tiny_corpus_text):
     assert run.training_config.steps == -(-5 * num_windows // 14)  # ceil(2.5 * windows / 7)
 
 
+@pytest.mark.parametrize("epochs, warmup_steps", [(0.2, 1), (1, 7), (9, 10)])
+def test_the_warmup_follows_the_epochs(place, epochs, warmup_steps):
+    # 489 windows are 70 batches of 7
+    run, _ = start_run("run", ["texts/a.txt"], epochs=epochs, **SMALL)
+    assert run.training_config.warmup_steps == warmup_steps
+    resumed, _ = resume_run("run", epochs=2 * epochs)
+    assert resumed.training_config.steps > run.training_config.steps
+    assert resumed.training_config.warmup_steps == warmup_steps  # what was is as it was
+
+
+@pytest.mark.parametrize("length", [{"steps": 70}, {"epochs": 1}])
+def test_a_warmup_as_long_as_the_training(place, length):
+    with pytest.raises(InputError, match="warm-up must be shorter .* got 70 of 70 steps"):
+        start_run("run", ["texts/a.txt"], warmup_steps=70, **length, **SMALL)
+    assert not (place / "run").exists()
+    start_run("run", ["texts/a.txt"], warmup_steps=69, **length, **SMALL)
+
+
 def test_resumes_from_another_folder(place, monkeypatch):
     start_run("run", ["texts/*.txt"], **SMALL)
     monkeypatch.chdir("texts")
@@ -54,10 +72,12 @@ def test_resumes_with_a_text_that_moved_and_remembers_where(place):
 def test_a_resumed_run_keeps_what_would_change_it(place):
     start_run("run", ["texts/a.txt"], seed=5, **SMALL)
     resume_run("run", seed=5, hidden_dim=30)  # as it was: no change
-    with pytest.raises(InputError, match="a resumed run keeps its seed"):
-        resume_run("run", seed=6)
-    run, _ = resume_run("run", steps=77, eval_every=13)
-    assert (run.training_config.steps, run.training_config.eval_every) == (77, 13)
+    for name, value in {"seed": 6, "optimizer": "sgd", "schedule": "wsd", "ema": 0.9}.items():
+        with pytest.raises(InputError, match=f"a resumed run keeps its {name}"):
+            resume_run("run", **{name: value})
+    run, _ = resume_run("run", steps=77, eval_every=13, patience=3)
+    config = run.training_config
+    assert (config.steps, config.eval_every, config.patience) == (77, 13, 3)
 
 
 def test_a_time_limit_ends_with_the_session_that_asked_for_it(place):

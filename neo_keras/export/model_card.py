@@ -70,6 +70,8 @@ def write_model_card(path, run, rows, num_params):
     lines = ["| " + " | ".join(title for title, _ in COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     lines += ["| " + " | ".join(text(row) for _, text in COLUMNS) + " |" for row in files]
     names = [row["file"] for row in files if row["file"].endswith(".tflite")]
+    metrics = _read_metrics(run)
+    loss = metrics.get("best_val_loss")  # None, too, if training was stopped before a validation
     card = CARD.format(
         num_params=num_params,
         num_layers=model.num_layers,
@@ -79,10 +81,10 @@ def write_model_card(path, run, rows, num_params):
         num_tokens=f"{model.vocab_size:,}",
         data=data,
         licence=licence,
-        steps=f"{training.steps:,}",
+        steps=f"{metrics.get('best_step') or metrics.get('step') or training.steps:,}",
         batch_size=training.batch_size,
         seed=training.seed,
-        val_loss=_validation_loss(run),
+        val_loss="not recorded" if loss is None else f"{loss:.4f} nats per token",
         table="\n".join(lines),
         example=names[-1] if names else "RUN",
     )
@@ -103,9 +105,8 @@ def _describe_data(data):
     return f"{names}. {sha256}", "that of these texts; whoever trained on them knows it."
 
 
-def _validation_loss(run):
+def _read_metrics(run):
     try:
-        metrics = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
-        return f"{metrics['best_val_loss']:.4f} nats per token"
-    except (OSError, ValueError, KeyError):
-        return "not recorded"
+        return json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

@@ -5,6 +5,7 @@ import keras
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.keras_engine import KerasEngine
 from neo_keras.generation.sampler import Sampler
+from neo_keras.training.optimizer import averaged_weights
 
 
 class SampleText(keras.callbacks.Callback):
@@ -35,6 +36,9 @@ class SampleText(keras.callbacks.Callback):
         if step // self.every > self._last_step // self.every:
             # Its graph reads the model's variables: it follows the training.
             self._engine = self._engine or KerasEngine(self.model)
-            pieces = generate_text(self._engine, self.tokenizer, "", self.max_tokens, self.sampler)
-            self.show(step, "".join(pieces))
+            with averaged_weights(self.model):
+                text = "".join(
+                    generate_text(self._engine, self.tokenizer, "", self.max_tokens, self.sampler)
+                )
+            self.show(step, text)
         self._last_step = step

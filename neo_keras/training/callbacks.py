@@ -9,7 +9,9 @@ import keras
 import rich.progress
 import tensorflow as tf
 
+from neo_keras.errors import FailedError
 from neo_keras.files import write_json
+from neo_keras.training.optimizer import averaged_weights
 
 
 class Clock(keras.callbacks.Callback):
@@ -68,8 +70,17 @@ class Clock(keras.callbacks.Callback):
         return self.earlier_seconds + self.session_seconds - self.compile_seconds
 
 
+def out_of_patience(history, patience):
+    """Whether the last `patience` validations, if that is not 0, were none of them the best."""
+    losses = [row["val_loss"] for row in history if row["val_loss"] is not None]
+    return 0 < patience < len(losses) and min(losses) in losses[:-patience]
+
+
 class Recorder(keras.callbacks.Callback):
-    """Evaluates, records and saves every `eval_every` steps and at the end.
+    """Evaluates, records and saves every `eval_every` steps and at the end; stops early.
+
+    What is evaluated, and is the best, has the average of the weights, if there is one; training
+    goes on with the weights themselves.
 
     Args:
         run: `RunDirectory`.
@@ -103,14 +114,19 @@ class Recorder(keras.callbacks.Callback):
         if self.clock.step // every > self._recorded_step // every:
             self._record()
 
-    def on_train_end(self, logs=None):
+    # `fit` makes a single Keras epoch of the run. At the end of training it would be too late: by
+    # then Keras has replaced the weights by their average.
+    def on_epoch_end(self, epoch, logs=None):
         finished = self.clock.step >= self.run.training_config.steps
         if self.clock.step > self._recorded_step:
             self._record(evaluate=finished or not self.stop.signal)
-        if self.sliding_validation and finished:
-            loss = self.model.evaluate(self.sliding_validation, verbose=0)
+        if self.sliding_validation and (finished or self.metrics["stopped_early"]):
+            with averaged_weights(self.model):
+                loss = self.model.evaluate(self.sliding_validation, verbose=0)
             self.metrics["val_loss_sliding"] = loss
             self._write_metrics()
+
+    def on_train_end(self, logs=None):
         self._writer.close()
 
     def _record(self, evaluate=True):
@@ -119,13 +135,18 @@ class Recorder(keras.callbacks.Callback):
             "train_seconds": round(self.clock.train_seconds, 3),
             "learning_rate": float(self.model.optimizer.learning_rate),
             "train_loss": float(self._logs["loss"]),
-            "val_loss": self.model.evaluate(self.validation, verbose=0) if evaluate else None,
+            "val_loss": None,
         }
+        with averaged_weights(self.model):
+            if evaluate:
+                row["val_loss"] = self.model.evaluate(self.validation, verbose=0)
+            self._check_finite(row)
+            measured = [r["val_loss"] for r in self.history if r["val_loss"] is not None]
+            is_best = evaluate and row["val_loss"] < min(measured, default=math.inf)
+            if is_best or not self.run.best.exists():
+                self.run.save_best(self.model)
         self.model.reset_metrics()  # so that the next training loss is of the next steps only
         self._recorded_step = self.clock.step
-        measured = [r["val_loss"] for r in self.history if r["val_loss"] is not None]
-        if evaluate and row["val_loss"] < min(measured, default=math.inf):
-            self.run.save_best(self.model)
         self.history.append(row)
         # Before the checkpoint: a row too many is dropped when resuming, a lost one is lost.
         self.run.write_history(self.history)
@@ -135,17 +156,31 @@ class Recorder(keras.callbacks.Callback):
             for name, value in row.items():
                 if value is not None:
                     tf.summary.scalar(name, value)
+        if self.metrics["stopped_early"]:
+            self.model.stop_training = True
+
+    def _check_finite(self, row):
+        """Ends a training that cannot recover, before it replaces a checkpoint."""
+        if not (math.isfinite(row["train_loss"]) and math.isfinite(row["val_loss"] or 0)):
+            peak = self.run.training_config.learning_rate
+            raise FailedError(
+                f"the loss is no finite number any more at step {row['step']}: train anew with a "
+                f"--learning-rate below {peak:g}"
+            )
 
     def _write_metrics(self):
         evaluated = [row for row in self.history if row["val_loss"] is not None]
         best = min(evaluated, key=lambda row: row["val_loss"], default=None)
-        tokens_per_step = self.run.training_config.batch_size * self.run.model_config.max_seq_len
+        config = self.run.training_config
+        tokens_per_step = config.batch_size * self.run.model_config.max_seq_len
         self.metrics |= {
             "step": self.clock.step,
             "val_loss": evaluated[-1]["val_loss"] if evaluated else None,  # nats per token
             "val_bits_per_char": self._bits_per_char(evaluated[-1]) if evaluated else None,
             "best_val_loss": best and best["val_loss"],
             "best_step": best and int(best["step"]),
+            "stopped_early": self.clock.step < config.steps
+            and out_of_patience(self.history, config.patience),
             "train_loss": self.history[-1]["train_loss"],
             "tokens_per_second": round(tokens_per_step / self.clock.seconds_per_step),
             "train_seconds": self.history[-1]["train_seconds"],
@@ -177,8 +212,6 @@ class ProgressBar(keras.callbacks.Callback):
         self.console = console
         self._shown_rows = len(recorder.history)
         self._compiling = True
-
-    def on_train_begin(self, logs=None):
         self._progress = rich.progress.Progress(
             rich.progress.TextColumn("step {task.completed:,.0f} of {task.total:,.0f}"),
             rich.progress.BarColumn(),
@@ -191,6 +224,8 @@ class ProgressBar(keras.callbacks.Callback):
         self._task = self._progress.add_task(
             "", total=self.steps, completed=self.clock.first_step, loss="", speed="compiling"
         )
+
+    def on_train_begin(self, logs=None):
         self._progress.start()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -207,6 +242,9 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self._show_new_rows()
+
+    def close(self):
+        """Gives the terminal back, however training ended."""
         self._progress.stop()
 
     def _show_new_rows(self):

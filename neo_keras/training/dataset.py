@@ -11,7 +11,9 @@ def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0):
 
     An epoch cuts the text into non-overlapping windows and visits every one once, in an order of
     its own. Each epoch shifts the cuts by an offset of its own, so that no token always stands at
-    the start of a window.
+    the start of a window. Batches are always full: one that an epoch ends in goes on with the first
+    windows of the next, which are not visited again there. So the last batch of a run of E epochs
+    may hold up to batch_size - 1 windows of epoch E + 1.
 
     Args:
         token_ids: int array [num_tokens].

@@ -31,7 +31,7 @@ class RunDirectory:
 
     def __init__(self, path):
         self.path = pathlib.Path(path)
-        self.best = self.path / "best.keras"  # weights with the lowest validation loss
+        self.best = self.path / "best.keras"  # weights to write with: the lowest validation loss
         self.last = self.path / "last.keras"  # weights and optimizer, to resume from
         self.export = self.path / "export"
         self.logs = self.path / "logs"  # for TensorBoard
@@ -144,7 +144,7 @@ class RunDirectory:
         from neo_keras.model.gpt import GPT
 
         model = GPT(self.model_config, dtype="float32")
-        self.load_weights(model, self.best if self.best.exists() else self.last)
+        self.load_weights(model, self.best)
         return model
 
     def load_weights(self, model, path):

@@ -15,7 +15,7 @@ from neo_keras.training.run import RunDirectory
 from neo_keras.training.windows import count_training_windows, count_validation_windows
 
 # Of a run that is resumed, all else must stay as it was.
-CHANGEABLE = ("steps", "max_seconds", "eval_every", "sample_every", "sliding_loss")
+CHANGEABLE = ("steps", "max_seconds", "eval_every", "patience", "sample_every", "sliding_loss")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ def start_run(path, sources=(), preset="shakespeare-cpu", overwrite=False, epoch
         sources: as `load_corpus` takes them.
         preset: a key of `PRESETS`.
         overwrite: replace the run that stands there.
-        epochs: passes over the training text, instead of `steps`.
+        epochs: passes over the training text, instead of `steps`; see `training_dataset`.
         **changes: fields of `ModelConfig` or `TrainingConfig`; None means "as the preset".
 
     Returns:
@@ -57,7 +57,14 @@ def start_run(path, sources=(), preset="shakespeare-cpu", overwrite=False, epoch
     tokenizer = Tokenizer.characters_of(text)
     model_config, training_config = from_preset(preset, tokenizer.vocab_size, **changes)
     corpus, validation_text = _tokenize(text, tokenizer, model_config.max_seq_len)
-    training_config = _with_epochs(training_config, epochs, corpus, model_config.max_seq_len)
+    if epochs is not None:
+        changes["steps"] = _count_steps(epochs, corpus, model_config, training_config)
+        _, training_config = from_preset(preset, tokenizer.vocab_size, **changes)
+    if training_config.warmup_steps >= training_config.steps:
+        raise InputError(
+            f"the warm-up must be shorter than the training, got {training_config.warmup_steps} "
+            f"of {training_config.steps} steps: fewer --warmup-steps, or more --steps"
+        )
     data = _describe(sources, text)
     run.create(model_config, training_config, data, tokenizer, validation_text, overwrite)
     return run, corpus
@@ -98,8 +105,9 @@ def resume_run(path, sources=(), epochs=None, **changes):
     corpus, _ = _tokenize(text, tokenizer, run.model_config.max_seq_len)
     run.data = data
     changes.setdefault("max_seconds", None)  # a limit that stopped the run has done its work
-    config = dataclasses.replace(run.training_config, **changes)
-    run.training_config = _with_epochs(config, epochs, corpus, run.model_config.max_seq_len)
+    if epochs is not None:
+        changes["steps"] = _count_steps(epochs, corpus, run.model_config, run.training_config)
+    run.training_config = dataclasses.replace(run.training_config, **changes)
     return run, corpus
 
 
@@ -115,13 +123,11 @@ def _tokenize(text, tokenizer, seq_len):
     return corpus, validation_text
 
 
-def _with_epochs(config, epochs, corpus, seq_len):
-    if epochs is None:
-        return config
+def _count_steps(epochs, corpus, model_config, training_config):
     if not 0 < epochs < math.inf:
         raise InputError(f"epochs must be above 0 and finite, got {epochs}")
-    num_windows = count_training_windows(len(corpus.training_ids), seq_len)
-    return dataclasses.replace(config, steps=math.ceil(epochs * num_windows / config.batch_size))
+    num_windows = count_training_windows(len(corpus.training_ids), model_config.max_seq_len)
+    return math.ceil(epochs * num_windows / training_config.batch_size)
 
 
 def _describe(sources, text):

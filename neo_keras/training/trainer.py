@@ -1,20 +1,29 @@
 """Trains the model of a run directory with `model.fit`, from its start or from where it stopped."""
 
+import contextlib
+
 import keras
 import rich
 import tensorflow as tf
 
 from neo_keras.errors import InputError
 from neo_keras.model.gpt import GPT
-from neo_keras.training.callbacks import Clock, ProgressBar, Recorder, StopOnSignal
+from neo_keras.training.callbacks import (
+    Clock,
+    ProgressBar,
+    Recorder,
+    StopOnSignal,
+    out_of_patience,
+)
 from neo_keras.training.compute import choose_compute, describe_compute
 from neo_keras.training.dataset import training_dataset, validation_dataset
 from neo_keras.training.optimizer import make_optimizer
 from neo_keras.training.plot import plot_history
+from neo_keras.training.windows import count_training_windows
 
 
 def train(run, corpus, resume=False, callbacks=()):
-    """Trains until `run.training_config.steps`, and keeps everything in the run directory.
+    """Trains as `run.training_config` says, and keeps everything in the run directory.
 
     Args:
         run: `RunDirectory`, created or opened.
@@ -29,6 +38,7 @@ def train(run, corpus, resume=False, callbacks=()):
 
     Raises:
         InputError: a damaged checkpoint, or nothing left to train.
+        FailedError: the training diverged; the checkpoints are those from before.
     """
     config = choose_compute(run.model_config, run.training_config)
     run.training_config, seq_len = config, run.model_config.max_seq_len
@@ -48,6 +58,11 @@ def train(run, corpus, resume=False, callbacks=()):
         raise InputError(
             f"{run.path} is at step {first_step} already: train on with a larger --steps"
         )
+    if out_of_patience(history, config.patience):
+        raise InputError(
+            f"{run.path} stopped early at step {first_step}, as {config.patience} validations "
+            "brought no lower loss: train on with a larger --patience, or with --patience 0"
+        )
     run.save_config()  # a resumed run may have new values; nothing is refused any more
     set_dropout_step(model, first_step)
     dataset = training_dataset(
@@ -55,21 +70,32 @@ def train(run, corpus, resume=False, callbacks=()):
     )
 
     console = rich.get_console()
-    console.print(
-        f"{model.count_params():,} parameters, {len(corpus.training_ids):,} tokens to train on, "
-        f"{len(corpus.validation_ids):,} to validate on"
-    )
-    console.print(describe_compute(config))
+    _announce(console, model, corpus, config)
     seconds = history[-1]["train_seconds"] if history else 0.0
     clock = Clock(first_step, seconds, config.max_seconds)
     stop = StopOnSignal(console)
     recorder = Recorder(run, clock, validation, sliding, corpus.tokens_per_char, stop, history)
     bar = ProgressBar(clock, recorder, config.steps, config.batch_size * seq_len, console)
-    with stop.listening():
+    with stop.listening(), contextlib.closing(bar):
         all_callbacks = [clock, stop, recorder, bar, *callbacks]
         model.fit(dataset, shuffle=False, verbose=0, callbacks=all_callbacks)
     plot_history(recorder.history, run.path / "loss.png")
     return recorder.metrics, stop.signal if clock.step < config.steps else None
+
+
+def _announce(console, model, corpus, config):
+    num_tokens = len(corpus.training_ids)
+    num_windows = count_training_windows(num_tokens, model.config.max_seq_len)
+    epochs = config.steps * config.batch_size / num_windows
+    console.print(
+        f"{model.count_params():,} parameters, {num_tokens:,} tokens to train on, "
+        f"{len(corpus.validation_ids):,} to validate on"
+    )
+    console.print(
+        f"{config.steps:,} steps, {epochs:.3g} times over the text; {config.optimizer}, learning "
+        f"rate {config.learning_rate:g}, {config.schedule}"
+    )
+    console.print(describe_compute(config))
 
 
 def make_compiled_model(model_config, training_config):
