@@ -161,7 +161,7 @@ def print_positions(rounds, memory):
             ratios = [results[OURS][name] / results[engine][name] for results in rounds]
             table.add_row(engine, name, *spread(speeds), f"{statistics.median(ratios):.2f}")
     rich.print(table)
-    print(f"memory of {OURS}: {memory['MB before']:.1f} MB after the first token, "
+    print(f"memory of {OURS}: {memory['MB before']:.1f} MB after 10,000 tokens, "
           f"{memory['MB after']:.1f} MB after 10,000 more")  # fmt: skip
 
 
