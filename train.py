@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from neo_keras.config import OPTIMIZERS, PRESETS, SCHEDULES
-from neo_keras.errors import one_line_errors
+from neo_keras.errors import InputError, one_line_errors
 from neo_keras.quiet import import_tensorflow
 
 
@@ -43,6 +43,8 @@ def parse_arguments():
     add("--device", choices=("auto", "cpu", "gpu", "xpu"), default="auto", help="[%(default)s]")
     add("--compile", choices=("auto", "xla", "off"), default="auto", help="by XLA, or off: use "
         "TensorFlow's own kernels; auto: what is faster [%(default)s]")
+    add("--strategy", choices=("mirrored", "multi-worker"), help="use all devices of this machine, "
+        "or of several machines: see docs/cluster.md [one device]")
     add("--mixed-precision", action=argparse.BooleanOptionalAction, help="compute in bfloat16 "
         "[where that is faster]")
     add("--eval-every", type=int, metavar="N", help="steps between two validations; each saves")
@@ -55,7 +57,9 @@ def parse_arguments():
 # fmt: on
 
 
-def run_training(run, data, preset, resume, overwrite, device, compile, **changes):
+def run_training(run, data, preset, resume, overwrite, device, compile, strategy, **changes):
+    from neo_keras.training.cluster import ReadOnlyRun, read_cluster
+    from neo_keras.training.run import RunDirectory
     from neo_keras.training.setup import resume_run, start_run
 
     changes["jit_compile"] = {"auto": None, "xla": True, "off": False}[compile]
@@ -64,6 +68,17 @@ def run_training(run, data, preset, resume, overwrite, device, compile, **change
         from neo_keras.training.trainer import select_device
 
         select_device(device)
+    directory = RunDirectory
+    if strategy:
+        if compile == "xla":
+            raise InputError("--compile xla does not go with --strategy: leave one of them out")
+        if strategy == "multi-worker" and not read_cluster().is_chief:
+            directory = ReadOnlyRun
+        import_tensorflow()
+        from neo_keras.training.distribution import make_strategy
+
+        strategy = make_strategy(strategy)
+    changes["directory"] = directory
     if resume:
         changes["preset"] = preset
         run, corpus = resume_run(run, data, **changes)
@@ -74,6 +89,7 @@ def run_training(run, data, preset, resume, overwrite, device, compile, **change
     import rich
 
     from neo_keras.generation.callback import SampleText
+    from neo_keras.training.distribution import lost_workers_end_all
     from neo_keras.training.trainer import train
 
     def show_sample(step, text):
@@ -82,8 +98,13 @@ def run_training(run, data, preset, resume, overwrite, device, compile, **change
             file.write(f"=== step {step}\n{text}\n\n")
 
     every = run.training_config.sample_every
-    samples = [SampleText(run.load_tokenizer(), every, show_sample)] if every else []
-    metrics, stopped_by = train(run, corpus, resume, callbacks=samples)
+    rich.get_console().quiet = not run.keeps_files
+    sampled = every and run.keeps_files
+    samples = [SampleText(run.load_tokenizer(), every, show_sample)] if sampled else []
+    with lost_workers_end_all():
+        metrics, stopped_by = train(run, corpus, resume, samples, strategy)
+    if not run.keeps_files:  # the chief speaks for all
+        sys.exit(stopped_by and 128 + stopped_by)
     if metrics["stopped_early"]:
         print(
             f"stopped early: nothing below {metrics['best_val_loss']:.4f}, the loss at step "

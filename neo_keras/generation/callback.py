@@ -29,10 +29,10 @@ class SampleText(keras.callbacks.Callback):
         self._engine = None
 
     def on_train_begin(self, logs=None):
-        self._last_step = int(self.model.optimizer.iterations)
+        self._last_step = int(self.model.optimizer.iterations.numpy())
 
     def on_train_batch_end(self, batch, logs=None):
-        step = int(self.model.optimizer.iterations)
+        step = int(self.model.optimizer.iterations.numpy())
         if step // self.every > self._last_step // self.every:
             # Its graph reads the model's variables: it follows the training.
             self._engine = self._engine or KerasEngine(self.model)

@@ -38,7 +38,7 @@ class Clock(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         elapsed = time.perf_counter() - self._begin
         # Not from `batch`, which runs past the end where steps_per_execution does not divide it.
-        self.step = int(self.model.optimizer.iterations)
+        self.step = int(self.model.optimizer.iterations.numpy())
         self.session_seconds += elapsed
         if not self._first_call[0]:
             self._first_call = (self.step - self.first_step, elapsed)
@@ -106,7 +106,11 @@ class Recorder(keras.callbacks.Callback):
         self._logs = {}
 
     def on_train_begin(self, logs=None):
-        self._writer = tf.summary.create_file_writer(str(self.run.logs))
+        self._writer = (
+            tf.summary.create_file_writer(str(self.run.logs))
+            if self.run.keeps_files
+            else tf.summary.create_noop_writer()
+        )
 
     def on_train_batch_end(self, batch, logs=None):
         self._logs = logs
@@ -143,14 +147,15 @@ class Recorder(keras.callbacks.Callback):
             self._check_finite(row)
             measured = [r["val_loss"] for r in self.history if r["val_loss"] is not None]
             is_best = evaluate and row["val_loss"] < min(measured, default=math.inf)
-            if is_best or not self.run.best.exists():
+            if self.run.keeps_files and (is_best or not self.run.best.exists()):
                 self.run.save_best(self.model)
         self.model.reset_metrics()  # so that the next training loss is of the next steps only
         self._recorded_step = self.clock.step
         self.history.append(row)
-        # Before the checkpoint: a row too many is dropped when resuming, a lost one is lost.
-        self.run.write_history(self.history)
-        self.run.save_last(self.model)
+        if self.run.keeps_files:
+            # Before the checkpoint: a row too many is dropped when resuming, a lost one is lost.
+            self.run.write_history(self.history)
+            self.run.save_last(self.model)
         self._write_metrics()
         with self._writer.as_default(step=row["step"]):
             for name, value in row.items():
@@ -187,7 +192,8 @@ class Recorder(keras.callbacks.Callback):
             "compile_seconds": round(self.clock.compile_seconds, 3),
             "num_params": self.model.count_params(),
         }
-        write_json(self.run.path / "metrics.json", self.metrics)
+        if self.run.keeps_files:
+            write_json(self.run.path / "metrics.json", self.metrics)
 
     def _bits_per_char(self, row):
         return row["val_loss"] / math.log(2) * self.tokens_per_char

@@ -6,7 +6,9 @@ import tensorflow as tf
 from neo_keras.training.windows import count_training_windows, count_validation_windows
 
 
-def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0):
+def training_dataset(
+    token_ids, seq_len, batch_size, seed, steps, first_step=0, worker=0, num_workers=1
+):
     """Batches `first_step` .. `steps - 1` of a run, each the same however the run got there.
 
     An epoch cuts the text into non-overlapping windows and visits every one once, in an order of
@@ -22,21 +24,25 @@ def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0):
         seed: of the order and the offsets.
         steps: the number of batches of the whole run.
         first_step: where to begin.
+        worker: 0 .. num_workers - 1: which equal share of the rows of every batch to make.
+        num_workers: divides batch_size.
 
     Returns:
-        A `tf.data.Dataset` of (token_ids, next_token_ids), both int32 [batch_size, seq_len].
+        A `tf.data.Dataset` of (token_ids, next_token_ids), both int32 [batch_size / num_workers,
+        seq_len].
 
     Raises:
         InputError: the text is shorter than one window.
     """
     num_windows = count_training_windows(len(token_ids), seq_len)
+    first_row, end_row = (batch_size * i // num_workers for i in (worker, worker + 1))
     token_ids = tf.constant(token_ids, tf.int32)
     offsets = tf.constant(np.random.default_rng(seed).permutation(seq_len))
     # Alike seeds, and large ones, would give permutations that resemble each other: mix them.
     seed_words = np.random.SeedSequence(seed).generate_state(2).astype("int64")
 
     def batch(step):
-        window = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+        window = step * batch_size + tf.range(first_row, end_row, dtype=tf.int64)
         epoch, window = window // num_windows, window % num_windows
         # By epoch, window by window: a batch may hold the last ones of one and the first of the
         # next.
@@ -50,7 +56,7 @@ def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0):
     return dataset.prefetch(16).with_options(_options())
 
 
-def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False):
+def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False, worker=0, num_workers=1):
     """Every full, non-overlapping window once, in order; or windows that overlap by half.
 
     The last batch is padded with rows of weight 0, so that XLA compiles one shape. The weights of
@@ -62,10 +68,11 @@ def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False):
         batch_size: windows in a batch.
         sliding: a window begins at every half of a window, and only its second half counts (of
             the first window, all), so that every token is predicted from at least half a context.
+        worker, num_workers: as in `training_dataset`.
 
     Returns:
-        A `tf.data.Dataset` of (token_ids, next_token_ids, weights): int32 [batch_size, seq_len]
-        twice and float32, the same shape.
+        A `tf.data.Dataset` of (token_ids, next_token_ids, weights): int32 [batch_size /
+        num_workers, seq_len] twice and float32, the same shape.
 
     Raises:
         InputError: the text is shorter than one window.
@@ -79,8 +86,9 @@ def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False):
     weights[:num_windows, seq_len - stride :] = 1
     weights /= weights.mean()
     token_ids = np.asarray(token_ids, "int32")
-    data = (token_ids[rows], token_ids[rows + 1], weights)
-    dataset = tf.data.Dataset.from_tensor_slices(data).batch(batch_size, drop_remainder=True)
+    mine = np.arange(num_rows).reshape(-1, num_workers, batch_size // num_workers)[:, worker]
+    data = tuple(array[mine] for array in (token_ids[rows], token_ids[rows + 1], weights))
+    dataset = tf.data.Dataset.from_tensor_slices(data)
     return dataset.prefetch(4).with_options(_options())
 
 

@@ -29,6 +29,8 @@ class RunDirectory:
         data: {"sources": list of str, "sha256": of the text}.
     """
 
+    keeps_files = True  # whether this process writes what training leaves
+
     def __init__(self, path):
         self.path = pathlib.Path(path)
         self.best = self.path / "best.keras"  # weights to write with: the lowest validation loss

@@ -33,7 +33,15 @@ class TokenizedCorpus:
     tokens_per_char: float
 
 
-def start_run(path, sources=(), preset="shakespeare-cpu", overwrite=False, epochs=None, **changes):
+def start_run(
+    path,
+    sources=(),
+    preset="shakespeare-cpu",
+    overwrite=False,
+    epochs=None,
+    directory=RunDirectory,
+    **changes,
+):
     """Makes the run directory of a new training. Nothing is written unless all is right.
 
     Args:
@@ -42,6 +50,7 @@ def start_run(path, sources=(), preset="shakespeare-cpu", overwrite=False, epoch
         preset: a key of `PRESETS`.
         overwrite: replace the run that stands there.
         epochs: passes over the training text, instead of `steps`; see `training_dataset`.
+        directory: `RunDirectory`, or `ReadOnlyRun` for a worker that is not the chief.
         **changes: fields of `ModelConfig` or `TrainingConfig`; None means "as the preset".
 
     Returns:
@@ -50,7 +59,7 @@ def start_run(path, sources=(), preset="shakespeare-cpu", overwrite=False, epoch
     Raises:
         InputError: something asked for is not possible.
     """
-    run = RunDirectory(path)
+    run = directory(path)
     run.check_free(overwrite)
     from_preset(preset, vocab_size=1, **changes)  # a mistake here need not wait for the text
     text = load_corpus(sources)
@@ -70,13 +79,14 @@ def start_run(path, sources=(), preset="shakespeare-cpu", overwrite=False, epoch
     return run, corpus
 
 
-def resume_run(path, sources=(), epochs=None, **changes):
+def resume_run(path, sources=(), epochs=None, directory=RunDirectory, **changes):
     """Opens the run directory of a training that is to continue.
 
     Args:
         path: of the directory.
         sources: where the run's text is now, if it moved.
         epochs: passes over the training text in all, instead of `steps`.
+        directory: as in `start_run`.
         **changes: new values of the fields in `CHANGEABLE`.
 
     Returns:
@@ -85,7 +95,7 @@ def resume_run(path, sources=(), epochs=None, **changes):
     Raises:
         InputError: there is no such run, its text changed, or a field must stay.
     """
-    run = RunDirectory.open(path)
+    run = directory.open(path)
     changes = {name: value for name, value in changes.items() if value is not None}
     kept = {**vars(run.model_config), **vars(run.training_config)}
     for name in sorted(changes.keys() - set(CHANGEABLE)):

@@ -1,6 +1,7 @@
 """Trains the model of a run directory with `model.fit`, from its start or from where it stopped."""
 
 import contextlib
+import functools
 
 import keras
 import rich
@@ -17,12 +18,21 @@ from neo_keras.training.callbacks import (
 )
 from neo_keras.training.compute import choose_compute, describe_compute
 from neo_keras.training.dataset import training_dataset, validation_dataset
+from neo_keras.training.distribution import (
+    StopTogether,
+    check_alike,
+    describe_strategy,
+    distribute,
+    replicated_model,
+    replicated_optimizer,
+    suit_strategy,
+)
 from neo_keras.training.optimizer import make_optimizer
 from neo_keras.training.plot import plot_history
 from neo_keras.training.windows import count_training_windows
 
 
-def train(run, corpus, resume=False, callbacks=()):
+def train(run, corpus, resume=False, callbacks=(), strategy=None):
     """Trains as `run.training_config` says, and keeps everything in the run directory.
 
     Args:
@@ -31,6 +41,7 @@ def train(run, corpus, resume=False, callbacks=()):
         resume: continue from `last.keras`, if there is one; the weights become those of a run
             that never stopped.
         callbacks: more Keras callbacks.
+        strategy: of `make_strategy`, for several devices; every worker calls this function.
 
     Returns:
         (metrics, signal): what `metrics.json` holds, and the `signal.Signals` that ended training
@@ -40,19 +51,20 @@ def train(run, corpus, resume=False, callbacks=()):
         InputError: a damaged checkpoint, or nothing left to train.
         FailedError: the training diverged; the checkpoints are those from before.
     """
-    config = choose_compute(run.model_config, run.training_config)
+    strategy = strategy or tf.distribute.get_strategy()  # that is one device
+    config = suit_strategy(run.training_config, strategy)
+    config = choose_compute(run.model_config, config)
     run.training_config, seq_len = config, run.model_config.max_seq_len
-    validation = validation_dataset(corpus.validation_ids, seq_len)
+    validation = _make_validation(corpus, seq_len, strategy)
     sliding = (
-        validation_dataset(corpus.validation_ids, seq_len, sliding=True)
-        if config.sliding_loss
-        else None
+        _make_validation(corpus, seq_len, strategy, sliding=True) if config.sliding_loss else None
     )
-    model = make_compiled_model(run.model_config, config)
+    with strategy.scope():
+        model = make_compiled_model(run.model_config, config)
     history, first_step = [], 0
     if resume and run.last.exists():
         run.load_weights(model, run.last)
-        first_step = int(model.optimizer.iterations)
+        first_step = int(model.optimizer.iterations.numpy())
         history = [row for row in run.read_history() if row["step"] <= first_step]
     if first_step >= config.steps:
         raise InputError(
@@ -63,27 +75,36 @@ def train(run, corpus, resume=False, callbacks=()):
             f"{run.path} stopped early at step {first_step}, as {config.patience} validations "
             "brought no lower loss: train on with a larger --patience, or with --patience 0"
         )
+    check_alike(strategy, first_step, run.model_config, config, run.data["sha256"])
     run.save_config()  # a resumed run may have new values; nothing is refused any more
     set_dropout_step(model, first_step)
-    dataset = training_dataset(
-        corpus.training_ids, seq_len, config.batch_size, config.seed, config.steps, first_step
+    make_dataset = functools.partial(
+        training_dataset,
+        corpus.training_ids,
+        seq_len,
+        config.batch_size,
+        config.seed,
+        config.steps,
+        first_step,
     )
+    dataset = distribute(strategy, make_dataset)
 
     console = rich.get_console()
-    _announce(console, model, corpus, config)
+    _announce(console, model, corpus, config, strategy)
     seconds = history[-1]["train_seconds"] if history else 0.0
     clock = Clock(first_step, seconds, config.max_seconds)
     stop = StopOnSignal(console)
     recorder = Recorder(run, clock, validation, sliding, corpus.tokens_per_char, stop, history)
     bar = ProgressBar(clock, recorder, config.steps, config.batch_size * seq_len, console)
     with stop.listening(), contextlib.closing(bar):
-        all_callbacks = [clock, stop, recorder, bar, *callbacks]
+        all_callbacks = [clock, stop, StopTogether(strategy, stop), recorder, bar, *callbacks]
         model.fit(dataset, shuffle=False, verbose=0, callbacks=all_callbacks)
-    plot_history(recorder.history, run.path / "loss.png")
+    if run.keeps_files:
+        plot_history(recorder.history, run.path / "loss.png")
     return recorder.metrics, stop.signal if clock.step < config.steps else None
 
 
-def _announce(console, model, corpus, config):
+def _announce(console, model, corpus, config, strategy):
     num_tokens = len(corpus.training_ids)
     num_windows = count_training_windows(num_tokens, model.config.max_seq_len)
     epochs = config.steps * config.batch_size / num_windows
@@ -95,15 +116,23 @@ def _announce(console, model, corpus, config):
         f"{config.steps:,} steps, {epochs:.3g} times over the text; {config.optimizer}, learning "
         f"rate {config.learning_rate:g}, {config.schedule}"
     )
-    console.print(describe_compute(config))
+    console.print(describe_compute(config) + describe_strategy(strategy))
+
+
+def _make_validation(corpus, seq_len, strategy, sliding=False):
+    batch_size = -(-64 // strategy.num_replicas_in_sync) * strategy.num_replicas_in_sync
+    make_dataset = functools.partial(
+        validation_dataset, corpus.validation_ids, seq_len, batch_size, sliding
+    )
+    return distribute(strategy, make_dataset)
 
 
 def make_compiled_model(model_config, training_config):
     """A new model of a seed, compiled for `fit`, with an optimizer that is ready to be loaded."""
     keras.utils.set_random_seed(training_config.seed)
     dtype = "mixed_bfloat16" if training_config.mixed_precision else "float32"
-    model = GPT(model_config, dtype=dtype)
-    optimizer = make_optimizer(training_config, model)
+    model = replicated_model(GPT)(model_config, dtype=dtype)
+    optimizer = replicated_optimizer(make_optimizer(training_config, model))
     optimizer.build(model.trainable_variables)
     model.compile(
         optimizer,
