@@ -1,0 +1,210 @@
+"""Several devices and several processes train as one device does, and stop and resume like one."""
+
+import contextlib
+import json
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from short_runs import different_arrays, read_checkpoint
+
+from neo_keras.errors import InputError
+from neo_keras.training.cluster import read_cluster
+
+WORKER = pathlib.Path(__file__).with_name("worker.py")
+SETTINGS = dict(
+    num_layers=2, num_heads=2, hidden_dim=20, max_seq_len=17, max_ngram=2, ngram_rows=53,
+    ngram_dim=6, batch_size=6, clip_norm=0.1, steps=50, eval_every=1000, sample_every=0,
+    mixed_precision=False, steps_per_execution=1,
+)  # fmt: skip
+SECONDS_TO_END = 60  # after another worker ended
+
+
+def free_addresses(count):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+
+
+def start(place, arguments, *options, environment=None):
+    return subprocess.Popen(
+        [sys.executable, WORKER, json.dumps({"data": ["text.txt"], **SETTINGS, **arguments}),
+         *map(str, options)],
+        cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={"TF_CPP_MIN_LOG_LEVEL": "3", "PATH": "/usr/bin:/bin", **(environment or {})},
+    )  # fmt: skip
+
+
+def start_workers(place, arguments, options=((), ()), seeds=(1, 1)):
+    """Starts one process for each of `options`, the further arguments of each."""
+    addresses = free_addresses(len(options))
+    processes = []
+    for index, further in enumerate(options):
+        task = {"type": "worker", "index": index}
+        config = json.dumps({"cluster": {"worker": addresses}, "task": task})
+        arguments = {"strategy": "multi-worker", "seed": seeds[index], **arguments}
+        processes.append(start(place, arguments, *further, environment={"TF_CONFIG": config}))
+    return processes
+
+
+def finish(processes, seconds=120):
+    """(exit code, stdout, stderr) of each; none runs on."""
+    deadline = time.monotonic() + seconds
+    try:
+        return [
+            (process.wait(max(deadline - time.monotonic(), 0)), *process.communicate())
+            for process in processes
+        ]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def succeed(processes):
+    results = finish(processes)
+    assert [(code, errors) for code, _, errors in results] == [(0, "")] * len(processes)
+    return [output for _, output, _ in results]
+
+
+@pytest.fixture
+def place(tmp_path, tiny_corpus_text):
+    (tmp_path / "text.txt").write_text(tiny_corpus_text)
+    return tmp_path
+
+
+@pytest.mark.parametrize("optimizer, ema", [("muon", 0.9), ("adamw", 0.0)])
+def test_as_one_device(place, optimizer, ema):
+    """Losses of every step, weights and validation; gradients are clipped at every step."""
+    settings = {"optimizer": optimizer, "ema": ema}
+    succeed([start(place, {**settings, "run": "one", "strategy": None}, "--keep", "one.npz")])
+    mirrored = {**settings, "run": "mirrored", "strategy": "mirrored"}
+    (output,) = succeed([start(place, mirrored, "--devices", 2, "--keep", "mirrored.npz")])
+    assert "float32, TensorFlow's own kernels, on 2 devices" in output
+    chief, other = succeed(
+        start_workers(
+            place, {**settings, "run": "workers"}, [("--keep", "0.npz"), ("--keep", "1.npz")]
+        )
+    )
+    assert "on 2 devices" in chief and other == ""
+
+    losses, *weights = np.load(place / "one.npz").values()
+    assert len(losses) == 50 and losses[-1] < losses[0] - 0.3
+    for name in ("mirrored", "0", "1"):
+        other_losses, *other_weights = np.load(place / f"{name}.npz").values()
+        np.testing.assert_allclose(other_losses, losses, atol=1e-5, rtol=0)
+        for ours, theirs in zip(weights, other_weights):
+            np.testing.assert_allclose(theirs, ours, atol=1e-5, rtol=0)
+    first, second = (list(np.load(place / f"{i}.npz").values()) for i in range(2))
+    assert all(np.array_equal(*pair) for pair in zip(first, second))
+    one, *others = (
+        json.loads((place / name / "metrics.json").read_text())
+        for name in ("one", "mirrored", "workers")
+    )
+    for metrics in others:
+        assert metrics["step"] == 50
+        assert metrics["val_loss"] == pytest.approx(one["val_loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize("victim, step", [(0, 23), (1, 16)])
+def test_a_killed_worker_ends_all_and_a_restart_goes_on(place, victim, step):
+    settings = {"run": "run", "eval_every": 7, "optimizer": "muon", "dropout": 0.1}
+    options = [(), ()]
+    options[victim] = ("--kill-at", step)
+    processes = start_workers(place, settings, options)
+    processes[victim].wait(120)
+    killed = time.monotonic()
+    code, _, errors = finish(processes, SECONDS_TO_END)[1 - victim]
+    assert time.monotonic() - killed < SECONDS_TO_END
+    assert code == 1 and errors.count("\n") == 1
+    assert errors.startswith("error: another worker ended")
+    rows = (place / "run" / "history.csv").read_text().splitlines()
+    assert [int(row.split(",")[0]) for row in rows[1:]] == list(range(7, step, 7))
+
+    arguments = {**dict.fromkeys(SETTINGS), "run": "run", "resume": True}
+    succeed(start_workers(place, arguments))
+    succeed(start_workers(place, {**settings, "run": "undisturbed"}))
+    for name in ("last.keras", "best.keras"):
+        assert different_arrays(place / "run" / name, place / "undisturbed" / name) == []
+
+
+def test_ctrl_c_on_one_worker_stops_all_after_the_same_step(place):
+    processes = start_workers(place, {"run": "run", "steps": 100_000, "eval_every": 20})
+    deadline = time.monotonic() + 120
+    while not (place / "run" / "last.keras").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    processes[1].send_signal(signal.SIGINT)
+    (code, chief, _), (other_code, other, _) = finish(processes, SECONDS_TO_END)
+    assert (code, other_code, other) == (128 + 2, 128 + 2, "")
+    step = json.loads((place / "run" / "metrics.json").read_text())["step"]
+    assert f"saved step {step}; go on" in chief
+    assert int(read_checkpoint(place / "run" / "last.keras")["optimizer/vars/0"]) == step
+
+
+def test_workers_that_differ(place):
+    for code, output, errors in finish(start_workers(place, {"run": "run"}, seeds=(1, 2))):
+        assert (code, output) == (2, "")
+        assert errors.count("\n") == 1 and "the workers differ in their arguments" in errors
+
+
+@pytest.mark.parametrize(
+    "strategy, tf_config, message",
+    [
+        ("mirrored", None, "needs two devices at least, TensorFlow sees /device:CPU:0 only"),
+        ("multi-worker", None, "needs the environment variable TF_CONFIG"),
+        ("multi-worker", '{"cluster"', "JSONDecodeError"),
+    ],
+)
+def test_a_mistake_is_one_line(place, strategy, tf_config, message):
+    environment = {"TF_CONFIG": tf_config} if tf_config else None
+    arguments = {"run": "run", "strategy": strategy}
+    ((code, output, errors),) = finish([start(place, arguments, environment=environment)])
+    assert (code, output, errors.count("\n")) == (2, "", 1)
+    assert errors.startswith("error: ") and message in errors
+    assert not (place / "run").exists()
+
+
+def config_of(cluster, job="worker", index=0):
+    return json.dumps({"cluster": cluster, "task": {"type": job, "index": index}})
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "got none"),
+        ("[]", "TypeError"),
+        ('{"cluster": {"worker": ["a:1"]}}', "KeyError: 'task'"),
+        (config_of({}), r"got the jobs \[\]"),
+        (config_of({"worker": ["a:1"], "ps": ["b:1"]}), r"got the jobs \['ps', 'worker'\]"),
+        (config_of({"worker": ["a:1"], "chief": ["b:1", "c:1"]}), "one chief"),
+        (config_of({"worker": ["a:1", "b:1"]}, index=2), "got the task worker 2"),
+        (config_of({"worker": ["a:1", "b:1"]}, index=-1), "got the task worker -1"),
+        (config_of({"worker": ["a:1", "b:1"]}, job="chief"), "got the task chief 0"),
+        (config_of({"worker": ["a:1", "b:1"]}, index="one"), "ValueError"),
+        (config_of({"worker": ["a:1", "b"]}), "got the address 'b'"),
+        (config_of({"worker": ["a:1", "a:1"]}), "an address twice"),
+        (config_of({"worker": 7}), "TypeError"),
+    ],
+)
+def test_what_is_no_cluster(monkeypatch, text, message):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(InputError, match=f"needs the environment variable TF_CONFIG.*{message}"):
+        read_cluster()
+
+
+def test_the_chief(monkeypatch):
+    workers = {"worker": ["a:1", "b:2"]}
+    for cluster, job, index, is_chief in [
+        (workers, "worker", 0, True),
+        (workers, "worker", 1, False),
+        ({**workers, "chief": ["c:3"]}, "chief", 0, True),
+        ({**workers, "chief": ["c:3"]}, "worker", 0, False),
+    ]:
+        monkeypatch.setenv("TF_CONFIG", config_of(cluster, job, index))
+        assert read_cluster().is_chief is is_chief
