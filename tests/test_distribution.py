@@ -112,9 +112,20 @@ def test_as_one_device(place, optimizer, ema):
         assert metrics["val_loss"] == pytest.approx(one["val_loss"], abs=1e-5)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, tiny_corpus_text):
+    place = tmp_path_factory.mktemp("undisturbed")
+    (place / "text.txt").write_text(tiny_corpus_text)
+    succeed(start_workers(place, {**TO_BE_KILLED, "run": "run"}))
+    return place / "run"
+
+
+TO_BE_KILLED = {"eval_every": 7, "optimizer": "muon", "dropout": 0.1}
+
+
 @pytest.mark.parametrize("victim, step", [(0, 23), (1, 16)])
-def test_a_killed_worker_ends_all_and_a_restart_goes_on(place, victim, step):
-    settings = {"run": "run", "eval_every": 7, "optimizer": "muon", "dropout": 0.1}
+def test_a_killed_worker_ends_all_and_a_restart_goes_on(place, undisturbed, victim, step):
+    settings = {**TO_BE_KILLED, "run": "run"}
     options = [(), ()]
     options[victim] = ("--kill-at", step)
     processes = start_workers(place, settings, options)
@@ -129,9 +140,8 @@ def test_a_killed_worker_ends_all_and_a_restart_goes_on(place, victim, step):
 
     arguments = {**dict.fromkeys(SETTINGS), "run": "run", "resume": True}
     succeed(start_workers(place, arguments))
-    succeed(start_workers(place, {**settings, "run": "undisturbed"}))
     for name in ("last.keras", "best.keras"):
-        assert different_arrays(place / "run" / name, place / "undisturbed" / name) == []
+        assert different_arrays(place / "run" / name, undisturbed / name) == []
 
 
 def test_ctrl_c_on_one_worker_stops_all_after_the_same_step(place):

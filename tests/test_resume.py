@@ -49,8 +49,8 @@ def test_resumed_inside_an_epoch(corpus_file, tmp_path, optimizer, schedule, ema
 def test_two_sessions_see_every_window_of_an_epoch_once(corpus_file, tmp_path, monkeypatch):
     batches = {}  # step -> windows, of whoever trained on it
 
-    def recorded(*arguments):
-        dataset = training_dataset(*arguments)
+    def recorded(*arguments, **share):
+        dataset = training_dataset(*arguments, **share)
         for step, (inputs, targets) in enumerate(dataset.as_numpy_iterator(), arguments[-1]):
             batches[step] = [(*row, target[-1]) for row, target in zip(inputs, targets)]
         return dataset
