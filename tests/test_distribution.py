@@ -49,8 +49,8 @@ def start_workers(place, arguments, options=((), ()), seeds=(1, 1)):
     for index, further in enumerate(options):
         task = {"type": "worker", "index": index}
         config = json.dumps({"cluster": {"worker": addresses}, "task": task})
-        arguments = {"strategy": "multi-worker", "seed": seeds[index], **arguments}
-        processes.append(start(place, arguments, *further, environment={"TF_CONFIG": config}))
+        own = {"strategy": "multi-worker", "seed": seeds[index], **arguments}
+        processes.append(start(place, own, *further, environment={"TF_CONFIG": config}))
     return processes
 
 
