@@ -29,7 +29,12 @@ def make_strategy(name):
     """
     tf.get_logger().setLevel("CRITICAL")  # what fails raises an exception
     if name == "multi-worker":
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        # It waits for the others in native code, where Python would not see Ctrl-C.
+        handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        finally:
+            signal.signal(signal.SIGINT, handler)
     devices = [
         device.name
         for device in tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
