@@ -45,8 +45,8 @@ Speed and memory on the machine that exported them, each file in a process of it
 python generate.py {example} --prompt "Once"
 ```
 
-A `.tflite` runs on LiteRT (its signatures: `reset`, `prefill`, `decode`, `sample`, `generate`), a
-`.litertlm` in LiteRT-LM, `saved_model/` with TensorFlow.
+A `.tflite` runs on LiteRT (its signatures: `reset`, `prefill`, `decode`, `sample`, `generate`, and
+`prefill_in_place`, `decode_in_place`), a `.litertlm` in LiteRT-LM, `saved_model/` with TensorFlow.
 
 ## Limits
 
