@@ -61,7 +61,7 @@ def run_training(run, data, preset, resume, overwrite, device, compile, **change
     changes["jit_compile"] = {"auto": None, "xla": True, "off": False}[compile]
     if device != "auto":  # a device that is not there is said before anything is written
         import_tensorflow()
-        from neo_keras.training.trainer import select_device
+        from neo_keras.training.devices import select_device
 
         select_device(device)
     if resume:

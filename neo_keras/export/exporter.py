@@ -6,7 +6,7 @@ import pathlib
 import tempfile
 
 from neo_keras.errors import InputError
-from neo_keras.export import litertlm, signatures, tflite, verify, web
+from neo_keras.export import signatures, tflite, verify, web
 from neo_keras.export.footprint import measure_footprint
 from neo_keras.export.model_card import write_model_card
 from neo_keras.export.quantization import DEFAULTS
@@ -105,6 +105,13 @@ def _write_tflite(model, path, tokenizer, quantization, reference, converted):
 
 
 def _write_litertlm(model, path, tokenizer, quantization, reference, converted):
+    try:  # an environment for an Intel XPU cannot have its packages
+        from neo_keras.export import litertlm
+    except ImportError as error:
+        raise InputError(
+            f"a .litertlm needs LiteRT-LM's packages ({error}): export in an environment of "
+            "requirements.txt, or with --formats saved_model,tflite"
+        ) from None
     with tempfile.TemporaryDirectory() as directory:
         inner = pathlib.Path(directory) / "model.tflite"
         litertlm.write_inner_tflite(model, inner, tokenizer, quantization, converted)

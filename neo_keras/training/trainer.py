@@ -4,7 +4,6 @@ import contextlib
 
 import keras
 import rich
-import tensorflow as tf
 
 from neo_keras.errors import InputError
 from neo_keras.model.gpt import GPT
@@ -17,6 +16,7 @@ from neo_keras.training.callbacks import (
 )
 from neo_keras.training.compute import choose_compute, describe_compute
 from neo_keras.training.dataset import training_dataset, validation_dataset
+from neo_keras.training.devices import check_placement
 from neo_keras.training.optimizer import make_optimizer
 from neo_keras.training.plot import plot_history
 from neo_keras.training.windows import count_training_windows
@@ -49,6 +49,7 @@ def train(run, corpus, resume=False, callbacks=()):
         else None
     )
     model = make_compiled_model(run.model_config, config)
+    check_placement(model)
     history, first_step = [], 0
     if resume and run.last.exists():
         run.load_weights(model, run.last)
@@ -123,24 +124,3 @@ def set_dropout_step(model, step):
         if variable.path.endswith("seed_generator_state"):
             seed, _ = keras.ops.convert_to_numpy(variable)
             variable.assign([seed, step])
-
-
-def select_device(name):
-    """Makes TensorFlow use one kind of device.
-
-    Args:
-        name: "auto" (whatever TensorFlow prefers), "cpu", "gpu" or "xpu".
-
-    Raises:
-        InputError: TensorFlow sees no such device.
-    """
-    if name == "auto":
-        return
-    if name != "cpu" and not tf.config.list_physical_devices(name.upper()):
-        raise InputError(
-            f"--device {name}: TensorFlow {tf.__version__} sees no {name.upper()}; "
-            "install its driver and TensorFlow's build for it, or use --device auto"
-        )
-    for other in ("GPU", "XPU"):
-        if other != name.upper():
-            tf.config.set_visible_devices([], other)
