@@ -5,6 +5,12 @@ import json
 from neo_keras.files import write_text
 from neo_keras.text.corpus import TINY_SHAKESPEARE
 
+TOKENS = {
+    "char": "characters",
+    "word": "words, and single other characters",
+    "bpe": "parts of words, by byte-level BPE; any text can be written with them",
+    "byte": "bytes; any text can be written with them",
+}
 COLUMNS = (
     ("file", lambda row: f"`{row['file']}`"),
     ("size", lambda row: f"{row['size_bytes'] / 1e6:.2f} MB"),
@@ -21,8 +27,8 @@ It continues a text, token by token.
 
 - {num_params:,} parameters: {num_layers} layers, {num_heads} heads, {hidden_dim} wide, context
   {max_seq_len}.
-- {num_tokens} tokens; the tokenizer (`tokenizer.json`, of Hugging Face's `tokenizers`) is inside of
-  each file.
+- {num_tokens} tokens: {tokens}. The tokenizer (`tokenizer.json`, of Hugging Face's `tokenizers`) is
+  inside of each file.
 - Trained on: {data}
 - Trained for {steps} steps of {batch_size} windows, seed {seed}.
 - Validation loss: {val_loss} on the last tenth of the text, which it was not trained on.
@@ -31,8 +37,9 @@ It continues a text, token by token.
 ## Files
 
 Every file was run in its own runtime on the same windows of validation text. The loss is in nats
-per token over their later parts; "greedy agreement" is how often the likeliest token is the one of
-the Keras model.
+per token over their later parts, of the tokens that are known; bits per character count what is not
+known with 8 bits for each of its bytes; "greedy agreement" is how often the likeliest token is the
+one of the Keras model.
 
 {table}
 
@@ -55,7 +62,7 @@ can repeat passages of that text. Past its context it forgets what came before.
 """
 
 
-def write_model_card(path, run, rows, num_params):
+def write_model_card(path, run, rows, num_params, tokenizer):
     """Writes the card.
 
     Args:
@@ -63,6 +70,7 @@ def write_model_card(path, run, rows, num_params):
         run: `RunDirectory`.
         rows: of the report.
         num_params: of the model.
+        tokenizer: `Tokenizer`.
     """
     model, training = run.model_config, run.training_config
     data, licence = _describe_data(run.data)
@@ -77,6 +85,7 @@ def write_model_card(path, run, rows, num_params):
         hidden_dim=model.hidden_dim,
         max_seq_len=model.max_seq_len,
         num_tokens=f"{model.vocab_size:,}",
+        tokens=TOKENS[tokenizer.kind],
         data=data,
         licence=licence,
         steps=f"{training.steps:,}",
@@ -106,6 +115,7 @@ def _describe_data(data):
 def _validation_loss(run):
     try:
         metrics = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
-        return f"{metrics['best_val_loss']:.4f} nats per token"
+        loss, bits = metrics["best_val_loss"], metrics["best_val_bits_per_char"]
+        return f"{loss:.4f} nats per token, {bits:.3f} bits per character,"
     except (OSError, ValueError, KeyError):
-        return "not recorded"
+        return "not recorded,"

@@ -32,9 +32,9 @@ def train(run, corpus, resume=False, callbacks=()):
     """
     config = choose_compute(run.model_config, run.training_config)
     run.training_config, seq_len = config, run.model_config.max_seq_len
-    validation = validation_dataset(corpus.validation_ids, seq_len)
+    validation = validation_dataset(corpus.validation.token_ids, seq_len)
     sliding = (
-        validation_dataset(corpus.validation_ids, seq_len, sliding=True)
+        validation_dataset(corpus.validation.token_ids, seq_len, sliding=True)
         if config.sliding_loss
         else None
     )
@@ -51,19 +51,23 @@ def train(run, corpus, resume=False, callbacks=()):
     run.save_config()  # a resumed run may have new values; nothing is refused any more
     set_dropout_step(model, first_step)
     dataset = training_dataset(
-        corpus.training_ids, seq_len, config.batch_size, config.seed, config.steps, first_step
+        corpus.training.token_ids, seq_len, config.batch_size, config.seed, config.steps, first_step
     )
 
     console = rich.get_console()
     console.print(
-        f"{model.count_params():,} parameters, {len(corpus.training_ids):,} tokens to train on, "
-        f"{len(corpus.validation_ids):,} to validate on"
+        f"{model.count_params():,} parameters; {run.model_config.vocab_size:,} different tokens, "
+        f"{len(corpus.training.token_ids):,} to train on, {len(corpus.validation.token_ids):,} to "
+        f"validate on, {corpus.validation.tokens_per_char:.2f} per character"
     )
+    if corpus.validation.num_unknown:
+        share = corpus.validation.num_unknown / len(corpus.validation.token_ids)
+        console.print(f"{share:.2%} of the tokens to validate on are unknown to the tokenizer")
     console.print(describe_compute(config))
     seconds = history[-1]["train_seconds"] if history else 0.0
     clock = Clock(first_step, seconds, config.max_seconds)
     stop = StopOnSignal(console)
-    recorder = Recorder(run, clock, validation, sliding, corpus.tokens_per_char, stop, history)
+    recorder = Recorder(run, clock, validation, sliding, corpus, stop, history)
     bar = ProgressBar(clock, recorder, config.steps, config.batch_size * seq_len, console)
     with stop.listening():
         all_callbacks = [clock, stop, recorder, bar, *callbacks]
