@@ -60,8 +60,8 @@ def run_export(args):
 
     rows = export_run(run, formats, quantizations, args.out, print_row)
     tflite = next((row["file"] for row in rows[::-1] if row["file"].endswith(".tflite")), None)
-    table = Table(box=box.SIMPLE)
-    for title in ("file", "MB", "logit\ndiff.", "greedy", "loss", "bits/\nchar", "tokens/s"):
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))  # 80 columns must do
+    for title in ("file", "MB", "logit\ndiff.", "greedy", "loss", "bits/\nchar", "tokens\n/s"):
         table.add_column(title, no_wrap=True)
     for row in rows:
         size = row.get("size_bytes")

@@ -7,7 +7,7 @@ from neo_keras.text.corpus import TINY_SHAKESPEARE
 
 TOKENS = {
     "char": "characters",
-    "word": "words, and single other characters",
+    "word": "words, and single other characters; what is rare is unknown, and counts 8 bits a byte",
     "bpe": "parts of words, by byte-level BPE; any text can be written with them",
     "byte": "bytes; any text can be written with them",
 }
@@ -37,9 +37,8 @@ It continues a text, token by token.
 ## Files
 
 Every file was run in its own runtime on the same windows of validation text. The loss is in nats
-per token over their later parts, of the tokens that are known; bits per character count what is not
-known with 8 bits for each of its bytes; "greedy agreement" is how often the likeliest token is the
-one of the Keras model.
+per token over their later parts; "greedy agreement" is how often the likeliest token is the one of
+the Keras model.
 
 {table}
 

@@ -16,7 +16,7 @@ MAX_VOCAB_SIZE = 2**20
 # Words and BPE are learned from a sample of a large text. BPE takes 70 bytes of memory for each
 # byte of all different words together: so that has a limit too.
 MAX_SAMPLE_CHARS = 2**25
-MAX_WORD_BYTES = 2**23
+MAX_WORD_BYTES = 2**22
 
 
 def make_tokenizer(name: str, texts: Iterable[str], vocab_size: int | None = None) -> Tokenizer:
