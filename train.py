@@ -51,6 +51,8 @@ def parse_arguments():
 
 
 def run_training(run, data, preset, resume, overwrite, tokenizer, device, compile, **changes):
+    import rich
+
     from neo_keras.training.setup import resume_run, start_run
 
     changes["jit_compile"] = {"auto": None, "xla": True, "off": False}[compile]
@@ -59,14 +61,14 @@ def run_training(run, data, preset, resume, overwrite, tokenizer, device, compil
         from neo_keras.training.trainer import select_device
 
         select_device(device)
-    if resume:
-        changes["preset"] = preset
-        run, corpus = resume_run(run, data, tokenizer=tokenizer, **changes)
-    else:
-        preset, tokenizer = preset or "shakespeare-cpu", tokenizer or "char"
-        run, corpus = start_run(run, data, preset, overwrite, tokenizer=tokenizer, **changes)
+    with rich.get_console().status("reading the text"):  # a large one takes minutes
+        if resume:
+            changes.update(preset=preset, tokenizer=tokenizer)
+            run, corpus = resume_run(run, data, **changes)
+        else:
+            changes["tokenizer"] = tokenizer or "char"
+            run, corpus = start_run(run, data, preset or "shakespeare-cpu", overwrite, **changes)
     import_tensorflow()
-    import rich
 
     from neo_keras.generation.callback import SampleText
     from neo_keras.training.trainer import train

@@ -3,6 +3,7 @@
 import argparse
 import json
 import pathlib
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from neo_keras.files import write_json
 from neo_keras.text.kinds import KINDS
 
 TRIAL_STEPS = 60  # to learn how long a step takes
+SAMPLE_CHARS = 400
 
 
 def parse_arguments():
@@ -34,35 +36,35 @@ def parse_arguments():
 
 
 def main(args):
-    results = {name: [] for name in args.tokenizers}
-    samples = {}
+    results, steps, samples = {name: [] for name in args.tokenizers}, {}, {}
     with tempfile.TemporaryDirectory() as directory:
         run = pathlib.Path(directory) / "run"
-
-        def train(name, steps, seed):
-            run_script("train.py", "--data", args.data, "--preset", args.preset, "--run", run,
-                       "--overwrite", "--tokenizer", name, "--steps", steps, "--eval-every", steps,
-                       "--sample-every", 0, "--seed", seed)  # fmt: skip
-            return json.loads((run / "metrics.json").read_text())
-
-        steps = {}
+        for name in args.tokenizers:
+            seconds = train(args, run, name, TRIAL_STEPS, seed=1)["train_seconds"]
+            steps[name] = round(args.seconds / seconds * TRIAL_STEPS)
         for seed in range(1, args.seeds + 1):  # in turn: a slow minute of the machine hits all
             for name in args.tokenizers:
-                if name not in steps:
-                    trial = train(name, TRIAL_STEPS, seed)
-                    steps[name] = round(args.seconds / trial["train_seconds"] * TRIAL_STEPS)
-                metrics = train(name, steps[name], seed)
-                metrics["vocab_size"] = vocab_size(run)
-                results[name].append(metrics)
-                print(f"{name}: {metrics['val_bits_per_char']:.3f} bits per character", flush=True)
-                if seed == 1:
-                    samples[name] = run_script("generate.py", run, "--prompt", args.prompt, "--seed",
-                                               1, "--max-tokens", 300)  # fmt: skip
+                results[name].append(train(args, run, name, steps[name], seed))
+                bits = results[name][-1]["val_bits_per_char"]
+                print(f"{name}: {bits:.3f} bits per character", flush=True)
+                samples[name] = run_script("generate.py", run, "--prompt", args.prompt, "--seed", 1)
     print_table(results)
     for name, text in samples.items():
-        print(f"\n--- {name} ---\n{text[:300]}")
+        print(f"\n--- {name} ---\n{text[:SAMPLE_CHARS]}")
     if args.json:
         write_json(args.json, {"results": results, "samples": samples})
+
+
+def train(args, run, name, steps, seed):
+    """Trains as a user does; returns what `metrics.json` says, and the size of the vocabulary."""
+    run_script(
+        "train.py", "--data", args.data, "--preset", args.preset, "--run", run, "--overwrite",
+        "--tokenizer", name, "--steps", steps, "--eval-every", steps, "--sample-every", 0,
+        "--seed", seed,
+    )  # fmt: skip
+    config = json.loads((run / "config.json").read_text())
+    metrics = json.loads((run / "metrics.json").read_text())
+    return {**metrics, "vocab_size": config["model"]["vocab_size"]}
 
 
 def run_script(script, *arguments):
@@ -74,25 +76,17 @@ def run_script(script, *arguments):
     return done.stdout
 
 
-def vocab_size(run):
-    return json.loads((run / "config.json").read_text())["model"]["vocab_size"]
-
-
 def print_table(results):
-    table = Table("tokenizer", "tokens", "parameters", "steps", "seconds", "bits per character",
-                  "nats per token")  # fmt: skip
+    table = Table("", "tokens", "parameters", "steps", "s", "unknown", "bits/char, mean", "lowest",
+                  "highest")  # fmt: skip
     for name, runs in results.items():
         bits = [metrics["val_bits_per_char"] for metrics in runs]
-        mean = sum(bits) / len(bits)
+        seconds = statistics.mean(metrics["train_seconds"] for metrics in runs)
         table.add_row(
-            name,
-            f"{runs[0]['vocab_size']:,}",
-            f"{runs[0]['num_params']:,}",
-            f"{runs[0]['step']:,}",
-            f"{sum(metrics['train_seconds'] for metrics in runs) / len(runs):.0f}",
-            f"{mean:.3f} ({min(bits):.3f} to {max(bits):.3f})",
-            f"{runs[0]['val_loss']:.4f}",
-        )
+            name, f"{runs[0]['vocab_size']:,}", f"{runs[0]['num_params']:,}",
+            f"{runs[0]['step']:,}", f"{seconds:.0f}", f"{runs[0]['val_unknown_share']:.1%}",
+            *(f"{f(bits):.3f}" for f in (statistics.mean, min, max)),
+        )  # fmt: skip
     rich.print(table)
 
 

@@ -43,7 +43,7 @@ def export_run(run, formats=FORMATS, quantizations=DEFAULTS, out=None, on_row=No
     if "web" in formats:
         web.find_runtime()  # before minutes of work that would be for nothing
     tokenizer, model = run.load_tokenizer(), run.load_model()
-    text = encode_text(tokenizer, [run.load_validation_text()], run.path)
+    text = encode_text(tokenizer, [run.load_validation_text()], tempfile.TemporaryFile())
     reference = verify.make_reference(model, text.token_ids, tokenizer.unk_token_id)
     out = pathlib.Path(out or run.export)
     try:

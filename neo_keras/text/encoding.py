@@ -2,13 +2,12 @@
 
 import dataclasses
 import math
-import os
 from collections.abc import Iterable
+from typing import BinaryIO
 
 import numpy as np
 
 from neo_keras.errors import FailedError
-from neo_keras.files import nameless_file
 from neo_keras.text.tokenizer import Tokenizer
 
 
@@ -33,6 +32,11 @@ class EncodedText:
     def tokens_per_char(self) -> float:
         return len(self.token_ids) / self.num_chars
 
+    @property
+    def unknown_share(self) -> float:
+        """Of the tokens, 0 .. 1."""
+        return self.num_unknown / len(self.token_ids)
+
     def bits_per_char(self, loss: float) -> float:
         """What it takes to write the text down with a model: it compares all tokenizers.
 
@@ -47,16 +51,13 @@ class EncodedText:
         return bits / self.num_chars
 
 
-def encode_text(
-    tokenizer: Tokenizer, texts: Iterable[str], directory: str | os.PathLike
-) -> EncodedText:
+def encode_text(tokenizer: Tokenizer, texts: Iterable[str], file: BinaryIO) -> EncodedText:
     """Encodes a text that may be larger than memory, on all cores.
 
     Args:
         tokenizer: The tokenizer.
         texts: The parts of the text; read more than once.
-        directory: Where there is room for the tokens, or will be. The file there has no name, and
-            is gone with the process.
+        file: An empty file for the tokens. It is closed; the tokens stay mapped from it.
 
     Returns:
         The tokens.
@@ -66,19 +67,18 @@ def encode_text(
     """
     dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
     counts = np.zeros(tokenizer.vocab_size, "int64")
-    with nameless_file(directory) as file:
-        try:
+    try:
+        with file:
             for token_ids in tokenizer.encode_parts(texts):
                 counts += np.bincount(token_ids, minlength=len(counts))
                 file.write(token_ids.astype(dtype))
             file.flush()
-        except OSError as error:
-            raise FailedError(
-                f"cannot keep {counts.sum():,} token ids beside {directory} ({error.strerror}): "
-                "make room there"
-            ) from None
-        # An empty file cannot be mapped.
-        token_ids = np.memmap(file, dtype, "r") if counts.any() else np.empty(0, dtype)
+            # An empty file cannot be mapped.
+            token_ids = np.memmap(file, dtype, "r") if counts.any() else np.empty(0, dtype)
+    except OSError as error:
+        raise FailedError(
+            f"cannot write the text's token ids to a file ({error.strerror}): make room on the disk"
+        ) from None
     num_chars = sum(len(text) for text in texts)
     unk_token_id = tokenizer.unk_token_id
     if unk_token_id is None:

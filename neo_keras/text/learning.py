@@ -19,12 +19,14 @@ MAX_SAMPLE_CHARS = 2**25
 MAX_WORD_BYTES = 2**22
 
 
-def make_tokenizer(name: str, texts: Iterable[str], vocab_size: int | None = None) -> Tokenizer:
+def make_tokenizer(
+    name: str, texts: str | Iterable[str], vocab_size: int | None = None
+) -> Tokenizer:
     """Makes the tokenizer that a person asks for.
 
     Args:
         name: One of `kinds.KINDS`, or the path of a `tokenizer.json`, which learns nothing more.
-        texts: The parts of the text to train on; read more than once.
+        texts: The text to train on, or its parts, which are read more than once.
         vocab_size: Of "word" and "bpe"; None: `DEFAULT_VOCAB_SIZE`. A small text may give less.
 
     Returns:
@@ -34,6 +36,7 @@ def make_tokenizer(name: str, texts: Iterable[str], vocab_size: int | None = Non
         InputError: There is no such tokenizer, or it cannot have this size.
     """
     check_request(name, vocab_size)
+    texts = [texts] if isinstance(texts, str) else texts
     if name == "char":
         return Tokenizer.characters_of(texts)
     if name == "byte":

@@ -145,6 +145,7 @@ class Recorder(keras.callbacks.Callback):
             "step": self.clock.step,
             "val_loss": evaluated[-1]["val_loss"] if evaluated else None,  # nats per token
             "val_bits_per_char": self.bits_per_char(evaluated[-1]) if evaluated else None,
+            "val_unknown_share": self.corpus.validation.unknown_share,
             "best_val_loss": best and best["val_loss"],
             "best_val_bits_per_char": best and self.bits_per_char(best),
             "best_step": best and int(best["step"]),

@@ -132,7 +132,8 @@ def _is_tokenizer(name, tokenizer):
 
 
 def _tokenize(text, tokenizer, run, seq_len):
-    corpus = TokenizedCorpus(*(encode_text(tokenizer, part, run.path) for part in text.split()))
+    parts = text.split()
+    corpus = TokenizedCorpus(*(encode_text(tokenizer, p, run.nameless_file()) for p in parts))
     count_training_windows(len(corpus.training.token_ids), seq_len)
     count_validation_windows(len(corpus.validation.token_ids), seq_len, stride=seq_len)
     return corpus

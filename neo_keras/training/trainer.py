@@ -60,8 +60,7 @@ def train(run, corpus, resume=False, callbacks=()):
         f"{len(corpus.training.token_ids):,} to train on, {len(corpus.validation.token_ids):,} to "
         f"validate on, {corpus.validation.tokens_per_char:.2f} per character"
     )
-    if corpus.validation.num_unknown:
-        share = corpus.validation.num_unknown / len(corpus.validation.token_ids)
+    if share := corpus.validation.unknown_share:
         console.print(f"{share:.2%} of the tokens to validate on are unknown to the tokenizer")
     console.print(describe_compute(config))
     seconds = history[-1]["train_seconds"] if history else 0.0
