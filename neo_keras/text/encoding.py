@@ -76,6 +76,8 @@ def encode_text(tokenizer: Tokenizer, texts: Iterable[str], file: BinaryIO) -> E
             # An empty file cannot be mapped.
             token_ids = np.memmap(file, dtype, "r") if counts.any() else np.empty(0, dtype)
     except OSError as error:
+        if error.filename:  # of the text, that cannot be read any more
+            raise
         raise FailedError(
             f"cannot write the text's token ids to a file ({error.strerror}): make room on the disk"
         ) from None
