@@ -60,8 +60,8 @@ def run_export(args):
 
     rows = export_run(run, formats, quantizations, args.out, print_row)
     tflite = next((row["file"] for row in rows[::-1] if row["file"].endswith(".tflite")), None)
-    table = Table(box=box.SIMPLE)
-    for title in ("file", "MB", "logit diff.", "greedy", "loss", "tokens/s"):
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))  # 80 columns must do
+    for title in ("file", "MB", "logit\ndiff.", "greedy", "loss", "bits/\nchar", "tokens\n/s"):
         table.add_column(title, no_wrap=True)
     for row in rows:
         size = row.get("size_bytes")
@@ -71,6 +71,7 @@ def run_export(args):
             f"{row['max_logit_difference']:.1e}",
             f"{row['greedy_agreement']:.1%}",
             f"{row['loss']:.4f}",
+            f"{row['bits_per_char']:.3f}",
             f"{row['tokens_per_second']:,.0f}",
         )
     rich.print(table)

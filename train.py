@@ -16,6 +16,10 @@ def parse_arguments():
     add("--preset", choices=PRESETS, metavar="NAME", help=f"{presets} [shakespeare-cpu]")
     add("--data", nargs="+", metavar="SOURCE", default=(), help="files, folders or globs of UTF-8 "
         "text, or tiny-shakespeare (a download) [the plays of Shakespeare]")
+    add("--tokenizer", metavar="KIND", help="char, word, bpe (byte-level), byte, or the path of a "
+        "tokenizer.json of one of these kinds, such as GPT-2's [char]")
+    add("--vocab-size", type=int, metavar="N", help="tokens that word [8192] or bpe [1024] learns "
+        "from the training text")
     add("--run", metavar="DIRECTORY", default="runs/shakespeare", help="where everything is kept "
         "[%(default)s]")
     existing = parser.add_mutually_exclusive_group()
@@ -55,7 +59,9 @@ def parse_arguments():
 # fmt: on
 
 
-def run_training(run, data, preset, resume, overwrite, device, compile, **changes):
+def run_training(run, data, preset, resume, overwrite, tokenizer, device, compile, **changes):
+    import rich
+
     from neo_keras.training.setup import resume_run, start_run
 
     changes["jit_compile"] = {"auto": None, "xla": True, "off": False}[compile]
@@ -64,14 +70,14 @@ def run_training(run, data, preset, resume, overwrite, device, compile, **change
         from neo_keras.training.devices import select_device
 
         select_device(device)
-    if resume:
-        changes["preset"] = preset
-        run, corpus = resume_run(run, data, **changes)
-    else:
-        preset = preset or "shakespeare-cpu"
-        run, corpus = start_run(run, data, preset, overwrite, **changes)
+    with rich.get_console().status("reading the text"):  # a large one takes minutes
+        if resume:
+            changes.update(preset=preset, tokenizer=tokenizer)
+            run, corpus = resume_run(run, data, **changes)
+        else:
+            changes["tokenizer"] = tokenizer or "char"
+            run, corpus = start_run(run, data, preset or "shakespeare-cpu", overwrite, **changes)
     import_tensorflow()
-    import rich
 
     from neo_keras.generation.callback import SampleText
     from neo_keras.training.trainer import train
@@ -93,8 +99,12 @@ def run_training(run, data, preset, resume, overwrite, device, compile, **change
         print(f"saved step {metrics['step']}; go on: python train.py --run {run.path} --resume")
     if stopped_by:
         sys.exit(128 + stopped_by)
-    sliding = metrics.get("val_loss_sliding")
-    sliding = f"; {sliding:.4f} nats with at least half a context" if sliding else ""
+    sliding = ""
+    if "val_loss_sliding" in metrics:
+        sliding = (
+            f"; with at least half a context {metrics['val_loss_sliding']:.4f} nats, "
+            f"{metrics['val_bits_per_char_sliding']:.3f} bits"
+        )
     print(
         f"validation loss {metrics['val_loss']:.4f} nats per token "
         f"({metrics['val_bits_per_char']:.3f} bits per character{sliding}), "

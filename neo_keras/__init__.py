@@ -23,6 +23,8 @@ _HOMES = {
     "load_corpus": "text.corpus",
     "load_engine": "generation.load",
     "make_optimizer": "training.optimizer",
+    "make_tokenizer": "text.learning",
+    "open_corpus": "text.corpus",
     "resume_run": "training.setup",
     "split_corpus": "text.corpus",
     "start_run": "training.setup",

@@ -1,7 +1,6 @@
 """Writes a run's model in each asked form; a file takes its name once it is verified."""
 
 import dataclasses
-import math
 import pathlib
 import tempfile
 
@@ -15,6 +14,7 @@ from neo_keras.generation import artifact
 from neo_keras.generation.keras_engine import KerasEngine
 from neo_keras.generation.litert_engine import LiteRTEngine
 from neo_keras.generation.saved_model_engine import SavedModelEngine
+from neo_keras.text.encoding import encode_text
 
 FORMATS = ("saved_model", "tflite", "litertlm")  # unless asked; and "web"
 
@@ -42,10 +42,9 @@ def export_run(run, formats=FORMATS, quantizations=DEFAULTS, out=None, on_row=No
     """
     if "web" in formats:
         web.find_runtime()  # before minutes of work that would be for nothing
-    text = run.load_validation_text()
     tokenizer, model = run.load_tokenizer(), run.load_model()
-    validation_ids = tokenizer.encode(text)
-    reference = verify.make_reference(model, validation_ids, tokenizer.unk_token_id)
+    text = encode_text(tokenizer, [run.load_validation_text()], tempfile.TemporaryFile())
+    reference = verify.make_reference(model, text.token_ids, tokenizer.unk_token_id)
     out = pathlib.Path(out or run.export)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -58,7 +57,7 @@ def export_run(run, formats=FORMATS, quantizations=DEFAULTS, out=None, on_row=No
 
     def add(name, measurement):
         row = {"file": name, **dataclasses.asdict(measurement)}
-        row["bits_per_char"] = measurement.loss / math.log(2) * len(validation_ids) / len(text)
+        row["bits_per_char"] = text.bits_per_char(measurement.loss)
         if (out / name).exists():
             row["size_bytes"] = _size_bytes(out / name)
             row["bytes_per_parameter"] = row["size_bytes"] / model.count_params()
@@ -78,7 +77,7 @@ def export_run(run, formats=FORMATS, quantizations=DEFAULTS, out=None, on_row=No
                 verify.check(measurement, reference, quantization, name)
             add(name, measurement)
     write_json(out / "report.json", rows)
-    write_model_card(out / "README.md", run, rows, model.count_params())
+    write_model_card(out / "README.md", run, rows, model.count_params(), tokenizer)
     return rows
 
 

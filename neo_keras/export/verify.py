@@ -9,6 +9,7 @@ from keras import ops
 from neo_keras.errors import FailedError, InputError
 
 NUM_WINDOWS = 16
+MAX_LOGITS = 2**27  # of all windows: with a large vocabulary and context there are fewer windows
 MAX_PREFIX = 64  # tokens of a window that prefill takes
 
 # How far a right file may stray: the largest logit difference where the weights are floats, and the
@@ -53,7 +54,7 @@ class Measurement:
     Attributes:
         max_logit_difference: from the Keras model.
         greedy_agreement: how often the likeliest token is the Keras model's, 0 .. 1.
-        loss: nats per token.
+        loss: nats per token, over the tokens that are known.
         tokens_per_second: of decoding, one token a call.
     """
 
@@ -83,7 +84,8 @@ def make_reference(model, token_ids, unk_token_id):
             f"{len(token_ids)}: put it back, or train again"
         )
     window_len = min(model.config.max_seq_len, len(token_ids) - 1)
-    starts = np.linspace(0, len(token_ids) - window_len - 1, NUM_WINDOWS).astype(int)
+    num_windows = np.clip(MAX_LOGITS // (window_len * model.config.vocab_size), 2, NUM_WINDOWS)
+    starts = np.linspace(0, len(token_ids) - window_len - 1, num_windows).astype(int)
     windows = np.asarray(token_ids, "int32")[starts[:, None] + np.arange(window_len + 1)]
     logits = ops.convert_to_numpy(model(windows[:, :-1]))
     known = np.arange(model.config.vocab_size) != unk_token_id
@@ -145,9 +147,13 @@ def check(measurement, reference, quantization, name):
 
 
 def _loss(logits, reference):
-    targets = reference.token_ids[:, reference.prefix_len + 1 :, None]
-    # The files ban the unknown token; so that the losses compare, all are without it.
-    logits = np.where(reference.known, logits, -np.inf).astype("float64")
-    largest = logits.max(axis=-1, keepdims=True)
-    log_normalizer = largest + np.log(np.exp(logits - largest).sum(axis=-1, keepdims=True))
-    return float(np.mean(log_normalizer - np.take_along_axis(logits, targets, axis=-1)))
+    losses = []
+    # One by one: with a large vocabulary, all at once would take gigabytes.
+    for window, rows in zip(reference.token_ids[:, reference.prefix_len + 1 :], logits):
+        # The files ban the unknown token; so that the losses compare, all are without it.
+        rows = np.where(reference.known, rows, -np.inf).astype("float64")
+        largest = rows.max(axis=-1, keepdims=True)
+        log_normalizer = largest[:, 0] + np.log(np.exp(rows - largest).sum(axis=-1))
+        window_losses = log_normalizer - rows[np.arange(len(window)), window]
+        losses.append(window_losses[reference.known[window]])
+    return float(np.mean(np.concatenate(losses)))

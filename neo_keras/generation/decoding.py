@@ -1,6 +1,7 @@
 """The decode loop: one generator of tokens for every engine, and text on top of it."""
 
 import itertools
+import warnings
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def _refill(engine, window):
 
 
 def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stop=None):
-    """Yields the continuation of a prompt, piece by piece.
+    """Yields the continuation of a prompt, piece by piece; warns of what is unknown in the prompt.
 
     Args:
         engine: `Engine`.
@@ -63,12 +64,18 @@ def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stop=N
     Yields:
         str, not empty.
     """
+    if unknown := tokenizer.unknown_in(prompt):
+        names = ", ".join(map(repr, unknown[:10]))
+        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+        unk_token = tokenizer.decode([tokenizer.unk_token_id])
+        warnings.warn(
+            f"the model has never seen {names}{more}: replaced by {unk_token}", stacklevel=2
+        )
     prompt_ids = tokenizer.encode(prompt) if prompt else [tokenizer.start_token_id]
     banned_ids = [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]
     ids = generate_ids(engine, prompt_ids, sampler, seed, banned_ids)
-    stream = tokenizer.stream()
-    pieces = (stream(token_id) for token_id in itertools.islice(ids, max_tokens))
-    yield from filter(None, until(stop, pieces) if stop else pieces)
+    pieces = tokenizer.stream(itertools.islice(ids, max_tokens))
+    yield from filter(None, until(stop, pieces)) if stop else pieces
 
 
 def until(stop, pieces):

@@ -87,18 +87,18 @@ class Recorder(keras.callbacks.Callback):
         clock: `Clock`, called before this one.
         validation: dataset of `validation_dataset`.
         sliding_validation: the same with `sliding`, for the end of training; or None.
-        tokens_per_char: of the validation text.
+        corpus: `TokenizedCorpus`.
         stop: `StopOnSignal`: when it stopped training, the end is saved but not evaluated.
         history: rows of `history.csv` up to the first step.
     """
 
-    def __init__(self, run, clock, validation, sliding_validation, tokens_per_char, stop, history):
+    def __init__(self, run, clock, validation, sliding_validation, corpus, stop, history):
         super().__init__()
         self.run = run
         self.clock = clock
         self.validation = validation
         self.sliding_validation = sliding_validation
-        self.tokens_per_char = tokens_per_char
+        self.corpus = corpus
         self.stop = stop
         self.history = history
         self.metrics = {}
@@ -124,6 +124,7 @@ class Recorder(keras.callbacks.Callback):
             with averaged_weights(self.model):
                 loss = self.model.evaluate(self.sliding_validation, verbose=0)
             self.metrics["val_loss_sliding"] = loss
+            self.metrics["val_bits_per_char_sliding"] = self.corpus.validation.bits_per_char(loss)
             self._write_metrics()
 
     def on_train_end(self, logs=None):
@@ -176,12 +177,17 @@ class Recorder(keras.callbacks.Callback):
         self.metrics |= {
             "step": self.clock.step,
             "val_loss": evaluated[-1]["val_loss"] if evaluated else None,  # nats per token
-            "val_bits_per_char": self._bits_per_char(evaluated[-1]) if evaluated else None,
+            "val_bits_per_char": self.bits_per_char(evaluated[-1]) if evaluated else None,
+            "val_unknown_share": self.corpus.validation.unknown_share,
             "best_val_loss": best and best["val_loss"],
+            "best_val_bits_per_char": best and self.bits_per_char(best),
             "best_step": best and int(best["step"]),
             "stopped_early": self.clock.step < config.steps
             and out_of_patience(self.history, config.patience),
             "train_loss": self.history[-1]["train_loss"],
+            "train_bits_per_char": self.corpus.training.bits_per_char(
+                self.history[-1]["train_loss"]
+            ),
             "tokens_per_second": round(tokens_per_step / self.clock.seconds_per_step),
             "train_seconds": self.history[-1]["train_seconds"],
             "compile_seconds": round(self.clock.compile_seconds, 3),
@@ -189,8 +195,9 @@ class Recorder(keras.callbacks.Callback):
         }
         write_json(self.run.path / "metrics.json", self.metrics)
 
-    def _bits_per_char(self, row):
-        return row["val_loss"] / math.log(2) * self.tokens_per_char
+    def bits_per_char(self, row):
+        """Of the validation text, in a row of `history.csv` that has been evaluated."""
+        return self.corpus.validation.bits_per_char(row["val_loss"])
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -249,11 +256,15 @@ class ProgressBar(keras.callbacks.Callback):
 
     def _show_new_rows(self):
         for row in self.recorder.history[self._shown_rows :]:
-            validation = "" if row["val_loss"] is None else f"  validation {row['val_loss']:.4f}"
+            validation = ""
+            if row["val_loss"] is not None:
+                bits = self.recorder.bits_per_char(row)
+                validation = f"  validation {row['val_loss']:.4f} ({bits:.3f} bits/char)"
             self.console.print(
                 f"step {row['step']:5,.0f}  {row['train_seconds']:4.0f} s  "
                 f"{self.tokens_per_step / self.clock.seconds_per_step:7,.0f} tokens/s  "
-                f"loss {row['train_loss']:.4f}{validation}"
+                f"loss {row['train_loss']:.4f}{validation}",
+                soft_wrap=True,
             )
         self._shown_rows = len(self.recorder.history)
 

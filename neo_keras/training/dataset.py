@@ -16,7 +16,8 @@ def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0):
     may hold up to batch_size - 1 windows of epoch E + 1.
 
     Args:
-        token_ids: int array [num_tokens].
+        token_ids: int array [num_tokens]; it is read window by window, and may be mapped from a
+            file that is larger than memory.
         seq_len: tokens in a window.
         batch_size: windows in a batch.
         seed: of the order and the offsets.
@@ -30,7 +31,6 @@ def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0):
         InputError: the text is shorter than one window.
     """
     num_windows = count_training_windows(len(token_ids), seq_len)
-    token_ids = tf.constant(token_ids, tf.int32)
     offsets = tf.constant(np.random.default_rng(seed).permutation(seq_len))
     # Alike seeds, and large ones, would give permutations that resemble each other: mix them.
     seed_words = np.random.SeedSequence(seed).generate_state(2).astype("int64")
@@ -43,8 +43,7 @@ def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0):
         words = tf.tile(seed_words[None], [tf.size(epoch), 1])
         window = _shuffle(window, tf.concat([words, epoch[:, None]], axis=1), num_windows)
         start = tf.gather(offsets, epoch % seq_len) + window * seq_len
-        rows = tf.gather(token_ids, start[:, None] + tf.range(seq_len + 1, dtype=tf.int64))
-        return rows[:, :-1], rows[:, 1:]
+        return _read_windows(token_ids, start, batch_size, seq_len)
 
     dataset = tf.data.Dataset.range(first_step, steps).map(batch)
     return dataset.prefetch(16).with_options(_options())
@@ -57,7 +56,7 @@ def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False):
     the real rows make up for it: `model.evaluate` gives the exact mean over all tokens.
 
     Args:
-        token_ids: int array [num_tokens].
+        token_ids: as for `training_dataset`.
         seq_len: tokens in a window.
         batch_size: windows in a batch.
         sliding: a window begins at every half of a window, and only its second half counts (of
@@ -72,16 +71,32 @@ def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False):
     """
     stride = seq_len // 2 if sliding else seq_len
     num_windows = count_validation_windows(len(token_ids), seq_len, stride)
-    num_rows = -(-num_windows // batch_size) * batch_size
-    rows = np.minimum(np.arange(num_rows), num_windows - 1)[:, None] * stride + np.arange(seq_len)
-    weights = np.zeros((num_rows, seq_len), "float32")
-    weights[0] = 1
-    weights[:num_windows, seq_len - stride :] = 1
-    weights /= weights.mean()
-    token_ids = np.asarray(token_ids, "int32")
-    data = (token_ids[rows], token_ids[rows + 1], weights)
-    dataset = tf.data.Dataset.from_tensor_slices(data).batch(batch_size, drop_remainder=True)
+    num_batches = -(-num_windows // batch_size)
+    num_counted = seq_len + (num_windows - 1) * stride
+    weight = num_batches * batch_size * seq_len / num_counted  # so that the mean weight is 1
+
+    def batch(i):
+        row = i * batch_size + tf.range(batch_size, dtype=tf.int64)[:, None]
+        place = tf.range(seq_len, dtype=tf.int64)
+        counted = (row < num_windows) & ((row == 0) | (place >= seq_len - stride))
+        start = tf.minimum(row[:, 0], num_windows - 1) * stride
+        inputs, targets = _read_windows(token_ids, start, batch_size, seq_len)
+        return inputs, targets, tf.where(counted, weight, 0.0)
+
+    dataset = tf.data.Dataset.range(num_batches).map(batch)
     return dataset.prefetch(4).with_options(_options())
+
+
+def _read_windows(token_ids, start, batch_size, seq_len):
+    """(token_ids, next_token_ids) of the windows that begin at `start`, int64 [batch_size]."""
+
+    def read(start):
+        return token_ids[start[:, None] + np.arange(seq_len + 1)].astype("int32")
+
+    # A tensor would be a copy of all tokens in memory.
+    rows = tf.numpy_function(read, [start], tf.int32, stateful=False)
+    rows = tf.ensure_shape(rows, (batch_size, seq_len + 1))
+    return rows[:, :-1], rows[:, 1:]
 
 
 def _shuffle(index, seeds, size):

@@ -5,13 +5,14 @@ import hashlib
 import math
 import os
 
-import numpy as np
-
 from neo_keras.config import from_preset
 from neo_keras.errors import InputError
-from neo_keras.text.corpus import TINY_SHAKESPEARE, load_corpus, split_corpus
+from neo_keras.text.corpus import TINY_SHAKESPEARE, open_corpus
+from neo_keras.text.encoding import EncodedText, encode_text
+from neo_keras.text.kinds import KINDS
+from neo_keras.text.learning import check_request, make_tokenizer
 from neo_keras.text.tokenizer import Tokenizer
-from neo_keras.training.run import RunDirectory
+from neo_keras.training.run import MAX_VALIDATION_CHARACTERS, RunDirectory
 from neo_keras.training.windows import count_training_windows, count_validation_windows
 
 # Of a run that is resumed, all else must stay as it was.
@@ -23,25 +24,33 @@ class TokenizedCorpus:
     """A text, ready to train on.
 
     Attributes:
-        training_ids: int32 [num_tokens], the first nine tenths.
-        validation_ids: int32 [num_tokens], the last tenth.
-        tokens_per_char: of the validation text.
+        training: the first nine tenths.
+        validation: the last tenth.
     """
 
-    training_ids: np.ndarray
-    validation_ids: np.ndarray
-    tokens_per_char: float
+    training: EncodedText
+    validation: EncodedText
 
 
-def start_run(path, sources=(), preset="shakespeare-cpu", overwrite=False, epochs=None, **changes):
+def start_run(
+    path,
+    sources=(),
+    preset="shakespeare-cpu",
+    overwrite=False,
+    epochs=None,
+    tokenizer="char",
+    vocab_size=None,
+    **changes,
+):
     """Makes the run directory of a new training. Nothing is written unless all is right.
 
     Args:
         path: of the directory.
-        sources: as `load_corpus` takes them.
+        sources: as `open_corpus` takes them.
         preset: a key of `PRESETS`.
         overwrite: replace the run that stands there.
         epochs: passes over the training text, instead of `steps`; see `training_dataset`.
+        tokenizer, vocab_size: as `make_tokenizer` takes them; it sees the training text only.
         **changes: fields of `ModelConfig` or `TrainingConfig`; None means "as the preset".
 
     Returns:
@@ -52,11 +61,14 @@ def start_run(path, sources=(), preset="shakespeare-cpu", overwrite=False, epoch
     """
     run = RunDirectory(path)
     run.check_free(overwrite)
-    from_preset(preset, vocab_size=1, **changes)  # a mistake here need not wait for the text
-    text = load_corpus(sources)
-    tokenizer = Tokenizer.characters_of(text)
+    # A mistake here need not wait for the text.
+    from_preset(preset, vocab_size=1, **changes)
+    check_request(tokenizer, vocab_size)
+    text = open_corpus(sources)
+    training_text, validation_text = text.split()
+    tokenizer = make_tokenizer(tokenizer, training_text, vocab_size)
     model_config, training_config = from_preset(preset, tokenizer.vocab_size, **changes)
-    corpus, validation_text = _tokenize(text, tokenizer, model_config.max_seq_len)
+    corpus = _tokenize(text, tokenizer, run, model_config.max_seq_len)
     if epochs is not None:
         changes["steps"] = _count_steps(epochs, corpus, model_config, training_config)
         _, training_config = from_preset(preset, tokenizer.vocab_size, **changes)
@@ -66,17 +78,19 @@ def start_run(path, sources=(), preset="shakespeare-cpu", overwrite=False, epoch
             f"of {training_config.steps} steps: fewer --warmup-steps, or more --steps"
         )
     data = _describe(sources, text)
-    run.create(model_config, training_config, data, tokenizer, validation_text, overwrite)
+    excerpt = validation_text.head(MAX_VALIDATION_CHARACTERS)
+    run.create(model_config, training_config, data, tokenizer, excerpt, overwrite)
     return run, corpus
 
 
-def resume_run(path, sources=(), epochs=None, **changes):
+def resume_run(path, sources=(), epochs=None, tokenizer=None, vocab_size=None, **changes):
     """Opens the run directory of a training that is to continue.
 
     Args:
         path: of the directory.
         sources: where the run's text is now, if it moved.
         epochs: passes over the training text in all, instead of `steps`.
+        tokenizer, vocab_size: as they were, or None.
         **changes: new values of the fields in `CHANGEABLE`.
 
     Returns:
@@ -90,19 +104,21 @@ def resume_run(path, sources=(), epochs=None, **changes):
     kept = {**vars(run.model_config), **vars(run.training_config)}
     for name in sorted(changes.keys() - set(CHANGEABLE)):
         if changes.pop(name) != kept.get(name):
-            raise InputError(
-                f"a resumed run keeps its {name}: leave it out, or begin anew with --overwrite"
-            )
-    tokenizer = run.load_tokenizer()
+            raise _must_stay(name)
+    run_tokenizer = run.load_tokenizer()
+    if tokenizer is not None and not _is_tokenizer(tokenizer, run_tokenizer):
+        raise _must_stay(f"tokenizer ({run_tokenizer.kind})")
+    if vocab_size is not None and vocab_size != run_tokenizer.vocab_size:
+        raise _must_stay(f"vocab_size ({run_tokenizer.vocab_size})")
     sources = sources or run.data["sources"]
-    text = load_corpus(sources)
+    text = open_corpus(sources)
     data = _describe(sources, text)
     if data["sha256"] != run.data["sha256"]:
         raise InputError(
             f"the text is not the one that {path} was trained on: give that one with --data, or "
             "begin anew with --overwrite"
         )
-    corpus, _ = _tokenize(text, tokenizer, run.model_config.max_seq_len)
+    corpus = _tokenize(text, run_tokenizer, run, run.model_config.max_seq_len)
     run.data = data
     changes.setdefault("max_seconds", None)  # a limit that stopped the run has done its work
     if epochs is not None:
@@ -111,25 +127,36 @@ def resume_run(path, sources=(), epochs=None, **changes):
     return run, corpus
 
 
-def _tokenize(text, tokenizer, seq_len):
-    training_text, validation_text = split_corpus(text)
-    corpus = TokenizedCorpus(
-        training_ids := tokenizer.encode(training_text),
-        validation_ids := tokenizer.encode(validation_text),
-        len(validation_ids) / max(len(validation_text), 1),
+def _must_stay(name):
+    return InputError(
+        f"a resumed run keeps its {name}: leave it out, or begin anew with --overwrite"
     )
-    count_training_windows(len(training_ids), seq_len)
-    count_validation_windows(len(validation_ids), seq_len, stride=seq_len)
-    return corpus, validation_text
+
+
+def _is_tokenizer(name, tokenizer):
+    if name in KINDS:
+        return name == tokenizer.kind
+    return Tokenizer.load(name).to_json() == tokenizer.to_json()
+
+
+def _tokenize(text, tokenizer, run, seq_len):
+    parts = text.split()
+    corpus = TokenizedCorpus(*(encode_text(tokenizer, p, run.nameless_file()) for p in parts))
+    count_training_windows(len(corpus.training.token_ids), seq_len)
+    count_validation_windows(len(corpus.validation.token_ids), seq_len, stride=seq_len)
+    return corpus
 
 
 def _count_steps(epochs, corpus, model_config, training_config):
     if not 0 < epochs < math.inf:
         raise InputError(f"epochs must be above 0 and finite, got {epochs}")
-    num_windows = count_training_windows(len(corpus.training_ids), model_config.max_seq_len)
+    num_windows = count_training_windows(len(corpus.training.token_ids), model_config.max_seq_len)
     return math.ceil(epochs * num_windows / training_config.batch_size)
 
 
 def _describe(sources, text):
     absolute = [s if s == TINY_SHAKESPEARE else os.path.abspath(s) for s in sources]
-    return {"sources": absolute, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    digest = hashlib.sha256()
+    for part in text:
+        digest.update(part.encode())
+    return {"sources": absolute, "sha256": digest.hexdigest()}

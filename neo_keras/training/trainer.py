@@ -42,9 +42,9 @@ def train(run, corpus, resume=False, callbacks=()):
     """
     config = choose_compute(run.model_config, run.training_config)
     run.training_config, seq_len = config, run.model_config.max_seq_len
-    validation = validation_dataset(corpus.validation_ids, seq_len)
+    validation = validation_dataset(corpus.validation.token_ids, seq_len)
     sliding = (
-        validation_dataset(corpus.validation_ids, seq_len, sliding=True)
+        validation_dataset(corpus.validation.token_ids, seq_len, sliding=True)
         if config.sliding_loss
         else None
     )
@@ -67,7 +67,7 @@ def train(run, corpus, resume=False, callbacks=()):
     run.save_config()  # a resumed run may have new values; nothing is refused any more
     set_dropout_step(model, first_step)
     dataset = training_dataset(
-        corpus.training_ids, seq_len, config.batch_size, config.seed, config.steps, first_step
+        corpus.training.token_ids, seq_len, config.batch_size, config.seed, config.steps, first_step
     )
 
     console = rich.get_console()
@@ -75,7 +75,7 @@ def train(run, corpus, resume=False, callbacks=()):
     seconds = history[-1]["train_seconds"] if history else 0.0
     clock = Clock(first_step, seconds, config.max_seconds)
     stop = StopOnSignal(console)
-    recorder = Recorder(run, clock, validation, sliding, corpus.tokens_per_char, stop, history)
+    recorder = Recorder(run, clock, validation, sliding, corpus, stop, history)
     bar = ProgressBar(clock, recorder, config.steps, config.batch_size * seq_len, console)
     with stop.listening(), contextlib.closing(bar):
         all_callbacks = [clock, stop, recorder, bar, *callbacks]
@@ -85,13 +85,16 @@ def train(run, corpus, resume=False, callbacks=()):
 
 
 def _announce(console, model, corpus, config):
-    num_tokens = len(corpus.training_ids)
+    num_tokens = len(corpus.training.token_ids)
     num_windows = count_training_windows(num_tokens, model.config.max_seq_len)
     epochs = config.steps * config.batch_size / num_windows
     console.print(
-        f"{model.count_params():,} parameters, {num_tokens:,} tokens to train on, "
-        f"{len(corpus.validation_ids):,} to validate on"
+        f"{model.count_params():,} parameters; {model.config.vocab_size:,} different tokens, "
+        f"{num_tokens:,} to train on, {len(corpus.validation.token_ids):,} to validate on, "
+        f"{corpus.validation.tokens_per_char:.2f} per character"
     )
+    if share := corpus.validation.unknown_share:
+        console.print(f"{share:.2%} of the tokens to validate on are unknown to the tokenizer")
     console.print(
         f"{config.steps:,} steps, {epochs:.3g} times over the text; {config.optimizer}, learning "
         f"rate {config.learning_rate:g}, {config.schedule}"
