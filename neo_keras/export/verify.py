@@ -76,7 +76,7 @@ def make_reference(model, token_ids, unk_token_id):
         `Reference`.
 
     Raises:
-        InputError: the text is all but empty.
+        InputError: the text is all but empty, or unknown.
     """
     if len(token_ids) < 3:
         raise InputError(
@@ -89,7 +89,13 @@ def make_reference(model, token_ids, unk_token_id):
     windows = np.asarray(token_ids, "int32")[starts[:, None] + np.arange(window_len + 1)]
     logits = ops.convert_to_numpy(model(windows[:, :-1]))
     known = np.arange(model.config.vocab_size) != unk_token_id
-    return Reference(windows, logits, known, min(window_len // 2, MAX_PREFIX))
+    prefix_len = min(window_len // 2, MAX_PREFIX)
+    if not known[windows[:, prefix_len + 1 :]].any():
+        raise InputError(
+            "the run's validation.txt must have tokens that are known to verify exports on, got "
+            "none: train again with another --tokenizer"
+        )
+    return Reference(windows, logits, known, prefix_len)
 
 
 def reference_loss(reference):
