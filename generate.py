@@ -15,7 +15,8 @@ def parse_arguments():
     add("model", nargs="?", metavar="MODEL", default="runs/shakespeare", help="run directory, "
         "SavedModel directory or .tflite file [%(default)s]")
     prompt = parser.add_mutually_exclusive_group()
-    prompt.add_argument("--prompt", metavar="TEXT", default="", help="the text to continue [none]")
+    prompt.add_argument("--prompt", metavar="TEXT", default="", help="the text to continue; for a "
+        "model that was trained on pairs, a source [none]")
     prompt.add_argument("--prompt-file", metavar="FILE", help="file with the text to continue")
     add("--max-tokens", type=int, metavar="N", default=500, help="how much to write [%(default)s]")
     add("--temperature", type=float, metavar="X", default=0.8, help="below 1: safer, above: wilder "
@@ -59,7 +60,8 @@ def write_samples(args):
     engine, tokenizer = load_engine(args.model)
     seed = secrets.randbits(32) if args.seed is None else args.seed
     for i in range(args.num_samples):
-        print(prompt, end="", flush=True)
+        if engine.end_token_id is None:  # else the text is another one, not the prompt's end
+            print(prompt, end="", flush=True)
         pieces = generate_text(
             engine, tokenizer, prompt, args.max_tokens, sampler, seed + i, args.stop
         )

@@ -197,6 +197,14 @@ PRESETS = {
                   "final_learning_rate": 1e-4, "eval_every": 250, "jit_compile": True,
                   "mixed_precision": False},
     ),
+    "transformer": Preset(
+        "the encoder-decoder of 'Attention Is All You Need', small: 2 + 2 layers, 128 wide",
+        model={"architecture": "encoder-decoder", "position": "sinusoidal", "norm": "layer",
+               "norm_position": "post", "activation": "relu", "use_bias": True, "qk_norm": False,
+               "tie_embeddings": True, "num_layers": 2, "max_seq_len": 64, "dropout": 0.1},
+        training={"optimizer": "adam", "schedule": "inverse-sqrt", "beta_2": 0.98,
+                  "learning_rate": 2e-3, "warmup_steps": 200, "batch_size": 32, "steps": 4000},
+    ),
     "gpt2-124m": Preset(
         "GPT-2 small: 12 layers, 768 wide, context 1,024",
         model={**CLASSIC, "activation": "gelu_tanh", "use_bias": True, "num_layers": 12,

@@ -12,7 +12,7 @@ from neo_keras.export.model_card import write_model_card
 from neo_keras.export.quantization import DEFAULTS
 from neo_keras.files import complete_or_absent, write_json
 from neo_keras.generation import artifact
-from neo_keras.generation.keras_engine import KerasEngine
+from neo_keras.generation.keras_engine import keras_engine
 from neo_keras.generation.litert_engine import LiteRTEngine
 from neo_keras.generation.saved_model_engine import SavedModelEngine
 
@@ -68,7 +68,7 @@ def export_run(run, formats=FORMATS, quantizations=DEFAULTS, out=None, on_row=No
         if on_row:
             on_row(row)
 
-    add("(Keras)", verify.measure(KerasEngine(model), reference))
+    add("(Keras)", verify.measure(keras_engine(model), reference))
     for export_format in formats:
         write = WRITERS[export_format]
         for quantization in _quantizations_of(export_format, quantizations):
@@ -111,7 +111,7 @@ def _write_litertlm(model, path, tokenizer, quantization, reference, converted):
         litertlm.bundle(inner, path, model.config, tokenizer)
         engine = litertlm.BundledTFLiteEngine(inner, model.config)
         measurement = verify.measure(engine, reference)
-    litertlm.check_text(path, KerasEngine(model), tokenizer, reference, quantization)
+    litertlm.check_text(path, keras_engine(model), tokenizer, reference, quantization)
     return measurement
 
 

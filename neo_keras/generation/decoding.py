@@ -4,13 +4,13 @@ import itertools
 
 import numpy as np
 
-from neo_keras.errors import FailedError
+from neo_keras.errors import FailedError, InputError
 
 
 def generate_ids(engine, prompt_ids, sampler, seed, banned_ids=()):
-    """Yields token ids without end.
+    """Yields token ids, without end unless the model has a token for it.
 
-    Past the context window it goes on with the window's later half.
+    Past the context window it goes on after the window's last `engine.num_kept` tokens.
 
     Args:
         engine: `Engine`.
@@ -26,7 +26,7 @@ def generate_ids(engine, prompt_ids, sampler, seed, banned_ids=()):
         FailedError: the model gives no numbers.
     """
     window = [int(token_id) for token_id in prompt_ids[-engine.max_seq_len :]]
-    _refill(engine, window)
+    engine.begin(window)
     for step in itertools.count():
         logits = np.array(engine.decode(window[-1]))
         if not np.isfinite(logits).all():
@@ -36,20 +36,19 @@ def generate_ids(engine, prompt_ids, sampler, seed, banned_ids=()):
             )
         logits[list(banned_ids)] = -np.inf
         token_id = sampler.sample(logits, seed, step)
+        if token_id == engine.end_token_id:
+            return
         yield token_id
         window.append(token_id)
-        if len(window) > engine.max_seq_len:
-            window = window[-max(engine.max_seq_len // 2, 1) :]
-            _refill(engine, window)
-
-
-def _refill(engine, window):
-    engine.reset()
-    engine.prefill(window[:-1])
+        if engine.position == engine.max_seq_len:
+            if not engine.num_kept:
+                return
+            window = window[-engine.num_kept :]
+            engine.begin(window)
 
 
 def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stop=None):
-    """Yields the continuation of a prompt, piece by piece.
+    """Yields the continuation of a prompt or, of a model of pairs, its target, piece by piece.
 
     Args:
         engine: `Engine`.
@@ -62,13 +61,31 @@ def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stop=N
 
     Yields:
         str, not empty.
+
+    Raises:
+        InputError: the prompt is no source for a model of pairs.
     """
-    prompt_ids = tokenizer.encode(prompt) if prompt else [tokenizer.start_token_id]
+    prompt_ids = _prompt_ids(engine, tokenizer, prompt)
     banned_ids = [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]
     ids = generate_ids(engine, prompt_ids, sampler, seed, banned_ids)
     stream = tokenizer.stream()
     pieces = (stream(token_id) for token_id in itertools.islice(ids, max_tokens))
     yield from filter(None, until(stop, pieces) if stop else pieces)
+
+
+def _prompt_ids(engine, tokenizer, prompt):
+    if engine.end_token_id is None:
+        return tokenizer.encode(prompt) if prompt else [tokenizer.start_token_id]
+    source = prompt.strip("\n")
+    if not source.strip():
+        raise InputError("the model makes a target of a source: give the source with --prompt")
+    source_ids = [*tokenizer.encode(source), engine.end_token_id]
+    if len(source_ids) > engine.max_seq_len:
+        raise InputError(
+            f"the source has {len(source_ids)} tokens with its end, and the model takes "
+            f"{engine.max_seq_len}: give a shorter one"
+        )
+    return source_ids
 
 
 def until(stop, pieces):

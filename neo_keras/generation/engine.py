@@ -26,12 +26,26 @@ class Engine(abc.ABC):
 
     Attributes:
         position: how many tokens the cache holds.
+        end_token_id: of the token that ends a text, or None: then a text has no end.
+        num_kept: how many of the last tokens matter when the cache is full; 0: the text ends.
     """
+
+    end_token_id = None
 
     def __init__(self, max_seq_len, chunk_size):
         self.max_seq_len = max_seq_len
         self.chunk_size = chunk_size
+        self.num_kept = max(max_seq_len // 2, 1)
         self.position = 0
+
+    def begin(self, token_ids):
+        """Begins anew after a text; its last token is the next one to decode.
+
+        Args:
+            token_ids: sequence of int, not empty; the last `max_seq_len` count.
+        """
+        self.reset()
+        self.prefill(token_ids[-self.max_seq_len : -1])
 
     def reset(self):
         """Begins a new sequence. Old slots stay, and are never seen: see `causal_mask`."""
@@ -80,6 +94,36 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def _decode(self, tokens, input_pos):
         """Writes one token, int32 [1, 1] at int32 [1]; returns float32 [vocab_size]."""
+
+
+class EncoderDecoderEngine(Engine):
+    """An engine with an encoder: a text is its source, and what comes after it is decoded.
+
+    When the decoder's cache is full, what was written last becomes the source of what follows; but
+    a model of pairs was never trained on longer targets.
+
+    Args:
+        model_config: `ModelConfig`.
+    """
+
+    def __init__(self, model_config):
+        super().__init__(model_config.max_seq_len, chunk_size=1)
+        self.end_token_id = model_config.end_token_id
+        self.num_kept = self.max_seq_len if self.end_token_id is None else 0
+
+    def begin(self, token_ids):
+        self.reset()
+        source = np.asarray(token_ids[-self.max_seq_len :], "int32")
+        padded = np.zeros((1, self.max_seq_len), "int32")
+        padded[0, : len(source)] = source
+        self._encode(padded, np.array([len(source)], "int32"))
+
+    def _prefill(self, tokens, input_pos):
+        self._decode(tokens, input_pos)
+
+    @abc.abstractmethod
+    def _encode(self, tokens, source_lens):
+        """Reads a source: int32 [1, max_seq_len], of which the first int32 [1] count."""
 
 
 class FunctionalEngine(Engine):

@@ -1,4 +1,4 @@
-"""The encoder-decoder: a source is read whole, both ways; then a target is written token by token."""
+"""The encoder-decoder: a source is read whole, both ways; then a target is written."""
 
 import keras
 from keras import ops

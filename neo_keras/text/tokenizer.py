@@ -15,6 +15,7 @@ from neo_keras.errors import InputError
 from neo_keras.files import write_text
 
 _UNK_TOKEN = "<unk>"
+_END_TOKEN = "<|endoftext|>"  # as GPT-2's
 # Large enough to keep every core busy, small enough that the details of a group fit in memory.
 _CHARS_PER_PIECE = 256
 _PIECES_PER_GROUP = 1024
@@ -108,6 +109,17 @@ class Tokenizer:
         """The id to begin from where there is no prompt: a line break, if there is one."""
         token_ids = self._hf.encode("\n", add_special_tokens=False).ids
         return token_ids[-1] if token_ids and token_ids[-1] != self.unk_token_id else 0
+
+    @property
+    def end_token_id(self) -> int | None:
+        """The id of the token that ends a text; None if there is none."""
+        return self._hf.token_to_id(_END_TOKEN)
+
+    def with_end_token(self) -> "Tokenizer":
+        """The same tokenizer with an end token, which gets the last id unless it has one."""
+        hf = tokenizers.Tokenizer.from_str(self.to_json())
+        hf.add_special_tokens([_END_TOKEN])
+        return Tokenizer(hf)
 
     def check_vocab_size(self, expected: int, where: str | os.PathLike):
         """Raises `InputError` unless the model that stands beside the tokenizer fits it.

@@ -10,10 +10,13 @@ import numpy as np
 from neo_keras.config import from_preset
 from neo_keras.errors import InputError
 from neo_keras.text.corpus import TINY_SHAKESPEARE, load_corpus, split_corpus
+from neo_keras.text.pairs import are_pairs, load_pairs, to_json_lines
 from neo_keras.text.tokenizer import Tokenizer
+from neo_keras.training.pairs import tokenize_pairs
 from neo_keras.training.run import RunDirectory
 from neo_keras.training.windows import count_training_windows, count_validation_windows
 
+MAX_VALIDATION_PAIRS = 1000  # kept, to verify exports on
 # Of a run that is resumed, all else must stay as it was.
 CHANGEABLE = ("steps", "max_seconds", "eval_every", "patience", "sample_every", "sliding_loss")
 
@@ -26,11 +29,28 @@ class TokenizedCorpus:
         training_ids: int32 [num_tokens], the first nine tenths.
         validation_ids: int32 [num_tokens], the last tenth.
         tokens_per_char: of the validation text.
+        sample_prompt: what samples begin with while training.
     """
 
     training_ids: np.ndarray
     validation_ids: np.ndarray
     tokens_per_char: float
+    sample_prompt: str = ""
+
+    def count_training_rows(self, model_config):
+        """How many windows an epoch has."""
+        return count_training_windows(len(self.training_ids), window_len(model_config))
+
+    def tokens_per_row(self, model_config):
+        """How many tokens a window predicts."""
+        return model_config.max_seq_len
+
+    def describe(self):
+        """How much there is, for people."""
+        return (
+            f"{len(self.training_ids):,} tokens to train on, {len(self.validation_ids):,} to "
+            "validate on"
+        )
 
 
 def start_run(path, sources=(), preset="shakespeare-cpu", overwrite=False, epochs=None, **changes):
@@ -52,11 +72,20 @@ def start_run(path, sources=(), preset="shakespeare-cpu", overwrite=False, epoch
     """
     run = RunDirectory(path)
     run.check_free(overwrite)
-    from_preset(preset, vocab_size=1, **changes)  # a mistake here need not wait for the text
-    text = load_corpus(sources)
-    tokenizer = Tokenizer.characters_of(text)
+    # A mistake here need not wait for the text.
+    model_config, training_config = from_preset(preset, vocab_size=1, **changes)
+    if training_config.sliding_loss and model_config.architecture == "encoder-decoder":
+        raise InputError(
+            "--sliding-loss is for a decoder-only model: an encoder-decoder is validated with a "
+            "whole source before each target, leave it out"
+        )
+    text, pairs = _load(sources, model_config)
+    tokenizer = Tokenizer.characters_of(text if pairs is None else "".join(map("".join, pairs)))
+    if pairs is not None:
+        tokenizer = tokenizer.with_end_token()
+        changes["end_token_id"] = tokenizer.end_token_id
     model_config, training_config = from_preset(preset, tokenizer.vocab_size, **changes)
-    corpus, validation_text = _tokenize(text, tokenizer, model_config.max_seq_len)
+    corpus, validation_text = _tokenize(text, pairs, tokenizer, model_config)
     if epochs is not None:
         changes["steps"] = _count_steps(epochs, corpus, model_config, training_config)
         _, training_config = from_preset(preset, tokenizer.vocab_size, **changes)
@@ -95,14 +124,14 @@ def resume_run(path, sources=(), epochs=None, **changes):
             )
     tokenizer = run.load_tokenizer()
     sources = sources or run.data["sources"]
-    text = load_corpus(sources)
+    text, pairs = _load(sources, run.model_config)
     data = _describe(sources, text)
     if data["sha256"] != run.data["sha256"]:
         raise InputError(
             f"the text is not the one that {path} was trained on: give that one with --data, or "
             "begin anew with --overwrite"
         )
-    corpus, _ = _tokenize(text, tokenizer, run.model_config.max_seq_len)
+    corpus, _ = _tokenize(text, pairs, tokenizer, run.model_config)
     run.data = data
     changes.setdefault("max_seconds", None)  # a limit that stopped the run has done its work
     if epochs is not None:
@@ -111,7 +140,25 @@ def resume_run(path, sources=(), epochs=None, **changes):
     return run, corpus
 
 
-def _tokenize(text, tokenizer, seq_len):
+def window_len(model_config):
+    """Tokens in a window of plain text: an encoder-decoder's is a source and a target."""
+    return model_config.max_seq_len * (2 if model_config.architecture == "encoder-decoder" else 1)
+
+
+def _load(sources, model_config):
+    """(text, pairs): of plain text pairs is None, of pairs the text is their JSON lines."""
+    if model_config.architecture == "encoder-decoder" and are_pairs(sources):
+        pairs = load_pairs(sources)
+        return to_json_lines(pairs), pairs
+    return load_corpus(sources), None
+
+
+def _tokenize(text, pairs, tokenizer, model_config):
+    """(corpus, what exports are to be verified on)."""
+    if pairs is not None:
+        corpus, kept = tokenize_pairs(pairs, tokenizer, model_config.max_seq_len)
+        return corpus, to_json_lines(kept[:MAX_VALIDATION_PAIRS])
+    seq_len = window_len(model_config)
     training_text, validation_text = split_corpus(text)
     corpus = TokenizedCorpus(
         training_ids := tokenizer.encode(training_text),
@@ -126,8 +173,8 @@ def _tokenize(text, tokenizer, seq_len):
 def _count_steps(epochs, corpus, model_config, training_config):
     if not 0 < epochs < math.inf:
         raise InputError(f"epochs must be above 0 and finite, got {epochs}")
-    num_windows = count_training_windows(len(corpus.training_ids), model_config.max_seq_len)
-    return math.ceil(epochs * num_windows / training_config.batch_size)
+    num_rows = corpus.count_training_rows(model_config)
+    return math.ceil(epochs * num_rows / training_config.batch_size)
 
 
 def _describe(sources, text):
