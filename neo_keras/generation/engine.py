@@ -7,6 +7,7 @@ import numpy as np
 MAX_CHUNK_SIZE = 64
 IN_PLACE_SIGNATURES = ("decode_in_place", "prefill_in_place")  # see `export.in_place`
 STATEFUL_SIGNATURES = ("reset", "prefill", "decode", "sample", "generate")  # `export.stateful`
+ENCODER_DECODER_SIGNATURES = ("encode", "decode", "reset")  # `export.encoder_decoder`
 
 
 def chunk_size_for(max_seq_len):

@@ -69,5 +69,5 @@ def _empty_cache(loaded):
     return {
         name: tf.zeros((1, *spec.shape[1:]), spec.dtype)
         for name, spec in inputs.items()
-        if name not in ("tokens", "input_pos")
+        if name.startswith("kv_cache")
     }
