@@ -89,7 +89,6 @@ def test_the_loop_is_the_models_arithmetic(run):
     model, tokenizer = run.load_model(), run.load_tokenizer()
     end, max_seq_len = run.model_config.end_token_id, 11
     source = tokenizer.encode(prompt_of(run)).tolist() + ([] if end is None else [end])
-    ids = list(generate_ids(keras_engine(model), source, GREEDY, 0, [tokenizer.unk_token_id]))[:0]
     stream = generate_ids(keras_engine(model), source, GREEDY, 0, [tokenizer.unk_token_id])
     ids = [token for token, _ in zip(stream, range(30))]
     text, begun, expected = source, len(source), []

@@ -3,6 +3,7 @@
 import json
 
 from neo_keras.files import write_text
+from neo_keras.generation.engine import ENCODER_DECODER_SIGNATURES, STATEFUL_SIGNATURES
 from neo_keras.text.corpus import TINY_SHAKESPEARE
 
 COLUMNS = (
@@ -15,9 +16,9 @@ COLUMNS = (
 )
 
 CARD = """\
-# A GPT trained with neo_keras
+# A{kind} trained with neo_keras
 
-It continues a text, token by token.
+{purpose}
 
 - {num_params:,} parameters: {num_layers} layers, {num_heads} heads, {hidden_dim} wide, context
   {max_seq_len}.
@@ -45,7 +46,7 @@ Speed and memory on the machine that exported them, each file in a process of it
 python generate.py {example} --prompt "Once"
 ```
 
-A `.tflite` runs on LiteRT (its signatures: `reset`, `prefill`, `decode`, `sample`, `generate`), a
+A `.tflite` runs on LiteRT (its signatures: {signatures}), a
 `.litertlm` in LiteRT-LM, `saved_model/` with TensorFlow.
 
 ## Limits
@@ -72,7 +73,15 @@ def write_model_card(path, run, rows, num_params):
     names = [row["file"] for row in files if row["file"].endswith(".tflite")]
     metrics = _read_metrics(run)
     loss = metrics.get("best_val_loss")  # None, too, if training was stopped before a validation
+    is_decoder = model.architecture == "decoder-only"
+    signatures = STATEFUL_SIGNATURES if is_decoder else ENCODER_DECODER_SIGNATURES
+    purpose = "It continues a text, token by token."
+    if model.end_token_id is not None:
+        purpose = "It makes a target of a source, as in the pairs that it was trained on."
     card = CARD.format(
+        kind=" GPT" if is_decoder else "n encoder-decoder",
+        purpose=purpose,
+        signatures=", ".join(f"`{name}`" for name in signatures),
         num_params=num_params,
         num_layers=model.num_layers,
         num_heads=model.num_heads,
