@@ -128,12 +128,16 @@ def test_presets_say_what_their_descriptions_say():
         "shakespeare-cpu-long": (6, 3, 192, 256),
         "shakespeare-gpu": (6, 6, 384, 256),
         "nanogpt-cpu": (4, 4, 128, 64),
+        "transformer": (2, 4, 128, 64),
         "gpt2-124m": (12, 12, 768, 1024),
     }
     assert {m.vocab_size for m in models.values()} == {13}
     gpt2 = models["gpt2-124m"]
     assert (gpt2.position, gpt2.norm, gpt2.activation) == ("learned", "layer", "gelu_tanh")
     assert gpt2.use_bias and gpt2.tie_embeddings and not gpt2.qk_norm
+    paper = models["transformer"]
+    assert (paper.architecture, paper.position) == ("encoder-decoder", "sinusoidal")
+    assert (paper.norm, paper.norm_position, paper.activation) == ("layer", "post", "relu")
     assert all(preset.description for preset in PRESETS.values())
 
 
