@@ -4,6 +4,8 @@ import abc
 
 import numpy as np
 
+from neo_keras.errors import InputError
+
 MAX_CHUNK_SIZE = 64
 IN_PLACE_SIGNATURES = ("decode_in_place", "prefill_in_place")  # see `export.in_place`
 STATEFUL_SIGNATURES = ("reset", "prefill", "decode", "sample", "generate")  # `export.stateful`
@@ -32,6 +34,7 @@ class Engine(abc.ABC):
     """
 
     end_token_id = None
+    _cache = None  # a dict of arrays, each step's another one; of engines that have it so
 
     def __init__(self, max_seq_len, chunk_size):
         self.max_seq_len = max_seq_len
@@ -87,6 +90,23 @@ class Engine(abc.ABC):
         )
         self.position += 1
         return logits
+
+    @property
+    def state(self):
+        """All that it holds of a text; setting it goes back there, or over to another text.
+
+        Raises:
+            InputError: its cache is changed in place.
+        """
+        if self._cache is None:
+            raise InputError(
+                "beams need a run directory or a SavedModel: a .tflite changes its cache in place"
+            )
+        return self.position, self._cache
+
+    @state.setter
+    def state(self, state):
+        self.position, self._cache = state
 
     @abc.abstractmethod
     def _prefill(self, tokens, input_pos):

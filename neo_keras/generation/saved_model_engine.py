@@ -39,14 +39,15 @@ class SavedModelEncoderDecoderEngine(EncoderDecoderEngine):
 
     def _encode(self, tokens, source_lens):
         encode = self._loaded.signatures["encode"]
-        self._cache |= encode(tokens=tf.constant(tokens), source_lens=tf.constant(source_lens))
+        source = encode(tokens=tf.constant(tokens), source_lens=tf.constant(source_lens))
+        self._cache = {**self._cache, **source}
 
     def _decode(self, tokens, input_pos):
         tokens, input_pos = tf.constant(tokens), tf.constant(input_pos)
         decode = self._loaded.signatures["decode"]
         outputs = dict(decode(tokens=tokens, input_pos=input_pos, **self._cache))
         logits = outputs.pop("logits")
-        self._cache |= outputs
+        self._cache = {**self._cache, **outputs}
         return logits.numpy()[0, -1]
 
 
