@@ -62,6 +62,8 @@ def write_samples(args):
     sampler = Sampler(temperature, args.top_k, args.top_p, args.min_p)
     prompt = read_prompt(args)
     engine, tokenizer = load_engine(args.model)
+    if args.beams > 1:
+        engine.state = engine.state  # an engine that cannot go back says so before a word is shown
     seed = secrets.randbits(32) if args.seed is None else args.seed
     for i in range(args.num_samples):
         if engine.end_token_id is None:  # else the text is another one, not the prompt's end

@@ -74,11 +74,7 @@ def start_run(path, sources=(), preset="shakespeare-cpu", overwrite=False, epoch
     run.check_free(overwrite)
     # A mistake here need not wait for the text.
     model_config, training_config = from_preset(preset, vocab_size=1, **changes)
-    if training_config.sliding_loss and model_config.architecture == "encoder-decoder":
-        raise InputError(
-            "--sliding-loss is for a decoder-only model: an encoder-decoder is validated with a "
-            "whole source before each target, leave it out"
-        )
+    _check_sliding_loss(model_config, training_config)
     text, pairs = _load(sources, model_config)
     tokenizer = Tokenizer.characters_of(text if pairs is None else "".join(map("".join, pairs)))
     if pairs is not None:
@@ -137,7 +133,16 @@ def resume_run(path, sources=(), epochs=None, **changes):
     if epochs is not None:
         changes["steps"] = _count_steps(epochs, corpus, run.model_config, run.training_config)
     run.training_config = dataclasses.replace(run.training_config, **changes)
+    _check_sliding_loss(run.model_config, run.training_config)
     return run, corpus
+
+
+def _check_sliding_loss(model_config, training_config):
+    if training_config.sliding_loss and model_config.architecture == "encoder-decoder":
+        raise InputError(
+            "--sliding-loss is for a decoder-only model: an encoder-decoder is validated with a "
+            "whole source before each target, leave it out"
+        )
 
 
 def window_len(model_config):
