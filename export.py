@@ -23,8 +23,8 @@ def parse_arguments():
     add(
         "--formats",
         metavar="LIST",
-        default=FORMATS,
-        help="comma-separated; web is another one [%(default)s]",
+        help=f"comma-separated; web is another one [{FORMATS}; an encoder-decoder has the first "
+        "two]",
     )
     add(
         "--quantize",
@@ -45,7 +45,7 @@ def chosen(option, value, allowed):
 
 
 def run_export(args):
-    formats = chosen("--formats", args.formats, FORMATS + ",web")
+    formats = args.formats and chosen("--formats", args.formats, FORMATS + ",web")
     quantizations = chosen("--quantize", args.quantize, QUANTIZATIONS)
 
     import rich
@@ -77,7 +77,7 @@ def run_export(args):
     rich.print(table)
     out = args.out or run.export
     print(f"in {out}" + (f"; try: python generate.py {out}/{tflite}" if tflite else ""))
-    if "web" in formats:
+    if "web" in (formats or ()):
         print(f"the page: python -m http.server --directory {out}/web, then http://localhost:8000")
 
 

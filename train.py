@@ -1,9 +1,10 @@
-"""Train a GPT on a text, from scratch. Without arguments: on Shakespeare, in a minute or two."""
+"""Train a transformer from scratch. Without arguments: on Shakespeare, in a minute or two."""
 
 import argparse
+import shlex
 import sys
 
-from neo_keras.config import OPTIMIZERS, PRESETS, SCHEDULES
+from neo_keras.config import ARCHITECTURES, OPTIMIZERS, PRESETS, SCHEDULES
 from neo_keras.errors import one_line_errors
 from neo_keras.quiet import import_tensorflow
 
@@ -15,7 +16,8 @@ def parse_arguments():
     add = parser.add_argument
     add("--preset", choices=PRESETS, metavar="NAME", help=f"{presets} [shakespeare-cpu]")
     add("--data", nargs="+", metavar="SOURCE", default=(), help="files, folders or globs of UTF-8 "
-        "text, or tiny-shakespeare (a download) [the plays of Shakespeare]")
+        "text, or tiny-shakespeare (a download) [the plays of Shakespeare]; for an encoder-decoder "
+        "also .tsv and .jsonl files of pairs, with a source and its target in each line")
     add("--tokenizer", metavar="KIND", help="char, word, bpe (byte-level), byte, or the path of a "
         "tokenizer.json of one of these kinds, such as GPT-2's [char]")
     add("--vocab-size", type=int, metavar="N", help="tokens that word [8192] or bpe [1024] learns "
@@ -25,6 +27,8 @@ def parse_arguments():
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="continue where --run stopped")
     existing.add_argument("--overwrite", action="store_true", help="replace what --run holds")
+    add("--architecture", choices=ARCHITECTURES, help="an encoder-decoder reads a passage, or the "
+        "source of a pair, and writes what follows, or the target [the preset's]")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, metavar="N", help="batches to train on in all")
     length.add_argument("--epochs", type=float, metavar="X", help="passes over the text in all")
@@ -83,12 +87,16 @@ def run_training(run, data, preset, resume, overwrite, tokenizer, device, compil
     from neo_keras.training.trainer import train
 
     def show_sample(step, text):
+        if corpus.sample_prompt:
+            text = f"{corpus.sample_prompt} -> {text}"
         rich.get_console().print(f"\nsample at step {step}:\n{text}\n", markup=False)
         with open(run.path / "samples.txt", "a", encoding="utf-8") as file:
             file.write(f"=== step {step}\n{text}\n\n")
 
-    every = run.training_config.sample_every
-    samples = [SampleText(run.load_tokenizer(), every, show_sample)] if every else []
+    samples, every = [], run.training_config.sample_every
+    if every:
+        prompt = corpus.sample_prompt
+        samples = [SampleText(run.load_tokenizer(), every, show_sample, prompt=prompt)]
     metrics, stopped_by = train(run, corpus, resume, callbacks=samples)
     if metrics["stopped_early"]:
         print(
@@ -105,12 +113,13 @@ def run_training(run, data, preset, resume, overwrite, tokenizer, device, compil
             f"; with at least half a context {metrics['val_loss_sliding']:.4f} nats, "
             f"{metrics['val_bits_per_char_sliding']:.3f} bits"
         )
+    prompt = shlex.quote(corpus.sample_prompt or "ROMEO:")
     print(
         f"validation loss {metrics['val_loss']:.4f} nats per token "
         f"({metrics['val_bits_per_char']:.3f} bits per character{sliding}), "
         f"{metrics['train_seconds']:.0f} s of training at {metrics['tokens_per_second']:,} "
         f"tokens/s, {metrics['compile_seconds']:.0f} s of compilation\n"
-        f"next: python generate.py {run.path} --prompt ROMEO: or python export.py {run.path}"
+        f"next: python generate.py {run.path} --prompt {prompt} or python export.py {run.path}"
     )
 
 

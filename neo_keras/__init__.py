@@ -6,8 +6,9 @@ __version__ = "0.1.0"
 
 # Loaded when first used: importing the package imports neither Keras nor TensorFlow.
 _HOMES = {
+    "EncoderDecoder": "model.encoder_decoder",
     "GPT": "model.gpt",
-    "CausalSelfAttention": "model.attention",
+    "Attention": "model.attention",
     "FeedForward": "model.blocks",
     "TransformerBlock": "model.blocks",
     "InputError": "errors",

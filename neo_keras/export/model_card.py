@@ -3,6 +3,11 @@
 import json
 
 from neo_keras.files import write_text
+from neo_keras.generation.engine import (
+    ENCODER_DECODER_SIGNATURES,
+    IN_PLACE_SIGNATURES,
+    STATEFUL_SIGNATURES,
+)
 from neo_keras.text.corpus import TINY_SHAKESPEARE
 
 TOKENS = {
@@ -21,9 +26,9 @@ COLUMNS = (
 )
 
 CARD = """\
-# A GPT trained with neo_keras
+# A{kind} trained with neo_keras
 
-It continues a text, token by token.
+{purpose}
 
 - {num_params:,} parameters: {num_layers} layers, {num_heads} heads, {hidden_dim} wide, context
   {max_seq_len}.
@@ -51,8 +56,8 @@ Speed and memory on the machine that exported them, each file in a process of it
 python generate.py {example} --prompt "Once"
 ```
 
-A `.tflite` runs on LiteRT (its signatures: `reset`, `prefill`, `decode`, `sample`, `generate`, and
-`prefill_in_place`, `decode_in_place`), a `.litertlm` in LiteRT-LM, `saved_model/` with TensorFlow.
+A `.tflite` runs on LiteRT (its signatures: {signatures}), a
+`.litertlm` in LiteRT-LM, `saved_model/` with TensorFlow.
 
 ## Limits
 
@@ -78,7 +83,16 @@ def write_model_card(path, run, rows, num_params, tokenizer):
     lines += ["| " + " | ".join(text(row) for _, text in COLUMNS) + " |" for row in files]
     names = [row["file"] for row in files if row["file"].endswith(".tflite")]
     metrics = _read_metrics(run)
+    is_decoder = model.architecture == "decoder-only"
+    decoder_signatures = (*STATEFUL_SIGNATURES, *IN_PLACE_SIGNATURES)
+    signatures = decoder_signatures if is_decoder else ENCODER_DECODER_SIGNATURES
+    purpose = "It continues a text, token by token."
+    if model.end_token_id is not None:
+        purpose = "It makes a target of a source, as in the pairs that it was trained on."
     card = CARD.format(
+        kind=" GPT" if is_decoder else "n encoder-decoder",
+        purpose=purpose,
+        signatures=", ".join(f"`{name}`" for name in signatures),
         num_params=num_params,
         num_layers=model.num_layers,
         num_heads=model.num_heads,

@@ -10,7 +10,12 @@ from ai_edge_litert.options import CpuOptions, Options
 
 from neo_keras.errors import InputError
 from neo_keras.generation.engine import IN_PLACE_SIGNATURES, STATEFUL_SIGNATURES, Engine
-from neo_keras.generation.flatbuffer import keep_first_signatures, read_signatures
+from neo_keras.generation.flatbuffer import (
+    check_names,
+    check_sizes,
+    keep_first_signatures,
+    read_signatures,
+)
 from neo_keras.quiet import hide_native_farewell, native_log_hidden
 
 DECODE, PREFILL = IN_PLACE_SIGNATURES
@@ -131,22 +136,12 @@ def _environment():
 
 
 def _check(signatures, path, model_config):
-    expected = (*IN_PLACE_SIGNATURES, *STATEFUL_SIGNATURES)
-    if tuple(signatures) != expected:
-        raise InputError(
-            f"{path} must have the signatures {', '.join(expected)}, got "
-            f"{', '.join(signatures) or 'none'}: export it with export.py"
-        )
+    check_names(signatures, (*IN_PLACE_SIGNATURES, *STATEFUL_SIGNATURES), path)
     sizes = {
         "max_seq_len": signatures["generate"]["inputs"]["tokens"][1],
         "vocab_size": signatures[DECODE]["outputs"]["logits"][2],
     }
-    for name, size in sizes.items():
-        if size != getattr(model_config, name):
-            raise InputError(
-                f"{path} contradicts itself: its config.json says {name} "
-                f"{getattr(model_config, name)}, its signatures say {size}: export it again"
-            )
+    check_sizes(sizes, path, model_config)
 
 
 def next_capacity(capacity, needed, limit):

@@ -14,6 +14,7 @@ from neo_keras.errors import InputError
 from neo_keras.files import write_text
 from neo_keras.text import kinds
 
+_END_TOKEN = "<|endoftext|>"  # as GPT-2's
 # Large enough to keep every core busy, small enough that the details of a group fit in memory.
 _CHARS_PER_GROUP = 2**18
 
@@ -128,6 +129,17 @@ class Tokenizer:
         if self.kind in ("bpe", "byte") and kinds.BYTE_OF_LETTER.keys() >= set(token):
             return bytes(kinds.BYTE_OF_LETTER[letter] for letter in token)
         return token.encode()
+
+    @property
+    def end_token_id(self) -> int | None:
+        """The id of the token that ends a text; None if there is none."""
+        return self._hf.token_to_id(_END_TOKEN)
+
+    def with_end_token(self) -> "Tokenizer":
+        """The same tokenizer with an end token, which gets the last id unless it has one."""
+        hf = tokenizers.Tokenizer.from_str(self.to_json())
+        hf.add_special_tokens([_END_TOKEN])
+        return Tokenizer(hf)
 
     def check_vocab_size(self, expected: int, where: str | os.PathLike):
         """Raises `InputError` unless the model that stands beside the tokenizer fits it.

@@ -90,10 +90,22 @@ class Recorder(keras.callbacks.Callback):
         corpus: `TokenizedCorpus`.
         stop: `StopOnSignal`: when it stopped training, the end is saved but not evaluated.
         history: rows of `history.csv` up to the first step.
+        tokens_per_step: how many tokens a step predicts.
     """
 
-    def __init__(self, run, clock, validation, sliding_validation, corpus, stop, history):
+    def __init__(
+        self,
+        run,
+        clock,
+        validation,
+        sliding_validation,
+        corpus,
+        stop,
+        history,
+        tokens_per_step,
+    ):
         super().__init__()
+        self.tokens_per_step = tokens_per_step
         self.run = run
         self.clock = clock
         self.validation = validation
@@ -173,7 +185,6 @@ class Recorder(keras.callbacks.Callback):
         evaluated = [row for row in self.history if row["val_loss"] is not None]
         best = min(evaluated, key=lambda row: row["val_loss"], default=None)
         config = self.run.training_config
-        tokens_per_step = config.batch_size * self.run.model_config.max_seq_len
         self.metrics |= {
             "step": self.clock.step,
             "val_loss": evaluated[-1]["val_loss"] if evaluated else None,  # nats per token
@@ -188,7 +199,7 @@ class Recorder(keras.callbacks.Callback):
             "train_bits_per_char": self.corpus.training.bits_per_char(
                 self.history[-1]["train_loss"]
             ),
-            "tokens_per_second": round(tokens_per_step / self.clock.seconds_per_step),
+            "tokens_per_second": round(self.tokens_per_step / self.clock.seconds_per_step),
             "train_seconds": self.history[-1]["train_seconds"],
             "compile_seconds": round(self.clock.compile_seconds, 3),
             "num_params": self.model.count_params(),
@@ -206,7 +217,7 @@ class ProgressBar(keras.callbacks.Callback):
     Args:
         clock, recorder: called before this one.
         steps: of the whole run.
-        tokens_per_step: batch_size * seq_len.
+        tokens_per_step: how many tokens a step predicts.
         console: `rich.console.Console`.
     """
 

@@ -32,21 +32,14 @@ def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0):
     """
     num_windows = count_training_windows(len(token_ids), seq_len)
     offsets = tf.constant(np.random.default_rng(seed).permutation(seq_len))
-    # Alike seeds, and large ones, would give permutations that resemble each other: mix them.
-    seed_words = np.random.SeedSequence(seed).generate_state(2).astype("int64")
 
     def batch(step):
-        window = step * batch_size + tf.range(batch_size, dtype=tf.int64)
-        epoch, window = window // num_windows, window % num_windows
-        # By epoch, window by window: a batch may hold the last ones of one and the first of the
-        # next.
-        words = tf.tile(seed_words[None], [tf.size(epoch), 1])
-        window = _shuffle(window, tf.concat([words, epoch[:, None]], axis=1), num_windows)
+        epoch, window = shuffled_rows(step, batch_size, num_windows, seed)
         start = tf.gather(offsets, epoch % seq_len) + window * seq_len
         return _read_windows(token_ids, start, batch_size, seq_len)
 
     dataset = tf.data.Dataset.range(first_step, steps).map(batch)
-    return dataset.prefetch(16).with_options(_options())
+    return dataset.prefetch(16).with_options(dataset_options())
 
 
 def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False):
@@ -84,7 +77,25 @@ def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False):
         return inputs, targets, tf.where(counted, weight, 0.0)
 
     dataset = tf.data.Dataset.range(num_batches).map(batch)
-    return dataset.prefetch(4).with_options(_options())
+    return dataset.prefetch(4).with_options(dataset_options())
+
+
+def shuffled_rows(step, batch_size, num_rows, seed):
+    """The rows of a batch, where each epoch visits every row once, in an order of its own.
+
+    Args:
+        step: int64 scalar.
+        batch_size, num_rows, seed: int.
+
+    Returns:
+        (epoch, row): int64 [batch_size] each; a batch that an epoch ends in goes on with the next.
+    """
+    row = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+    epoch, row = row // num_rows, row % num_rows
+    # Alike seeds, and large ones, would give permutations that resemble each other: mix them.
+    seed_words = np.random.SeedSequence(seed).generate_state(2).astype("int64")
+    words = tf.tile(seed_words[None], [batch_size, 1])
+    return epoch, _shuffle(row, tf.concat([words, epoch[:, None]], axis=1), num_rows)
 
 
 def _read_windows(token_ids, start, batch_size, seq_len):
@@ -106,7 +117,8 @@ def _shuffle(index, seeds, size):
     return tf.raw_ops.RandomIndexShuffle(index=index, seed=seeds, max_index=max_index, rounds=8)
 
 
-def _options():
+def dataset_options():
+    """Of every pipeline here."""
     options = tf.data.Options()
     # The autotuner sleeps for up to a minute at a time, and the end of `fit` waits for it.
     options.autotune.enabled = False

@@ -19,7 +19,7 @@ from neo_keras.files import (
 from neo_keras.text.tokenizer import Tokenizer
 
 FORMAT = "neo_keras run 1"
-MAX_VALIDATION_CHARACTERS = 1_000_000  # kept, to verify exports on
+MAX_VALIDATION_CHARACTERS = 1_000_000  # of plain text, kept to verify exports on
 HISTORY_COLUMNS = ("step", "train_seconds", "learning_rate", "train_loss", "val_loss")
 
 
@@ -93,7 +93,7 @@ class RunDirectory:
             training_config: `TrainingConfig`.
             data: see the class.
             tokenizer: `Tokenizer`.
-            validation_text: str.
+            validation_text: str; of pairs, their JSON lines.
             overwrite: replace the run that stands there.
 
         Raises:
@@ -109,7 +109,8 @@ class RunDirectory:
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
             raise self._unwritable(error) from None
         tokenizer.save(self.path / "tokenizer.json")
-        write_text(self.path / "validation.txt", validation_text[:MAX_VALIDATION_CHARACTERS])
+        limit = MAX_VALIDATION_CHARACTERS if model_config.end_token_id is None else None
+        write_text(self._validation_path, validation_text[:limit])
 
     def nameless_file(self):
         """A new file where the run is, or will be; see `files.nameless_file`.
@@ -162,17 +163,22 @@ class RunDirectory:
 
     def load_validation_text(self):
         """The text that exports are verified on: the validation text, or its beginning."""
-        path = self.path / "validation.txt"
+        path = self._validation_path
         try:
             return path.read_bytes().decode()  # read_text would make "\n" of a lone "\r"
         except (OSError, ValueError) as error:
             raise InputError(f"cannot read {path} ({error}): train again") from None
 
+    @property
+    def _validation_path(self):
+        is_plain = self.model_config.end_token_id is None
+        return self.path / ("validation.txt" if is_plain else "validation.jsonl")
+
     def load_model(self):
         """The best model so far, computing in float32 whatever it was trained in."""
-        from neo_keras.model.gpt import GPT
+        from neo_keras.model.encoder_decoder import make_model
 
-        model = GPT(self.model_config, dtype="float32")
+        model = make_model(self.model_config, dtype="float32")
         self.load_weights(model, self.best)
         return model
 
@@ -243,7 +249,7 @@ class RunDirectory:
 
     def _clear(self):
         names = ("config.json", "tokenizer.json", "history.csv", "metrics.json", "loss.png",
-                 "samples.txt", "validation.txt")  # fmt: skip
+                 "samples.txt", "validation.txt", "validation.jsonl")  # fmt: skip
         partial = self.path.glob(f"{PARTIAL_PREFIX}*")  # what a killed run left
         for path in (self.best, self.last, *(self.path / name for name in names), *partial):
             path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import keras
 import rich
 
 from neo_keras.errors import InputError
-from neo_keras.model.gpt import GPT
+from neo_keras.model.encoder_decoder import make_model
 from neo_keras.training.callbacks import (
     Clock,
     ProgressBar,
@@ -19,7 +19,12 @@ from neo_keras.training.dataset import training_dataset, validation_dataset
 from neo_keras.training.devices import check_placement
 from neo_keras.training.optimizer import make_optimizer
 from neo_keras.training.plot import plot_history
-from neo_keras.training.windows import count_training_windows
+from neo_keras.training.source_dataset import (
+    continuation_training_dataset,
+    continuation_validation_dataset,
+    pairs_training_dataset,
+    pairs_validation_dataset,
+)
 
 
 def train(run, corpus, resume=False, callbacks=()):
@@ -27,7 +32,7 @@ def train(run, corpus, resume=False, callbacks=()):
 
     Args:
         run: `RunDirectory`, created or opened.
-        corpus: `TokenizedCorpus`.
+        corpus: `TokenizedCorpus` or `TokenizedPairs`.
         resume: continue from `last.keras`, if there is one; the weights become those of a run
             that never stopped.
         callbacks: more Keras callbacks.
@@ -41,13 +46,8 @@ def train(run, corpus, resume=False, callbacks=()):
         FailedError: the training diverged; the checkpoints are those from before.
     """
     config = choose_compute(run.model_config, run.training_config)
-    run.training_config, seq_len = config, run.model_config.max_seq_len
-    validation = validation_dataset(corpus.validation.token_ids, seq_len)
-    sliding = (
-        validation_dataset(corpus.validation.token_ids, seq_len, sliding=True)
-        if config.sliding_loss
-        else None
-    )
+    run.training_config = config
+    validation, sliding = _validation_datasets(run.model_config, config, corpus)
     model = make_compiled_model(run.model_config, config)
     check_placement(model)
     history, first_step = [], 0
@@ -66,17 +66,16 @@ def train(run, corpus, resume=False, callbacks=()):
         )
     run.save_config()  # a resumed run may have new values; nothing is refused any more
     set_dropout_step(model, first_step)
-    dataset = training_dataset(
-        corpus.training.token_ids, seq_len, config.batch_size, config.seed, config.steps, first_step
-    )
+    dataset = _training_dataset(run.model_config, config, corpus, first_step)
 
     console = rich.get_console()
     _announce(console, model, corpus, config)
     seconds = history[-1]["train_seconds"] if history else 0.0
     clock = Clock(first_step, seconds, config.max_seconds)
     stop = StopOnSignal(console)
-    recorder = Recorder(run, clock, validation, sliding, corpus, stop, history)
-    bar = ProgressBar(clock, recorder, config.steps, config.batch_size * seq_len, console)
+    tokens_per_step = config.batch_size * corpus.tokens_per_row(run.model_config)
+    recorder = Recorder(run, clock, validation, sliding, corpus, stop, history, tokens_per_step)
+    bar = ProgressBar(clock, recorder, config.steps, tokens_per_step, console)
     with stop.listening(), contextlib.closing(bar):
         all_callbacks = [clock, stop, recorder, bar, *callbacks]
         model.fit(dataset, shuffle=False, verbose=0, callbacks=all_callbacks)
@@ -84,19 +83,36 @@ def train(run, corpus, resume=False, callbacks=()):
     return recorder.metrics, stop.signal if clock.step < config.steps else None
 
 
+def _training_dataset(model_config, config, corpus, first_step):
+    settings = config.batch_size, config.seed, config.steps, first_step
+    if model_config.end_token_id is not None:
+        return pairs_training_dataset(corpus.training, *settings)
+    is_decoder = model_config.architecture == "decoder-only"
+    make = training_dataset if is_decoder else continuation_training_dataset
+    return make(corpus.training.token_ids, model_config.max_seq_len, *settings)
+
+
+def _validation_datasets(model_config, config, corpus):
+    """(validation, sliding validation or None)."""
+    if model_config.end_token_id is not None:
+        return pairs_validation_dataset(corpus.validation), None
+    text = corpus.validation.token_ids, model_config.max_seq_len
+    if model_config.architecture == "encoder-decoder":
+        return continuation_validation_dataset(*text), None
+    sliding = validation_dataset(*text, sliding=True) if config.sliding_loss else None
+    return validation_dataset(*text), sliding
+
+
 def _announce(console, model, corpus, config):
-    num_tokens = len(corpus.training.token_ids)
-    num_windows = count_training_windows(num_tokens, model.config.max_seq_len)
-    epochs = config.steps * config.batch_size / num_windows
+    epochs = config.steps * config.batch_size / corpus.count_training_rows(model.config)
     console.print(
         f"{model.count_params():,} parameters; {model.config.vocab_size:,} different tokens, "
-        f"{num_tokens:,} to train on, {len(corpus.validation.token_ids):,} to validate on, "
-        f"{corpus.validation.tokens_per_char:.2f} per character"
+        f"{corpus.describe()}, {corpus.validation.tokens_per_char:.2f} per character"
     )
     if share := corpus.validation.unknown_share:
         console.print(f"{share:.2%} of the tokens to validate on are unknown to the tokenizer")
     console.print(
-        f"{config.steps:,} steps, {epochs:.3g} times over the text; {config.optimizer}, learning "
+        f"{config.steps:,} steps, {epochs:.3g} times over that; {config.optimizer}, learning "
         f"rate {config.learning_rate:g}, {config.schedule}"
     )
     console.print(describe_compute(config))
@@ -106,7 +122,7 @@ def make_compiled_model(model_config, training_config):
     """A new model of a seed, compiled for `fit`, with an optimizer that is ready to be loaded."""
     keras.utils.set_random_seed(training_config.seed)
     dtype = "mixed_bfloat16" if training_config.mixed_precision else "float32"
-    model = GPT(model_config, dtype=dtype)
+    model = make_model(model_config, dtype)
     optimizer = make_optimizer(training_config, model)
     optimizer.build(model.trainable_variables)
     model.compile(
