@@ -115,7 +115,8 @@ class EncoderDecoder(GPT):
             (source[f"source_k_{i}"], source[f"source_v_{i}"], mask)
             for i in range(self.config.num_layers)
         ]
-        offset = ops.expand_dims(lens, (1, 2)) - 1  # with positions: [batch_size, 1, seq_len]
+        # With positions: [batch_size, 1, seq_len]. Without a source, too, it must be in the table.
+        offset = ops.expand_dims(ops.maximum(lens, 1), (1, 2)) - 1
         logits, cache = super()._forward(
             token_ids, positions, key_positions, cache, training, sources, offset
         )
