@@ -75,12 +75,13 @@ def train(args, architecture, seed, steps):
     from neo_keras.training import trainer
     from neo_keras.training.setup import start_run
 
-    model, _ = from_preset(args.preset, vocab_size=1)
+    model, training = from_preset(args.preset, vocab_size=1)
     changes = {"steps": steps, "eval_every": steps, "sample_every": 0, "seed": seed}
     if architecture == "encoder-decoder":
-        # A window is as long as the decoder's, and cut in two.
+        # A window is as long as the decoder's, and cut in two: twice as many predict as much.
         changes |= {"architecture": architecture, "num_layers": args.layers,
-                    "max_seq_len": model.max_seq_len // 2}  # fmt: skip
+                    "max_seq_len": model.max_seq_len // 2,
+                    "batch_size": 2 * training.batch_size}  # fmt: skip
     else:
         # In squares of the width an encoder's block has 12, a decoder's with cross-attention 16.
         changes |= {"num_layers": round(args.layers * 28 / 12), "sliding_loss": True}

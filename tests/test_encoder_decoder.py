@@ -275,6 +275,17 @@ def test_padding_of_the_source_changes_nothing(model):
     np.testing.assert_allclose(model(padded), full, rtol=1e-6, atol=1e-6)
 
 
+def test_ngrams_reach_back_into_the_source():
+    """The last 3 tokens before the source's last one, plus 1; 0 where there is none."""
+    model = random_model(CONFIGS["ngrams"])
+    source_ids = random_ids(SOURCE_LEN)
+    history = np.array(model.encode(source_ids, SOURCE_LENS)["kv_cache_k_tokens"])
+    assert history.shape == (BATCH_SIZE, 3 + 17) and not history[:, 3:].any()
+    assert history[0, :3].tolist() == (source_ids[0, 7:10] + 1).tolist()
+    assert history[1, :3].tolist() == [0, 0, 0]  # of a source of one token
+    assert history[2, :3].tolist() == (source_ids[2, 1:4] + 1).tolist()
+
+
 def test_every_token_of_the_source_counts_and_only_the_past_of_the_target(model):
     inputs = make_inputs()
     logits = np.array(model(inputs))

@@ -46,6 +46,7 @@ def test_loads_both_formats(tmp_path):
         ("a.jsonl", '["you", "thou"]'),
         ("a.jsonl", '{"source": "you", "target": "thou"'),
         ("a.jsonl", "3"),
+        ("a.jsonl", "[" * 100_000),
     ],
 )
 def test_a_line_that_is_no_pair(name, line):

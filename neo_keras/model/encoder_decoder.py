@@ -5,7 +5,7 @@ from keras import ops
 
 from neo_keras.model.attention import length_mask
 from neo_keras.model.blocks import TransformerBlock, make_norm
-from neo_keras.model.gpt import GPT
+from neo_keras.model.gpt import GPT, HISTORY
 
 SOURCE_LENS = "source_lens"  # in a cache, beside source_k_i and source_v_i
 
@@ -79,7 +79,8 @@ class EncoderDecoder(GPT):
 
         Returns:
             dict, a part of the cache: `source_k_i` and `source_v_i`, what decoder block i attends
-            to, each [batch_size, num_kv_heads, source_len, head_dim]; and `source_lens`.
+            to, each [batch_size, num_kv_heads, source_len, head_dim]; `source_lens`; and, with
+            n-grams, the history that the first ones of the target reach back to.
         """
         source_len = ops.shape(source_ids)[1]
         positions = ops.arange(source_len, dtype="int32")
@@ -93,10 +94,23 @@ class EncoderDecoder(GPT):
             x, _ = block(x, mask, rotation=rotation, training=training)
         x = self.encoder_norm(x)
         source = {SOURCE_LENS: source_lens}
+        if self.config.max_ngram > 1:
+            source[HISTORY] = self._history(source_ids, source_lens)
         for i, block in enumerate(self.blocks):
             names = f"source_k_{i}", f"source_v_{i}"
             source.update(zip(names, block.cross_attention.keys_values(x, rotation)))
         return source
+
+    def _history(self, source_ids, source_lens):
+        """As `NgramEmbedding.empty_history`, but before it stands what precedes the last token."""
+        num_before = self.config.max_ngram - 1
+        places = ops.expand_dims(source_lens, 1) - 1 - num_before
+        places = places + ops.arange(num_before, dtype="int32")  # [batch_size, num_before]
+        before = ops.take_along_axis(source_ids, ops.maximum(places, 0), axis=1) + 1
+        before = ops.where(places >= 0, before, 0)
+        after = ops.zeros((1, self.config.max_seq_len), dtype="int32")
+        after = ops.tile(after, (ops.shape(source_ids)[0], 1))
+        return ops.concatenate([before, after], axis=1)
 
     def empty_cache(self, batch_size=1):
         """As `GPT.empty_cache`, with what `encode` returns of a source without tokens."""
@@ -115,7 +129,8 @@ class EncoderDecoder(GPT):
             (source[f"source_k_{i}"], source[f"source_v_{i}"], mask)
             for i in range(self.config.num_layers)
         ]
-        offset = ops.expand_dims(lens, (1, 2)) - 1  # with positions: [batch_size, 1, seq_len]
+        # With positions: [batch_size, 1, seq_len]. Without a source, too, it must be in the table.
+        offset = ops.expand_dims(ops.maximum(lens, 1), (1, 2)) - 1
         logits, cache = super()._forward(
             token_ids, positions, key_positions, cache, training, sources, offset
         )

@@ -82,7 +82,7 @@ def _parse_json(line):
     try:
         value = json.loads(line)
         pair = value["source"], value["target"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return pair if all(isinstance(part, str) for part in pair) else None
 
