@@ -45,7 +45,9 @@ def chosen(option, value, allowed):
 
 
 def run_export(args):
-    formats = args.formats and chosen("--formats", args.formats, FORMATS + ",web")
+    formats = None  # all that the model can have
+    if args.formats is not None:
+        formats = chosen("--formats", args.formats, FORMATS + ",web")
     quantizations = chosen("--quantize", args.quantize, QUANTIZATIONS)
 
     import rich
