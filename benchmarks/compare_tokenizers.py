@@ -9,6 +9,7 @@ import sys
 import tempfile
 
 import rich
+from rich import box
 from rich.table import Table
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -77,8 +78,8 @@ def run_script(script, *arguments):
 
 
 def print_table(results):
-    table = Table("", "tokens", "parameters", "steps", "s", "unknown", "bits/char, mean", "lowest",
-                  "highest")  # fmt: skip
+    table = Table("", "tokens", "parameters", "steps", "s", "unknown", "bits/\nchar", "lowest",
+                  "highest", box=box.SIMPLE)  # fmt: skip
     for name, runs in results.items():
         bits = [metrics["val_bits_per_char"] for metrics in runs]
         seconds = statistics.mean(metrics["train_seconds"] for metrics in runs)

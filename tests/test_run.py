@@ -124,6 +124,8 @@ def test_open_something_else(tmp_path, data):
         lambda config: config.pop("training"),
         lambda config: config["data"].pop("sha256"),
         lambda config: config.update(data=[]),
+        lambda config: config.update(tokenizer=["char"]),
+        lambda config: config["tokenizer"].pop("sha256"),
         lambda config: config.update(model=[7]),
         lambda config: config["model"].update(num_layers=0),
         lambda config: config["model"].update(hidden_dim="70"),

@@ -60,7 +60,8 @@ class RunDirectory:
             run.model_config = ModelConfig(**config["model"])
             run.training_config = TrainingConfig(**config["training"])
             run.data = {key: config["data"][key] for key in ("sources", "sha256")}
-            run.tokenizer = config.get("tokenizer")
+            tokenizer = config.get("tokenizer")
+            run.tokenizer = tokenizer and {key: tokenizer[key] for key in ("kind", "sha256")}
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{run._config_path} is damaged ({error}): train again") from None
         return run
