@@ -1,7 +1,6 @@
 """Train a transformer from scratch. Without arguments: on Shakespeare, in a minute or two."""
 
 import argparse
-import shlex
 import sys
 
 from neo_keras.config import ARCHITECTURES, OPTIMIZERS, PRESETS, SCHEDULES
@@ -84,6 +83,7 @@ def run_training(run, data, preset, resume, overwrite, tokenizer, device, compil
     import_tensorflow()
 
     from neo_keras.generation.callback import SampleText
+    from neo_keras.training.summary import describe_end, describe_stop
     from neo_keras.training.trainer import train
 
     def show_sample(step, text):
@@ -98,29 +98,10 @@ def run_training(run, data, preset, resume, overwrite, tokenizer, device, compil
         prompt = corpus.sample_prompt
         samples = [SampleText(run.load_tokenizer(), every, show_sample, prompt=prompt)]
     metrics, stopped_by = train(run, corpus, resume, callbacks=samples)
-    if metrics["stopped_early"]:
-        print(
-            f"stopped early: nothing below {metrics['best_val_loss']:.4f}, the loss at step "
-            f"{metrics['best_step']}, in {run.training_config.patience} validations"
-        )
-    elif metrics["step"] < run.training_config.steps:
-        print(f"saved step {metrics['step']}; go on: python train.py --run {run.path} --resume")
     if stopped_by:
+        print(*describe_stop(run, metrics), sep="\n")
         sys.exit(128 + stopped_by)
-    sliding = ""
-    if "val_loss_sliding" in metrics:
-        sliding = (
-            f"; with at least half a context {metrics['val_loss_sliding']:.4f} nats, "
-            f"{metrics['val_bits_per_char_sliding']:.3f} bits"
-        )
-    prompt = shlex.quote(corpus.sample_prompt or "ROMEO:")
-    print(
-        f"validation loss {metrics['val_loss']:.4f} nats per token "
-        f"({metrics['val_bits_per_char']:.3f} bits per character{sliding}), "
-        f"{metrics['train_seconds']:.0f} s of training at {metrics['tokens_per_second']:,} "
-        f"tokens/s, {metrics['compile_seconds']:.0f} s of compilation\n"
-        f"next: python generate.py {run.path} --prompt {prompt} or python export.py {run.path}"
-    )
+    print(*describe_end(run, corpus, metrics), sep="\n")
 
 
 if __name__ == "__main__":

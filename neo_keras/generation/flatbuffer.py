@@ -1,10 +1,23 @@
 """What a `.tflite` says of its signatures; and a view of fewer of them."""
 
+import contextlib
+
 from ai_edge_litert import schema_py_generated as schema
 
 from neo_keras.errors import InputError
 
 SUBGRAPHS, SIGNATURES = 8, 18  # where the schema's table `Model` keeps these two vectors
+
+
+@contextlib.contextmanager
+def loading(path):
+    """Within it, whatever a damaged file raises becomes an `InputError` that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # what it is depends on where the damage is
+        raise InputError(f"LiteRT cannot load {path} ({error}): export it again") from None
 
 
 def read_signatures(content):

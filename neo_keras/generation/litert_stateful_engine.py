@@ -4,9 +4,13 @@ import pathlib
 
 from ai_edge_litert.interpreter import Interpreter
 
-from neo_keras.errors import InputError
 from neo_keras.generation.engine import ENCODER_DECODER_SIGNATURES, EncoderDecoderEngine
-from neo_keras.generation.flatbuffer import check_names, check_sizes, read_signatures
+from neo_keras.generation.flatbuffer import (
+    check_names,
+    check_sizes,
+    loading,
+    read_signatures,
+)
 from neo_keras.quiet import native_log_hidden
 
 
@@ -24,15 +28,11 @@ class LiteRTEncoderDecoderEngine(EncoderDecoderEngine):
 
     def __init__(self, path, model_config, num_threads=2):
         super().__init__(model_config)
-        try:
+        with loading(path):
             _check(read_signatures(pathlib.Path(path).read_bytes()), path, model_config)
             with native_log_hidden():
                 self._interpreter = Interpreter(str(path), num_threads=num_threads)
                 self._interpreter.allocate_tensors()
-        except InputError:
-            raise
-        except Exception as error:  # what a damaged one raises depends on where the damage is
-            raise InputError(f"LiteRT cannot load {path} ({error}): export it again") from None
         self._run_encode, self._run_decode, self._run_reset = (
             self._interpreter.get_signature_runner(name) for name in ENCODER_DECODER_SIGNATURES
         )

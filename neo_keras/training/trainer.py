@@ -7,18 +7,13 @@ import rich
 
 from neo_keras.errors import InputError
 from neo_keras.model.encoder_decoder import make_model
-from neo_keras.training.callbacks import (
-    Clock,
-    ProgressBar,
-    Recorder,
-    StopOnSignal,
-    out_of_patience,
-)
+from neo_keras.training.callbacks import Clock, Recorder, StopOnSignal, out_of_patience
 from neo_keras.training.compute import choose_compute, describe_compute
 from neo_keras.training.dataset import training_dataset, validation_dataset
 from neo_keras.training.devices import check_placement
 from neo_keras.training.optimizer import make_optimizer
 from neo_keras.training.plot import plot_history
+from neo_keras.training.progress_bar import ProgressBar
 from neo_keras.training.source_dataset import (
     continuation_training_dataset,
     continuation_validation_dataset,
