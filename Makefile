@@ -1,4 +1,5 @@
-# The two commands: `make shakespeare` and `make test`. Both set up .venv first.
+# The two commands: `make shakespeare` and `make test`. Both set up .venv first. `make xpu` sets up
+# .venv-xpu for an Intel GPU; `make test-itex` tries the same plug-in's build for CPUs.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,7 +7,10 @@ RUN ?= runs/shakespeare
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: shakespeare test format clean
+XPU_VENV ?= .venv-xpu
+ITEX_VENV ?= .venv-itex
+
+.PHONY: shakespeare test format clean xpu test-itex
 
 shakespeare: $(READY)
 	@if [ -e $(RUN) ]; then echo "$(RUN) stands: sampling from it (to train anew: rm -r $(RUN))"; \
@@ -24,8 +28,32 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+xpu: $(XPU_VENV)/ready
+	@echo "now: $(XPU_VENV)/bin/python train.py --device xpu"
+
+test-itex: $(ITEX_VENV)/ready
+	PYTHON=$(ITEX_VENV)/bin/python tests/itex.sh
+
+$(XPU_VENV)/ready: requirements-xpu.txt requirements-xpu-2.txt
+	$(call install_itex,$(XPU_VENV),requirements-xpu.txt)
+
+# The same pins; only the plug-in is its build for CPUs.
+$(ITEX_VENV)/ready: requirements-xpu.txt requirements-xpu-2.txt
+	mkdir -p $(ITEX_VENV)
+	sed 's/\[xpu\]==2.15.0.3/[cpu]==2.15.0.0/' requirements-xpu.txt > $(ITEX_VENV)/requirements.txt
+	$(call install_itex,$(ITEX_VENV),$(ITEX_VENV)/requirements.txt)
+
+define install_itex
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v == (3, 11) else f"the plug-in needs Python 3.11, got {v[0]}.{v[1]}: make PYTHON=python3.11")'
+	@echo "installing into $(1) (some minutes)"
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check -r $(2)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-xpu-2.txt
+	@touch $(1)/ready
+endef
+
 clean:
-	rm -rf $(VENV) web/node_modules
+	rm -rf $(VENV) $(XPU_VENV) $(ITEX_VENV) web/node_modules
 
 $(READY): requirements.txt requirements-dev.txt web/package-lock.json
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v >= (3, 11) else f"Python 3.11 or newer is needed, got {v[0]}.{v[1]}: make PYTHON=python3.11")'

@@ -23,8 +23,8 @@ def parse_arguments():
     add(
         "--formats",
         metavar="LIST",
-        default=FORMATS,
-        help="comma-separated; web is another one [%(default)s]",
+        help=f"comma-separated; web is another one [{FORMATS}; an encoder-decoder has the first "
+        "two]",
     )
     add(
         "--quantize",
@@ -45,7 +45,9 @@ def chosen(option, value, allowed):
 
 
 def run_export(args):
-    formats = chosen("--formats", args.formats, FORMATS + ",web")
+    formats = None  # all that the model can have
+    if args.formats is not None:
+        formats = chosen("--formats", args.formats, FORMATS + ",web")
     quantizations = chosen("--quantize", args.quantize, QUANTIZATIONS)
 
     import rich
@@ -60,8 +62,8 @@ def run_export(args):
 
     rows = export_run(run, formats, quantizations, args.out, print_row)
     tflite = next((row["file"] for row in rows[::-1] if row["file"].endswith(".tflite")), None)
-    table = Table(box=box.SIMPLE)
-    for title in ("file", "MB", "logit diff.", "greedy", "loss", "tokens/s"):
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))  # 80 columns must do
+    for title in ("file", "MB", "logit\ndiff.", "greedy", "loss", "bits/\nchar", "tokens\n/s"):
         table.add_column(title, no_wrap=True)
     for row in rows:
         size = row.get("size_bytes")
@@ -71,12 +73,13 @@ def run_export(args):
             f"{row['max_logit_difference']:.1e}",
             f"{row['greedy_agreement']:.1%}",
             f"{row['loss']:.4f}",
+            f"{row['bits_per_char']:.3f}",
             f"{row['tokens_per_second']:,.0f}",
         )
     rich.print(table)
     out = args.out or run.export
     print(f"in {out}" + (f"; try: python generate.py {out}/{tflite}" if tflite else ""))
-    if "web" in formats:
+    if "web" in (formats or ()):
         print(f"the page: python -m http.server --directory {out}/web, then http://localhost:8000")
 
 

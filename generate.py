@@ -15,7 +15,8 @@ def parse_arguments():
     add("model", nargs="?", metavar="MODEL", default="runs/shakespeare", help="run directory, "
         "SavedModel directory or .tflite file [%(default)s]")
     prompt = parser.add_mutually_exclusive_group()
-    prompt.add_argument("--prompt", metavar="TEXT", default="", help="the text to continue [none]")
+    prompt.add_argument("--prompt", metavar="TEXT", default="", help="the text to continue; for a "
+        "model that was trained on pairs, a source [none]")
     prompt.add_argument("--prompt-file", metavar="FILE", help="file with the text to continue")
     add("--max-tokens", type=int, metavar="N", default=500, help="how much to write [%(default)s]")
     add("--temperature", type=float, metavar="X", default=0.8, help="below 1: safer, above: wilder "
@@ -26,6 +27,8 @@ def parse_arguments():
     add("--min-p", type=float, metavar="X", help="draw from tokens at least this likely, as a "
         "share of the likeliest")
     add("--greedy", action="store_true", help="always take the likeliest token")
+    add("--beams", type=int, metavar="N", default=1, help="look for the likeliest text, N at a "
+        "time, instead of drawing one; not from a .tflite [off]")
     add("--seed", type=int, metavar="N", help="same seed, same text [a new one]")
     add("--stop", metavar="TEXT", help="end before this text")
     add("--num-samples", type=int, metavar="N", default=1, help="how many texts, each with the "
@@ -48,6 +51,8 @@ def write_samples(args):
     from neo_keras.generation.load import load_engine
     from neo_keras.generation.sampler import Sampler
 
+    if args.beams < 1:
+        raise InputError(f"beams must be at least 1, got {args.beams}")
     for name in ("max_tokens", "num_samples", "seed"):
         if (getattr(args, name) or 0) < 0:
             raise InputError(f"{name} must be at least 0, got {getattr(args, name)}")
@@ -57,16 +62,19 @@ def write_samples(args):
     sampler = Sampler(temperature, args.top_k, args.top_p, args.min_p)
     prompt = read_prompt(args)
     engine, tokenizer = load_engine(args.model)
+    if args.beams > 1:
+        engine.state = engine.state  # an engine that cannot go back says so before a word is shown
     seed = secrets.randbits(32) if args.seed is None else args.seed
     for i in range(args.num_samples):
-        print(prompt, end="", flush=True)
+        if engine.end_token_id is None:  # else the text is another one, not the prompt's end
+            print(prompt, end="", flush=True)
         pieces = generate_text(
-            engine, tokenizer, prompt, args.max_tokens, sampler, seed + i, args.stop
+            engine, tokenizer, prompt, args.max_tokens, sampler, seed + i, args.stop, args.beams
         )
         for piece in pieces:
             print(piece, end="", flush=True)
         print("\n" if i + 1 < args.num_samples else "")
-    if args.seed is None and not args.greedy:
+    if args.seed is None and not args.greedy and args.beams == 1:
         print(f"(--seed {seed} writes this again)", file=sys.stderr)
 
 

@@ -1,9 +1,9 @@
-"""Train a GPT on a text, from scratch. Without arguments: on Shakespeare, in a minute or two."""
+"""Train a transformer from scratch. Without arguments: on Shakespeare, in a minute or two."""
 
 import argparse
 import sys
 
-from neo_keras.config import OPTIMIZERS, PRESETS, SCHEDULES
+from neo_keras.config import ARCHITECTURES, OPTIMIZERS, PRESETS, SCHEDULES
 from neo_keras.errors import InputError, one_line_errors
 from neo_keras.quiet import import_tensorflow
 
@@ -15,12 +15,19 @@ def parse_arguments():
     add = parser.add_argument
     add("--preset", choices=PRESETS, metavar="NAME", help=f"{presets} [shakespeare-cpu]")
     add("--data", nargs="+", metavar="SOURCE", default=(), help="files, folders or globs of UTF-8 "
-        "text, or tiny-shakespeare (a download) [the plays of Shakespeare]")
+        "text, or tiny-shakespeare (a download) [the plays of Shakespeare]; for an encoder-decoder "
+        "also .tsv and .jsonl files of pairs, with a source and its target in each line")
+    add("--tokenizer", metavar="KIND", help="char, word, bpe (byte-level), byte, or the path of a "
+        "tokenizer.json of one of these kinds, such as GPT-2's [char]")
+    add("--vocab-size", type=int, metavar="N", help="tokens that word [8192] or bpe [1024] learns "
+        "from the training text")
     add("--run", metavar="DIRECTORY", default="runs/shakespeare", help="where everything is kept "
         "[%(default)s]")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="continue where --run stopped")
     existing.add_argument("--overwrite", action="store_true", help="replace what --run holds")
+    add("--architecture", choices=ARCHITECTURES, help="an encoder-decoder reads a passage, or the "
+        "source of a pair, and writes what follows, or the target [the preset's]")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, metavar="N", help="batches to train on in all")
     length.add_argument("--epochs", type=float, metavar="X", help="passes over the text in all")
@@ -57,7 +64,11 @@ def parse_arguments():
 # fmt: on
 
 
-def run_training(run, data, preset, resume, overwrite, device, compile, strategy, **changes):
+def run_training(
+    run, data, preset, resume, overwrite, tokenizer, device, compile, strategy, **changes
+):
+    import rich
+
     from neo_keras.training.cluster import ReadOnlyRun, read_cluster
     from neo_keras.training.run import RunDirectory
     from neo_keras.training.setup import resume_run, start_run
@@ -65,7 +76,7 @@ def run_training(run, data, preset, resume, overwrite, device, compile, strategy
     changes["jit_compile"] = {"auto": None, "xla": True, "off": False}[compile]
     if device != "auto":  # a device that is not there is said before anything is written
         import_tensorflow()
-        from neo_keras.training.trainer import select_device
+        from neo_keras.training.devices import select_device
 
         select_device(device)
     directory = RunDirectory
@@ -79,50 +90,40 @@ def run_training(run, data, preset, resume, overwrite, device, compile, strategy
 
         strategy = make_strategy(strategy)
     changes["directory"] = directory
-    if resume:
-        changes["preset"] = preset
-        run, corpus = resume_run(run, data, **changes)
-    else:
-        preset = preset or "shakespeare-cpu"
-        run, corpus = start_run(run, data, preset, overwrite, **changes)
+    with rich.get_console().status("reading the text"):  # a large one takes minutes
+        if resume:
+            changes.update(preset=preset, tokenizer=tokenizer)
+            run, corpus = resume_run(run, data, **changes)
+        else:
+            changes["tokenizer"] = tokenizer or "char"
+            run, corpus = start_run(run, data, preset or "shakespeare-cpu", overwrite, **changes)
     import_tensorflow()
-    import rich
 
     from neo_keras.generation.callback import SampleText
     from neo_keras.training.distribution import lost_workers_end_all
+    from neo_keras.training.summary import describe_end, describe_stop
     from neo_keras.training.trainer import train
 
     def show_sample(step, text):
+        if corpus.sample_prompt:
+            text = f"{corpus.sample_prompt} -> {text}"
         rich.get_console().print(f"\nsample at step {step}:\n{text}\n", markup=False)
         with open(run.path / "samples.txt", "a", encoding="utf-8") as file:
             file.write(f"=== step {step}\n{text}\n\n")
 
-    every = run.training_config.sample_every
+    samples, every = [], run.training_config.sample_every
+    if every and run.keeps_files:
+        prompt = corpus.sample_prompt
+        samples = [SampleText(run.load_tokenizer(), every, show_sample, prompt=prompt)]
     rich.get_console().quiet = not run.keeps_files
-    sampled = every and run.keeps_files
-    samples = [SampleText(run.load_tokenizer(), every, show_sample)] if sampled else []
     with lost_workers_end_all():
         metrics, stopped_by = train(run, corpus, resume, samples, strategy)
     if not run.keeps_files:  # the chief speaks for all
         sys.exit(stopped_by and 128 + stopped_by)
-    if metrics["stopped_early"]:
-        print(
-            f"stopped early: nothing below {metrics['best_val_loss']:.4f}, the loss at step "
-            f"{metrics['best_step']}, in {run.training_config.patience} validations"
-        )
-    elif metrics["step"] < run.training_config.steps:
-        print(f"saved step {metrics['step']}; go on: python train.py --run {run.path} --resume")
     if stopped_by:
+        print(*describe_stop(run, metrics), sep="\n")
         sys.exit(128 + stopped_by)
-    sliding = metrics.get("val_loss_sliding")
-    sliding = f"; {sliding:.4f} nats with at least half a context" if sliding else ""
-    print(
-        f"validation loss {metrics['val_loss']:.4f} nats per token "
-        f"({metrics['val_bits_per_char']:.3f} bits per character{sliding}), "
-        f"{metrics['train_seconds']:.0f} s of training at {metrics['tokens_per_second']:,} "
-        f"tokens/s, {metrics['compile_seconds']:.0f} s of compilation\n"
-        f"next: python generate.py {run.path} --prompt ROMEO: or python export.py {run.path}"
-    )
+    print(*describe_end(run, corpus, metrics), sep="\n")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def main(args):
     texts = {
         f"seed {seed}": "".join(
             generate_text(engine, tokenizer, "", args.characters, sampler, seed)
-        )
+        )[: args.characters]
         for seed in range(1, args.seeds + 1)
     }
     # What people wrote and the model never saw, for comparison.

@@ -6,8 +6,9 @@ __version__ = "0.1.0"
 
 # Loaded when first used: importing the package imports neither Keras nor TensorFlow.
 _HOMES = {
+    "EncoderDecoder": "model.encoder_decoder",
     "GPT": "model.gpt",
-    "CausalSelfAttention": "model.attention",
+    "Attention": "model.attention",
     "FeedForward": "model.blocks",
     "TransformerBlock": "model.blocks",
     "InputError": "errors",
@@ -23,6 +24,8 @@ _HOMES = {
     "load_corpus": "text.corpus",
     "load_engine": "generation.load",
     "make_optimizer": "training.optimizer",
+    "make_tokenizer": "text.learning",
+    "open_corpus": "text.corpus",
     "resume_run": "training.setup",
     "split_corpus": "text.corpus",
     "start_run": "training.setup",

@@ -4,9 +4,11 @@ import dataclasses
 
 from neo_keras.errors import InputError
 
-POSITIONS = ("rope", "learned")
+ARCHITECTURES = ("decoder-only", "encoder-decoder")
+POSITIONS = ("rope", "learned", "sinusoidal")
 NORMS = ("rms", "layer")
-ACTIVATIONS = ("relu_squared", "gelu", "gelu_tanh")
+NORM_POSITIONS = ("pre", "post")
+ACTIVATIONS = ("relu_squared", "relu", "gelu", "gelu_tanh")
 # What suits each; the rates were measured (benchmarks/README.md). A tenth of the run at most is
 # warm-up.
 OPTIMIZERS = {
@@ -21,17 +23,18 @@ MAX_NGRAM_ROWS = 2**18  # so that the hash of an n-gram fits int32: see `NgramEm
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a decoder-only transformer. The defaults are the modern recipe."""
+    """The shape of a transformer. The defaults are the modern recipe."""
 
     vocab_size: int
-    max_seq_len: int = 128  # the context window, in tokens
-    num_layers: int = 4
+    max_seq_len: int = 128  # the context window, in tokens; of a source and of a target, each
+    num_layers: int = 4  # of an encoder and of a decoder, each
     num_heads: int = 4  # query heads
     num_kv_heads: int | None = None  # key and value heads; None: as many as query heads
     hidden_dim: int = 128
     dropout: float = 0.0
     position: str = "rope"  # one of POSITIONS
     norm: str = "rms"  # one of NORMS
+    norm_position: str = "pre"  # normalize what goes into a layer, or ("post") each sum
     activation: str = "relu_squared"  # one of ACTIVATIONS; gelu is exact, by erf
     use_bias: bool = False  # in dense layers and layer norms
     qk_norm: bool = True  # normalize queries and keys (RMS, without a scale)
@@ -41,6 +44,8 @@ class ModelConfig:
     ngram_rows: int = 65536  # of the hashed table that the n-grams share
     ngram_dim: int = 32  # width of that table
     ngram_dropout: float = 0.0  # share of n-grams dropped in training
+    architecture: str = "decoder-only"  # one of ARCHITECTURES
+    end_token_id: int | None = None  # ends each source and each target, of pairs; None: plain text
 
     def __post_init__(self):
         if self.num_kv_heads is None:
@@ -73,7 +78,8 @@ class ModelConfig:
             if not 0 <= value < 1:
                 raise InputError(f"{name} must be at least 0 and below 1, got {value}")
         for name, choices in (("position", POSITIONS), ("norm", NORMS),
-                              ("activation", ACTIVATIONS)):  # fmt: skip
+                              ("norm_position", NORM_POSITIONS), ("activation", ACTIVATIONS),
+                              ("architecture", ARCHITECTURES)):  # fmt: skip
             _check_choice(name, getattr(self, name), choices)
 
     @property
@@ -190,6 +196,14 @@ PRESETS = {
         training={**CLASSIC_TRAINING, "batch_size": 12, "steps": 2000, "learning_rate": 1e-3,
                   "final_learning_rate": 1e-4, "eval_every": 250, "jit_compile": True,
                   "mixed_precision": False},
+    ),
+    "transformer": Preset(
+        "the encoder-decoder of 'Attention Is All You Need', small: 2 + 2 layers, 128 wide",
+        model={"architecture": "encoder-decoder", "position": "sinusoidal", "norm": "layer",
+               "norm_position": "post", "activation": "relu", "use_bias": True, "qk_norm": False,
+               "tie_embeddings": True, "num_layers": 2, "max_seq_len": 64, "dropout": 0.1},
+        training={"optimizer": "adam", "schedule": "inverse-sqrt", "beta_2": 0.98,
+                  "learning_rate": 2e-3, "warmup_steps": 200, "batch_size": 32, "steps": 4000},
     ),
     "gpt2-124m": Preset(
         "GPT-2 small: 12 layers, 768 wide, context 1,024",

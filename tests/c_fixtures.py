@@ -17,18 +17,8 @@ def program(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def flatbuffers(tmp_path_factory):
-    """Without and with the signature `sample`, and two that are not right."""
-
-    def make(*args, **kwargs):
-        return fake_flatbuffer(tmp_path_factory.mktemp("fake"), 13, *args, **kwargs)
-
-    return {
-        "greedy": make(),
-        "sample": make(("reset", "decode", "sample")),
-        "no reset": make(("decode",)),
-        "not a number": make(not_a_number=True),
-    }
+def flatbuffer(tmp_path_factory):
+    return fake_flatbuffer(tmp_path_factory.mktemp("fake"), 13)
 
 
 @pytest.fixture

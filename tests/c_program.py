@@ -19,6 +19,7 @@ SOURCE = ROOT / "examples" / "c"
 LITERT = ai_edge_litert.__path__[0]
 STRICT = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1", "-g"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+CHUNK = {"tokens": ((1, 2), "int32"), "input_pos": ((2,), "int32")}
 STEP = {"tokens": ((1, 1), "int32"), "input_pos": ((1,), "int32")}
 SAMPLE = {
     **STEP, "temperature": ((1,), "float32"), "top_k": ((1,), "int32"),
@@ -52,23 +53,29 @@ def assert_refused(program, *args, match, code=2):
     assert (returncode, stdout) == (code, ""), (returncode, stdout)
 
 
-def fake_flatbuffer(directory, vocab_size, names=("reset", "decode"), not_a_number=False):
+def fake_flatbuffer(directory, vocab_size, names=("reset", "prefill", "decode", "sample")):
     """A file whose next token is a formula of all the inputs, so that no input can be forgotten."""
     import tensorflow as tf
 
     def reset():
         return {"input_pos": tf.zeros([1], tf.int32)}
 
+    def prefill(tokens, input_pos):
+        return {"input_pos": input_pos + tokens[0]}
+
     def decode(tokens, input_pos):
-        logits = tf.one_hot((3 * tokens + input_pos + 1) % (vocab_size - 1), vocab_size)
-        return {"logits": tf.math.log(logits - 2) if not_a_number else logits}
+        return {"logits": tf.one_hot(tokens + input_pos, vocab_size)}
 
     def sample(tokens, input_pos, temperature, top_k, top_p, seed, step):
         knobs = tf.cast(10 * temperature + 2 * top_p, tf.int32) + 5 * top_k + 7 * seed + 9 * step
+        knobs = tf.where(temperature > 0, knobs, 1)
         return {"next_token": (3 * tokens[0] + input_pos + knobs) % (vocab_size - 1)}
 
     module = tf.Module()
-    functions = {"reset": (reset, {}), "decode": (decode, STEP), "sample": (sample, SAMPLE)}
+    functions = {
+        "reset": (reset, {}), "prefill": (prefill, CHUNK), "decode": (decode, STEP),
+        "sample": (sample, SAMPLE),
+    }  # fmt: skip
     for name in names:
         function, inputs = functions[name]
         specs = [tf.TensorSpec(*spec, name=key) for key, spec in inputs.items()]
@@ -82,7 +89,7 @@ def fake_flatbuffer(directory, vocab_size, names=("reset", "decode"), not_a_numb
 
 
 class FakeEngine(Engine):
-    """`fake_flatbuffer` in Python."""
+    """`fake_flatbuffer` in Python, at temperature 0."""
 
     def __init__(self, max_seq_len, vocab_size):
         super().__init__(max_seq_len, chunk_size=1)

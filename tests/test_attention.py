@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import randomize
 
-from neo_keras.model.attention import CausalSelfAttention, causal_mask, rotary_tables, rotate
+from neo_keras.model.attention import Attention, causal_mask, rotary_tables, rotate
 
 BATCH_SIZE, SEQ_LEN, HEAD_DIM = 2, 11, 14
 
@@ -16,7 +16,7 @@ SHAPES = {
 
 
 def make_attention(num_heads, **kwargs):
-    layer = CausalSelfAttention(num_heads, **kwargs)
+    layer = Attention(num_heads, **kwargs)
     layer.build((None, None, num_heads * HEAD_DIM))
     randomize(layer, seed=3)
     return layer

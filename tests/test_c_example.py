@@ -55,19 +55,19 @@ def test_any_characters(program, path, tmp_path, ensure_ascii):
     assert set(written) == set(alphabet)
 
 
-def test_the_smallest_context(program, path, flatbuffers):
-    pack(path, flatbuffers["greedy"], max_seq_len=2)
+def test_the_smallest_context(program, path, flatbuffer):
+    pack(path, flatbuffer, max_seq_len=2)
     tokenizer = Tokenizer.characters_of(ALPHABET)
     expected = "".join(generate_text(FakeEngine(2, 13), tokenizer, "abc", 9, GREEDY))
     assert run(program, path, "abc", 9) == (0, f"abc{expected}\n", "")
 
 
 @pytest.mark.parametrize(("temperature", "seed"), [(None, None), (0, 3), (0.7, None), (1.2, 5)])
-def test_sample_is_given_everything(program, path, flatbuffers, temperature, seed):
-    pack(path, flatbuffers["sample"])
+def test_sample_is_given_everything(program, path, flatbuffer, temperature, seed):
+    pack(path, flatbuffer)
     token, text, characters = 4, "abc", sorted(ALPHABET)
     for step in range(20):
-        knobs = int(10 * (temperature or 0) + 2) + 7 * (seed or 0) + 9 * step
+        knobs = int(10 * temperature + 2) + 7 * (seed or 0) + 9 * step if temperature else 1
         token = (3 * token + 2 + step + knobs) % 12
         text += characters[token]
     args = [arg for arg in (temperature, seed) if arg is not None]

@@ -5,9 +5,14 @@ import subprocess
 import sys
 
 import pytest
+import tokenizers
+from tokenizers import models
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCRIPTS = ("train.py", "generate.py", "export.py")
+
+
+WORD_PIECE = tokenizers.Tokenizer(models.WordPiece({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
 
 
 @pytest.fixture
@@ -19,6 +24,9 @@ def place(tmp_path, tiny_corpus_text):
     (tmp_path / "blank.txt").write_text(" \n\n")
     (tmp_path / "image.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
     (tmp_path / "latin1.txt").write_bytes("Où suis-je ?\n".encode("latin-1"))
+    (tmp_path / "late.txt").write_bytes(b"text\n" * 500_000 + b"\xc3(")
+    WORD_PIECE.save(str(tmp_path / "bert.json"))
+    (tmp_path / "damaged.json").write_text("{")
     (tmp_path / "folder").mkdir()
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
@@ -53,6 +61,23 @@ GOOD = ["--data", "good.txt"]
         (["--data", "blank.txt"], "got none in blank.txt"),
         (["--data", "image.png"], "binary or not UTF-8 at byte 0"),
         (["--data", "latin1.txt"], "binary or not UTF-8 at byte 1"),
+        (["--data", "late.txt"], "UTF-8 text in late.txt, .* not UTF-8 at byte 2500000;"),
+        ([*GOOD, "--tokenizer", "words"], "tokenizer must be one of char, word, bpe, byte or the"),
+        ([*GOOD, "--tokenizer", "no.json"], "got 'no.json', which is no file"),
+        ([*GOOD, "--tokenizer", "damaged.json"], "damaged.json: expected a Hugging Face tokenizer"),
+        (
+            [*GOOD, "--tokenizer", "folder"],
+            "folder: expected a tokenizer.json, got: Is a directory",
+        ),
+        ([*GOOD, "--tokenizer", "bert.json"], "bert.json: expected .* got a WordPiece of another"),
+        ([*GOOD, "--tokenizer", "bpe", "--vocab-size", "255"], "from 256 .* to 1048576, got 255"),
+        ([*GOOD, "--tokenizer", "word", "--vocab-size", "1"], "from 2 .* got 1"),
+        ([*GOOD, "--vocab-size", "300"], "is of word and bpe, .* the tokenizer char has a size"),
+        ([*GOOD, "--tokenizer", "byte", "--vocab-size", "256"], "tokenizer byte has a size"),
+        (
+            [*GOOD, "--tokenizer", "bert.json", "--vocab-size", "9"],
+            "tokenizer bert.json has a size",
+        ),
         # 270 characters to train on, 30 to validate on
         (["--data", "short.txt"], "the validation part of the text must have at least 129"),
         (["--data", "short.txt", "--seq-len", "30"], "at least 31 tokens, got 30: give more"),
@@ -76,7 +101,7 @@ GOOD = ["--data", "good.txt"]
         ([*GOOD, "--patience", "-1"], "patience must be at least 0, got -1"),
         ([*GOOD, "--warmup-steps", "1400"], "must be shorter than the training, got 1400 of 1400"),
         ([*GOOD, "--warmup-steps", "-1"], "warmup_steps must be at least 0, got -1"),
-        ([*GOOD, "--device", "xpu"], "--device xpu: TensorFlow .* sees no XPU"),
+        ([*GOOD, "--device", "xpu"], "--device xpu: TensorFlow .* sees no XPU, for "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

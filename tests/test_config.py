@@ -29,9 +29,11 @@ from neo_keras.errors import InputError
         ({"ngram_dropout": 1.0}, "ngram_dropout must be at least 0 and below 1, got 1.0"),
         ({"max_ngram": 0}, "max_ngram must be a whole number of at least 1, got 0"),
         ({"ngram_rows": 2**18 + 1}, "ngram_rows must be at most 262144, got 262145"),
-        ({"position": "alibi"}, "position must be one of rope, learned, got 'alibi'"),
+        ({"position": "alibi"}, "position must be one of rope, learned, sinusoidal, got 'alibi'"),
         ({"norm": "batch"}, "norm must be one of rms, layer, got 'batch'"),
-        ({"activation": "relu"}, "activation must be one of relu_squared, gelu, gelu_tanh, got"),
+        ({"activation": "tanh"}, "activation must be one of relu_squared, relu, .*, got 'tanh'"),
+        ({"norm_position": "both"}, "norm_position must be one of pre, post, got 'both'"),
+        ({"architecture": "encoder"}, "architecture must be one of decoder-only, .*, got"),
     ],
 )
 def test_model_config_refuses(tiny_config, changes, message):
@@ -126,12 +128,16 @@ def test_presets_say_what_their_descriptions_say():
         "shakespeare-cpu-long": (6, 3, 192, 256),
         "shakespeare-gpu": (6, 6, 384, 256),
         "nanogpt-cpu": (4, 4, 128, 64),
+        "transformer": (2, 4, 128, 64),
         "gpt2-124m": (12, 12, 768, 1024),
     }
     assert {m.vocab_size for m in models.values()} == {13}
     gpt2 = models["gpt2-124m"]
     assert (gpt2.position, gpt2.norm, gpt2.activation) == ("learned", "layer", "gelu_tanh")
     assert gpt2.use_bias and gpt2.tie_embeddings and not gpt2.qk_norm
+    paper = models["transformer"]
+    assert (paper.architecture, paper.position) == ("encoder-decoder", "sinusoidal")
+    assert (paper.norm, paper.norm_position, paper.activation) == ("layer", "post", "relu")
     assert all(preset.description for preset in PRESETS.values())
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from neo_keras.errors import InputError
-from neo_keras.text import corpus
+from neo_keras.text import corpus, reading
 from neo_keras.text.corpus import load_corpus, split_corpus
 from neo_keras.text.plays import render_play
 
@@ -175,11 +175,12 @@ def test_not_text(tmp_path, content, offset):
 
 
 def test_unreadable_file_and_folder(tmp_path, monkeypatch):
-    def refuse(path):
+    def refuse(path, *_):
         raise PermissionError(13, "Permission denied", str(path))
 
     (tmp_path / "file").write_text("text")
-    monkeypatch.setattr(Path, "read_bytes", refuse)  # root may read anything: chmod would not do
+    # Root may read anything: chmod would not do.
+    monkeypatch.setattr(reading, "open", refuse, raising=False)
     with pytest.raises(InputError, match=f"Permission denied at {tmp_path}/file; .*--data"):
         load_corpus([str(tmp_path)])
     monkeypatch.setattr(os, "scandir", refuse)

@@ -37,6 +37,9 @@ LIGHT_MODULES = [
     "neo_keras.files",
     "neo_keras.quiet",
     "neo_keras.text.corpus",
+    "neo_keras.text.encoding",
+    "neo_keras.text.learning",
+    "neo_keras.text.pairs",
     "neo_keras.text.plays",
     "neo_keras.text.tokenizer",
     "neo_keras.generation.engine",
@@ -45,6 +48,8 @@ LIGHT_MODULES = [
     "neo_keras.generation.artifact",
     "neo_keras.generation.load",
     "neo_keras.generation.litert_engine",
+    "neo_keras.generation.litert_stateful_engine",
+    "neo_keras.training.pairs",
     "neo_keras.training.run",
     "neo_keras.training.setup",
     "neo_keras.training.windows",
@@ -96,7 +101,8 @@ def test_light_modules():
 
 def test_light_names_of_the_package():
     names = "InputError ModelConfig PRESETS RunDirectory Sampler Tokenizer TrainingConfig"
-    names += " generate_text load_corpus load_engine resume_run split_corpus start_run"
+    names += " generate_text load_corpus load_engine make_tokenizer open_corpus resume_run"
+    names += " split_corpus start_run"
     code = "import neo_keras\nfor name in sys.argv[1:]: getattr(neo_keras, name)"
     done = python(code, *names.split())
     assert (done.returncode, done.stderr) == (0, "")

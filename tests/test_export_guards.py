@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tiny_models import make_run
 
+from neo_keras.errors import InputError
 from neo_keras.export import exporter, verify
 from neo_keras.files import complete_or_absent
 from neo_keras.generation.load import load_engine
@@ -37,6 +38,11 @@ def test_reference(small_run, reference):
             weights = np.exp(np.float64(row[:12]))
             losses.append(-np.log(weights[target] / weights.sum()))
     assert verify.reference_loss(reference) == pytest.approx(np.mean(losses), rel=1e-6)
+
+
+def test_a_text_that_is_all_unknown(small_run):
+    with pytest.raises(InputError, match="tokens that are known .* another --tokenizer"):
+        verify.make_reference(small_run.load_model(), np.full(50, 12), 12)
 
 
 NAN = float("nan")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from neo_keras.config import ModelConfig
-from neo_keras.model.attention import CausalSelfAttention, causal_mask, rotary_tables
+from neo_keras.model.attention import Attention, causal_mask, rotary_tables
 from neo_keras.model.blocks import FeedForward, TransformerBlock
 from neo_keras.model.gpt import GPT
 
@@ -180,12 +180,12 @@ def test_keras_file_round_trip(config, make_model, tmp_path):
 @pytest.mark.parametrize(
     "make_layer",
     [
-        lambda: CausalSelfAttention(15, 3, 0.3, True, True, output_stddev=0.05, name="a"),
+        lambda: Attention(15, 3, 0.3, True, True, output_stddev=0.05, name="a"),
         lambda: FeedForward(7, "gelu_tanh", True, output_stddev=0.05, name="b"),
         lambda: TransformerBlock(ModelConfig(13, num_kv_heads=2, dropout=0.3), name="c"),
         lambda: GPT(ModelConfig(13, num_layers=1, norm="layer"), dtype="mixed_bfloat16", name="d"),
     ],
-    ids=["CausalSelfAttention", "FeedForward", "TransformerBlock", "GPT"],
+    ids=["Attention", "FeedForward", "TransformerBlock", "GPT"],
 )
 def test_layer_from_its_own_config(make_layer):
     layer = make_layer()

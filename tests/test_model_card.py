@@ -5,16 +5,21 @@ import pytest
 from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.export.model_card import write_model_card
 from neo_keras.files import write_json
+from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.training.run import RunDirectory
 
 
 @pytest.mark.parametrize(
     "metrics, steps, loss",
     [
-        ({"step": 900, "best_step": 700, "best_val_loss": 1.5}, "700", "1.5000 nats per token"),
+        (
+            {"step": 900, "best_step": 700, "best_val_loss": 1.5, "best_val_bits_per_char": 2.164},
+            "700",
+            "1.5000 nats per token, 2.164 bits per character,",
+        ),
         # stopped before the first validation
-        ({"step": 1300, "best_step": None, "best_val_loss": None}, "1,300", "not recorded"),
-        (None, "1,700", "not recorded"),
+        ({"step": 1300, "best_step": None, "best_val_loss": None}, "1,300", "not recorded,"),
+        (None, "1,700", "not recorded,"),
     ],
 )
 def test_steps_and_loss_are_of_the_weights_that_were_exported(tmp_path, metrics, steps, loss):
@@ -23,7 +28,7 @@ def test_steps_and_loss_are_of_the_weights_that_were_exported(tmp_path, metrics,
     run.data = {"sources": [], "sha256": ""}
     if metrics:
         write_json(tmp_path / "metrics.json", metrics)
-    write_model_card(tmp_path / "card.md", run, [], num_params=7)
+    write_model_card(tmp_path / "card.md", run, [], 7, Tokenizer.characters_of("abc"))
     card = (tmp_path / "card.md").read_text()
     assert f"Trained for {steps} steps of 16 windows" in card
     assert f"Validation loss: {loss} on" in card

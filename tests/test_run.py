@@ -2,6 +2,7 @@
 
 import errno
 import json
+import tempfile
 
 import numpy as np
 import pytest
@@ -89,6 +90,17 @@ def test_files_of_something_else_are_never_touched(create, tmp_path, overwrite):
     assert sorted(contents(tmp_path)) == ["config.json", "thesis.txt"]
 
 
+def test_no_file_can_be_made_beside_the_run(tmp_path, monkeypatch):
+    def refuse(dir):
+        raise PermissionError(errno.EACCES, "Permission denied", dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(
+        InputError, match=f"run directory {tmp_path}/run .Permission.*another --run"
+    ):
+        RunDirectory(tmp_path / "run").nameless_file()
+
+
 @pytest.mark.parametrize("below", ["", "run", "run/deep"])
 def test_a_file_in_the_way(create, tmp_path, below):
     (tmp_path / "file").write_text("in the way")
@@ -112,6 +124,8 @@ def test_open_something_else(tmp_path, data):
         lambda config: config.pop("training"),
         lambda config: config["data"].pop("sha256"),
         lambda config: config.update(data=[]),
+        lambda config: config.update(tokenizer=["char"]),
+        lambda config: config["tokenizer"].pop("sha256"),
         lambda config: config.update(model=[7]),
         lambda config: config["model"].update(num_layers=0),
         lambda config: config["model"].update(hidden_dim="70"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from short_runs import different_arrays, read_checkpoint, train_here
 
@@ -192,6 +193,30 @@ def test_what_a_run_directory_holds(corpus_file, tmp_path):
     assert (run.path / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in run.logs.iterdir()][0].startswith("events.out.tfevents")
     assert run.load_validation_text() == corpus_file.read_text()[5400:]
+
+
+@pytest.mark.parametrize("tokenizer, vocab_size", [("word", 29), ("bpe", 283), ("byte", None)])
+def test_bits_per_char_of_every_loss(corpus_file, tmp_path, tokenizer, vocab_size):
+    run, metrics = train_here(
+        tmp_path / "run", corpus_file, tokenizer=tokenizer, vocab_size=vocab_size,
+        steps=10, eval_every=5, sliding_loss=True, ngram_rows=997,
+    )  # fmt: skip
+    text, tokenizer = corpus_file.read_text(), run.load_tokenizer()
+    for losses, bits, part in (
+        ("val_loss", "val_bits_per_char", text[5400:]),
+        ("best_val_loss", "best_val_bits_per_char", text[5400:]),
+        ("val_loss_sliding", "val_bits_per_char_sliding", text[5400:]),
+        ("train_loss", "train_bits_per_char", text[:5400]),
+    ):
+        token_ids = tokenizer.encode(part)
+        known = [i for i in token_ids if i != tokenizer.unk_token_id]
+        spelled = len(part) - sum(len(tokenizer.decode([i])) for i in known)
+        spelled += len(token_ids) - len(known)  # the end of each
+        expected = metrics[losses] / math.log(2) * len(token_ids) + 8 * spelled
+        assert metrics[bits] == pytest.approx(expected / len(part))
+    unknown = tokenizer.encode(text[5400:]) == tokenizer.unk_token_id
+    assert metrics["val_unknown_share"] == pytest.approx(np.mean(unknown))
+    assert (metrics["val_unknown_share"] > 0.05) == (tokenizer.kind == "word")
 
 
 def test_max_seconds_stops_early_and_keeps_a_checkpoint(corpus_file, tmp_path):

@@ -7,12 +7,13 @@ import warnings
 import pytest
 from chromium import Browser
 from page_driver import begin, console_errors, open_page, replace, served, write
-from tiny_models import corpus_text
+from tiny_models import corpus_text, make_run, unicode_text
 
 from neo_keras.export import exporter
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import Sampler
+from neo_keras.text.learning import make_tokenizer
 
 pytest_plugins = ["export_fixtures", "web_fixtures"]
 
@@ -112,6 +113,25 @@ def test_unknown_characters(page, python_text):
     assert page.text("#note") == 'The model has never seen "é", "日", "😀".'
     write(page, prompt="abc", length=5)
     assert not page.evaluate("document.querySelector('#note').checkVisibility()")
+
+
+def test_a_page_whose_tokens_are_bytes(runtime, browser, tmp_path):
+    """Characters appear whole; the text may end within one."""
+    text, tokenizer = unicode_text(), make_tokenizer("byte", [])
+    run = make_run(tmp_path / "run", 40, text, tokenizer, num_layers=1)
+    exporter.export_run(run, ["web"], ["float32"])
+    engine, _ = load_engine(run.export / "web" / "model.tflite")
+    ends = set()
+    with served(run.export / "web") as url:
+        page = open_page(browser, url)
+        for length in range(60, 66):
+            pieces = generate_text(engine, tokenizer, "日😀", length, Sampler(0.7), seed=2)
+            expected = "".join(pieces)
+            assert write(page, prompt="日😀", length=length, temperature=0.7, seed=2) == expected
+            assert page.text("#status").startswith(f"{length} tokens, ")
+            ends.add(expected[-1] == "\ufffd")
+        page.close()
+    assert ends == {False, True}
 
 
 def test_nothing_from_elsewhere_and_nothing_in_the_console(chromium, exported_page):

@@ -8,6 +8,8 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from neo_keras.export import web
+from neo_keras.text.kinds import KINDS
+from neo_keras.text.learning import make_tokenizer
 from neo_keras.text.tokenizer import Tokenizer
 
 pytest_plugins = ["export_fixtures", "web_fixtures"]
@@ -22,9 +24,9 @@ TEXTS = (
 )  # fmt: skip
 
 
-def byte_level(text, vocab_size=400, add_prefix_space=False, use_regex=True, **options):
+def byte_level(text, vocab_size=400, **options):
     hf = tokenizers.Tokenizer(models.BPE(**options))
-    hf.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space, use_regex=use_regex)
+    hf.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     hf.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -59,30 +61,57 @@ def random_texts(count=60):
     return ["".join(rng.choices(alphabet, k=rng.randrange(40))) for _ in range(count)]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"vocab_size": 700, "add_prefix_space": True},
-        {"use_regex": False},
-        {"ignore_merges": True},
-        {"vocab_size": 260},
-    ],
-)
+# What `tokenizer.stream()` of the page shows after each token, and at the end.
+STREAM = """
+    const show = tokenizer.stream();
+    return [...ids.map(show), show()];
+"""
+
+
+def assert_same_ids_and_texts(in_browser, tokenizer, texts):
+    ids = [tokenizer.encode(text).tolist() for text in texts]
+    run = in_browser(
+        tokenizer.to_json(),
+        f"return value.map((text) => {{ const ids = tokenizer.encode(text); {STREAM} }})",
+        texts,
+    )
+    assert in_browser(tokenizer.to_json(), "return value.map(tokenizer.encode)", texts) == ids
+    assert ["".join(shown) for shown in run] == [tokenizer.decode(i) for i in ids]
+    # As soon as in Python, too.
+    assert [list(filter(None, shown)) for shown in run] == [list(tokenizer.stream(i)) for i in ids]
+
+
+@pytest.mark.parametrize("options", [{}, {"ignore_merges": True}, {"vocab_size": 260}])
 def test_byte_level_bpe(in_browser, tiny_corpus_text, options):
     tokenizer = byte_level(tiny_corpus_text, **options)
+    assert_same_ids_and_texts(in_browser, tokenizer, [*TEXTS, *random_texts(), tiny_corpus_text])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_learned_tokenizers(in_browser, tiny_corpus_text, name):
+    learned_from = [tiny_corpus_text, *TEXTS[1:-1], *random_texts(), *random_texts()]
+    tokenizer = make_tokenizer(name, learned_from, {"word": 150, "bpe": 331}.get(name))
     texts = [*TEXTS, *random_texts(), tiny_corpus_text]
-    ids = [tokenizer.encode(text).tolist() for text in texts]
-    code = "return value.map(tokenizer.encode)"
-    assert in_browser(tokenizer.to_json(), code, texts) == ids
-    pieces = []
-    for token_ids in ids:
-        stream = tokenizer.stream()
-        pieces.append([stream(token_id) for token_id in token_ids])
-    code = "return value.map((ids) => ids.map(tokenizer.stream()))"
+    assert_same_ids_and_texts(in_browser, tokenizer, texts)
+    facts = in_browser(
+        tokenizer.to_json(),
+        "return [tokenizer.startId, tokenizer.unkId, tokenizer.size, tokenizer.unknownIn(value)]",
+        text := "naïve… zebra zebra's, 9½",
+    )
+    assert facts[:3] == [tokenizer.start_token_id, tokenizer.unk_token_id, tokenizer.vocab_size]
+    assert facts[3] == tokenizer.unknown_in(text)
+    assert ("zebra" in facts[3]) == (name == "word")
+
+
+def test_any_bytes(in_browser):
+    """A model may write bytes in any order: the page shows what Python shows."""
+    tokenizer = make_tokenizer("byte", [])
+    rng = random.Random(11)
+    lead_and_trail = [0x61, 0x7F, 0x80, 0xBF, 0xC3, 0xE2, 0x82, 0xAC, 0xED, 0xA0, 0xF0, 0x9F, 0xFF]
+    ids = [rng.choices(lead_and_trail, k=rng.randrange(9)) for _ in range(500)]
+    code = f"return value.map((ids) => {{ {STREAM} }})"
     shown = in_browser(tokenizer.to_json(), code, ids)
-    assert ["".join(p) for p in shown] == [tokenizer.decode(i) for i in ids]
-    assert shown[3:5] + shown[-1:] == pieces[3:5] + pieces[-1:]
+    assert ["".join(s) for s in shown] == ["".join(tokenizer.stream(i)) for i in ids]
 
 
 def test_older_merges(in_browser, tiny_corpus_text):
@@ -96,19 +125,13 @@ def test_older_merges(in_browser, tiny_corpus_text):
 @pytest.mark.parametrize(
     "alphabet", ["\n abcdE", "ab", "é日😀\u0301 \r\n\0\ufffd<>unk|", "__proto__10"]
 )
-@pytest.mark.filterwarnings("ignore:the model has never seen")
 def test_characters(in_browser, alphabet):
     tokenizer = Tokenizer.characters_of(alphabet)
-    texts = [*TEXTS, *random_texts()]
-    ids = [tokenizer.encode(text).tolist() for text in texts]
-    run = in_browser(
-        tokenizer.to_json(),
-        "return [value.map(tokenizer.encode), tokenizer.startId, tokenizer.unkId, tokenizer.size,"
-        " value.map((text) => tokenizer.encode(text).map(tokenizer.stream()).join(''))]",
-        texts,
+    assert_same_ids_and_texts(in_browser, tokenizer, [*TEXTS, *random_texts()])
+    facts = in_browser(
+        tokenizer.to_json(), "return [tokenizer.startId, tokenizer.unkId, tokenizer.size]"
     )
-    assert run[:4] == [ids, tokenizer.start_token_id, tokenizer.unk_token_id, tokenizer.vocab_size]
-    assert run[4] == [tokenizer.decode(token_ids) for token_ids in ids]
+    assert facts == [tokenizer.start_token_id, tokenizer.unk_token_id, tokenizer.vocab_size]
 
 
 def test_a_word_that_no_merge_makes(in_browser, tiny_corpus_text):

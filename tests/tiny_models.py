@@ -25,7 +25,12 @@ def corpus_text(num_characters=5000):
     return "".join(words)[:num_characters]
 
 
-def make_run(path, steps=60, **changes):
+def unicode_text():
+    """The same in letters of one to four bytes."""
+    return corpus_text().translate(str.maketrans("abcdefghij", "aébßc日本d😀e"))
+
+
+def make_run(path, steps=60, text=None, tokenizer=None, **changes):
     """A run whose model was fitted and saved as `train.py` does it, a few steps long."""
     from neo_keras.config import ModelConfig, TrainingConfig
     from neo_keras.text.tokenizer import Tokenizer
@@ -33,12 +38,12 @@ def make_run(path, steps=60, **changes):
     from neo_keras.training.run import RunDirectory
     from neo_keras.training.trainer import make_compiled_model
 
-    model_config = ModelConfig(**{**SHAPE, **changes})
+    text, tokenizer = text or corpus_text(), tokenizer or Tokenizer.characters_of(ALPHABET)
+    model_config = ModelConfig(**{**SHAPE, "vocab_size": tokenizer.vocab_size, **changes})
     training_config = TrainingConfig(
         batch_size=4, steps=steps, learning_rate=1e-2, jit_compile=False, steps_per_execution=1
     )
-    text, seq_len = corpus_text(), model_config.max_seq_len
-    tokenizer = Tokenizer.characters_of(ALPHABET)
+    seq_len = model_config.max_seq_len
     run = RunDirectory(path)
     run.create(model_config, training_config, {"sources": [], "sha256": ""}, tokenizer, text[-700:])
     model = make_compiled_model(model_config, training_config)

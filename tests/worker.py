@@ -11,7 +11,10 @@ import signal
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-DEFAULTS = dict(data=(), preset=None, resume=False, overwrite=False, device="auto", compile="off")
+DEFAULTS = dict(
+    data=(), preset=None, resume=False, overwrite=False, tokenizer=None, device="auto",
+    compile="off",
+)  # fmt: skip
 
 
 def main():

@@ -1,6 +1,5 @@
 #include "engine.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 #include "errors.h"
@@ -8,7 +7,8 @@
 static void find_needed(const Engine *engine, const char *name, Signature *signature) {
   if (!model_find(&engine->model, name, signature))
     fail(BAD_INPUT,
-         "%s must have the signatures decode and reset, got no %s: export it with export.py",
+         "%s must have the signatures reset, prefill, decode and sample, got no %s: export it with "
+         "export.py",
          engine->model.path, name);
 }
 
@@ -21,43 +21,37 @@ static void *allocate(size_t count) {
 /* Everything that is used later is looked up here once, so that a wrong file fails before it
  * writes. */
 static void check_signatures(Engine *engine) {
-  Signature *decode = &engine->decode, *sample = &engine->sample, *prefill = &engine->prefill;
+  static const char *const INTEGERS[] = {"tokens", "input_pos", "top_k", "seed", "step"};
+  Signature *prefill = &engine->prefill, *decode = &engine->decode, *sample = &engine->sample;
   signature_check_inputs(&engine->reset, 0);
+  signature_check_inputs(prefill, 2);
+  size_t chunk_size = signature_input(prefill, "tokens", LITERT_INT32, 0)->size;
+  signature_input(prefill, "input_pos", LITERT_INT32, chunk_size);
+  if (chunk_size > (size_t)engine->max_seq_len)
+    fail(BAD_INPUT, "prefill of %s takes %zu tokens, more than the context of %ld: export it again",
+         engine->model.path, chunk_size, (long)engine->max_seq_len);
+  engine->chunk_size = (int32_t)chunk_size;
   signature_check_inputs(decode, 2);
   signature_input(decode, "tokens", LITERT_INT32, 1);
   signature_input(decode, "input_pos", LITERT_INT32, 1);
   signature_output(decode, "logits", LITERT_FLOAT32, (size_t)engine->vocab_size);
-  if (engine->has_prefill) {
-    signature_check_inputs(prefill, 2);
-    size_t chunk_size = signature_input(prefill, "tokens", LITERT_INT32, 0)->size;
-    signature_input(prefill, "input_pos", LITERT_INT32, chunk_size);
-    if (chunk_size > (size_t)engine->max_seq_len)
-      fail(BAD_INPUT,
-           "prefill of %s takes %zu tokens, more than the context of %ld: export it again",
-           engine->model.path, chunk_size, (long)engine->max_seq_len);
-    engine->chunk_size = (int32_t)chunk_size;
-  }
-  if (engine->has_sample) {
-    static const char *const INTEGERS[] = {"tokens", "input_pos", "top_k", "seed", "step"};
-    signature_check_inputs(sample, 7);
-    for (size_t i = 0; i < 5; i++) signature_input(sample, INTEGERS[i], LITERT_INT32, 1);
-    signature_input(sample, "temperature", LITERT_FLOAT32, 1);
-    signature_input(sample, "top_p", LITERT_FLOAT32, 1);
-    signature_output(sample, "next_token", LITERT_INT32, 1);
-  }
+  signature_check_inputs(sample, 7);
+  for (size_t i = 0; i < 5; i++) signature_input(sample, INTEGERS[i], LITERT_INT32, 1);
+  signature_input(sample, "temperature", LITERT_FLOAT32, 1);
+  signature_input(sample, "top_p", LITERT_FLOAT32, 1);
+  signature_output(sample, "next_token", LITERT_INT32, 1);
 }
 
 void engine_open(Engine *engine, const char *path, const Artifact *artifact) {
   *engine = (Engine){.vocab_size = artifact->vocab_size, .max_seq_len = artifact->max_seq_len};
   engine->model = model_open(path);
   find_needed(engine, "reset", &engine->reset);
+  find_needed(engine, "prefill", &engine->prefill);
   find_needed(engine, "decode", &engine->decode);
-  engine->has_prefill = model_find(&engine->model, "prefill", &engine->prefill);
-  engine->has_sample = model_find(&engine->model, "sample", &engine->sample);
+  find_needed(engine, "sample", &engine->sample);
   check_signatures(engine);
-  engine->logits = allocate((size_t)engine->vocab_size);
-  engine->chunk = allocate((size_t)engine->chunk_size + 1);
-  engine->chunk_positions = allocate((size_t)engine->chunk_size + 1);
+  engine->chunk = allocate((size_t)engine->chunk_size);
+  engine->chunk_positions = allocate((size_t)engine->chunk_size);
 }
 
 void engine_close(Engine *engine) {
@@ -68,7 +62,6 @@ void engine_close(Engine *engine) {
   model_close(&engine->model);
   free(engine->chunk);
   free(engine->chunk_positions);
-  free(engine->logits);
 }
 
 static void write_input(Signature *signature, const char *name, int32_t value) {
@@ -106,7 +99,7 @@ void engine_start(Engine *engine, const int32_t *tokens, int32_t num_tokens) {
   while (num_tokens > 0) {
     int32_t taken = 1;
     /* A padded chunk must fit: a write past the last slot would move to earlier slots. */
-    if (engine->has_prefill && engine->position + engine->chunk_size <= engine->max_seq_len) {
+    if (engine->position + engine->chunk_size <= engine->max_seq_len) {
       taken = num_tokens < engine->chunk_size ? num_tokens : engine->chunk_size;
       run_prefill(engine, tokens, taken);
     } else {
@@ -117,25 +110,7 @@ void engine_start(Engine *engine, const int32_t *tokens, int32_t num_tokens) {
   }
 }
 
-static int32_t likeliest(Engine *engine) {
-  float *logits = engine->logits;
-  int32_t best = 0;
-  size_t size = (size_t)engine->vocab_size;
-  tensor_read(signature_output(&engine->decode, "logits", LITERT_FLOAT32, size), logits);
-  for (int32_t i = 0; i < engine->vocab_size; i++) {
-    if (!isfinite(logits[i]))
-      fail(FAILED, "the model's logits are not finite: its training diverged; train again with a "
-                   "smaller --learning-rate");
-    if (logits[i] > logits[best]) best = i;
-  }
-  return best;
-}
-
 int32_t engine_next(Engine *engine, int32_t token, Sampling *sampling) {
-  if (!engine->has_sample) {
-    run_step(engine, &engine->decode, token);
-    return likeliest(engine);
-  }
   /* The logits stay inside the file: only one number comes out. */
   Signature *sample = &engine->sample;
   int32_t next_token;

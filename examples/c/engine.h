@@ -15,12 +15,10 @@ typedef struct {
 typedef struct {
   Model model;
   Signature reset, prefill, decode, sample;
-  bool has_prefill, has_sample; /* what files may lack */
   int32_t vocab_size, max_seq_len;
   int32_t chunk_size;
   int32_t position; /* how many tokens the cache holds */
   int32_t *chunk, *chunk_positions;
-  float *logits;
 } Engine;
 
 /* Fails if the file has not the signatures that are needed. The engine must stay where it is. */

@@ -68,10 +68,6 @@ int main(int argc, char **argv) {
   if (!num_tokens) tokens[num_tokens++] = artifact.start_token;
   Engine engine;
   engine_open(&engine, path, &artifact);
-  if (sampling.temperature > 0 && !engine.has_sample)
-    fail(BAD_INPUT,
-         "%s has no signature sample, which a TEMPERATURE above 0 needs: export it again, or leave "
-         "TEMPERATURE out", path);
   print(prompt, strlen(prompt));
   write_text(&engine, &artifact, tokens, num_tokens, max_tokens, sampling);
   print("\n", 1);

@@ -1,31 +1,36 @@
 """Writes a run's model in each asked form; a file takes its name once it is verified."""
 
 import dataclasses
-import math
 import pathlib
 import tempfile
 
 from neo_keras.errors import InputError
-from neo_keras.export import litertlm, signatures, tflite, verify, web
+from neo_keras.export import encoder_decoder, signatures, tflite, verify, web
 from neo_keras.export.footprint import measure_footprint
 from neo_keras.export.model_card import write_model_card
 from neo_keras.export.quantization import DEFAULTS
 from neo_keras.files import complete_or_absent, write_json
 from neo_keras.generation import artifact
-from neo_keras.generation.keras_engine import KerasEngine
+from neo_keras.generation.keras_engine import keras_engine
 from neo_keras.generation.litert_engine import LiteRTEngine
-from neo_keras.generation.saved_model_engine import SavedModelEngine
+from neo_keras.generation.litert_stateful_engine import LiteRTEncoderDecoderEngine
+from neo_keras.generation.saved_model_engine import saved_model_engine
+from neo_keras.text.encoding import encode_text
+from neo_keras.text.pairs import parse_pairs
+from neo_keras.training.pairs import encode_pairs
 
 FORMATS = ("saved_model", "tflite", "litertlm")  # unless asked; and "web"
+ENCODER_DECODER_FORMATS = FORMATS[:2]
 
 
-def export_run(run, formats=FORMATS, quantizations=DEFAULTS, out=None, on_row=None):
+def export_run(run, formats=None, quantizations=DEFAULTS, out=None, on_row=None):
     """Exports the best model of a run.
 
     Args:
         run: `RunDirectory`.
-        formats: some of `FORMATS` and "web". A SavedModel is always float32; a web page has one
-            model, int8 if that is among the quantizations.
+        formats: some of `FORMATS` and "web"; None: all of `FORMATS` that the model can have. Of an
+            encoder-decoder there is a SavedModel and `.tflite`. A SavedModel is always float32; a
+            web page has one model, int8 if that is among the quantizations.
         quantizations: some of `quantization.QUANTIZATIONS`.
         out: directory to write to; None: `export/` in the run.
         on_row: called with each row of the report as it is measured.
@@ -36,16 +41,15 @@ def export_run(run, formats=FORMATS, quantizations=DEFAULTS, out=None, on_row=No
         and `bytes_per_parameter`; `.tflite` files what `measure_footprint` returns.
 
     Raises:
-        InputError: the run has no usable checkpoint, `out` cannot be written, or the runtime that
-            a web page needs is not installed.
+        InputError: the run has no usable checkpoint, `out` cannot be written, the model cannot
+            have a format, or the runtime that a web page needs is not installed.
         VerificationError: a file does not compute what the Keras model computes.
     """
+    formats = _formats_for(run.model_config, formats)
     if "web" in formats:
         web.find_runtime()  # before minutes of work that would be for nothing
-    text = run.load_validation_text()
     tokenizer, model = run.load_tokenizer(), run.load_model()
-    validation_ids = tokenizer.encode(text)
-    reference = verify.make_reference(model, validation_ids, tokenizer.unk_token_id)
+    reference, encoded = _make_reference(model, run.load_validation_text(), tokenizer)
     out = pathlib.Path(out or run.export)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -58,7 +62,7 @@ def export_run(run, formats=FORMATS, quantizations=DEFAULTS, out=None, on_row=No
 
     def add(name, measurement):
         row = {"file": name, **dataclasses.asdict(measurement)}
-        row["bits_per_char"] = measurement.loss / math.log(2) * len(validation_ids) / len(text)
+        row["bits_per_char"] = encoded.bits_per_char(measurement.loss)
         if (out / name).exists():
             row["size_bytes"] = _size_bytes(out / name)
             row["bytes_per_parameter"] = row["size_bytes"] / model.count_params()
@@ -68,7 +72,7 @@ def export_run(run, formats=FORMATS, quantizations=DEFAULTS, out=None, on_row=No
         if on_row:
             on_row(row)
 
-    add("(Keras)", verify.measure(KerasEngine(model), reference))
+    add("(Keras)", verify.measure(keras_engine(model), reference))
     for export_format in formats:
         write = WRITERS[export_format]
         for quantization in _quantizations_of(export_format, quantizations):
@@ -78,8 +82,33 @@ def export_run(run, formats=FORMATS, quantizations=DEFAULTS, out=None, on_row=No
                 verify.check(measurement, reference, quantization, name)
             add(name, measurement)
     write_json(out / "report.json", rows)
-    write_model_card(out / "README.md", run, rows, model.count_params())
+    write_model_card(out / "README.md", run, rows, model.count_params(), tokenizer)
     return rows
+
+
+def _formats_for(model_config, formats):
+    if model_config.architecture == "decoder-only":
+        return formats or FORMATS
+    formats = formats or ENCODER_DECODER_FORMATS
+    if impossible := [name for name in formats if name not in ENCODER_DECODER_FORMATS]:
+        raise InputError(
+            f"{' and '.join(impossible)}: for decoder-only models, and this is an encoder-decoder; "
+            f"it has the formats {','.join(ENCODER_DECODER_FORMATS)}"
+        )
+    return formats
+
+
+def _make_reference(model, text, tokenizer):
+    """(Reference, the text or the pairs as token ids)."""
+    config, unk_token_id = model.config, tokenizer.unk_token_id
+    if config.end_token_id is not None:
+        pairs = parse_pairs(text, "validation.jsonl")
+        encoded = encode_pairs(pairs, tokenizer, config.max_seq_len)
+        return verify.make_pairs_reference(model, encoded, unk_token_id), encoded
+    encoded = encode_text(tokenizer, [text], tempfile.TemporaryFile())
+    is_decoder = config.architecture == "decoder-only"
+    make = verify.make_reference if is_decoder else verify.make_source_reference
+    return make(model, encoded.token_ids, unk_token_id), encoded
 
 
 def _quantizations_of(export_format, quantizations):
@@ -91,27 +120,38 @@ def _quantizations_of(export_format, quantizations):
 
 
 def _write_saved_model(model, path, tokenizer, quantization, reference, converted):
-    signatures.write_functional(model, path, tokenizer.unk_token_id)
+    is_decoder = model.config.architecture == "decoder-only"
+    form = signatures if is_decoder else encoder_decoder
+    form.write_functional(model, path, tokenizer.unk_token_id)
     artifact.pack_saved_model(path, model.config, tokenizer)
-    return verify.measure(SavedModelEngine(path, model.config), reference)
+    return verify.measure(saved_model_engine(path, model.config), reference)
 
 
 def _write_tflite(model, path, tokenizer, quantization, reference, converted):
     tflite.write_tflite(model, path, tokenizer, quantization, converted)
     model_config, _ = artifact.unpack_tflite(path)
+    if model_config.architecture == "encoder-decoder":
+        return verify.measure(LiteRTEncoderDecoderEngine(path, model_config), reference)
     stateful = tflite.StatefulEngine(path, model_config.max_seq_len)
     verify.check(verify.measure(stateful, reference), reference, quantization, path.name)
     return verify.measure(LiteRTEngine(path, model_config), reference)
 
 
 def _write_litertlm(model, path, tokenizer, quantization, reference, converted):
+    try:  # an environment for an Intel XPU cannot have its packages
+        from neo_keras.export import litertlm
+    except ImportError as error:
+        raise InputError(
+            f"a .litertlm needs LiteRT-LM's packages ({error}): export in an environment of "
+            "requirements.txt, or with --formats saved_model,tflite"
+        ) from None
     with tempfile.TemporaryDirectory() as directory:
         inner = pathlib.Path(directory) / "model.tflite"
         litertlm.write_inner_tflite(model, inner, tokenizer, quantization, converted)
         litertlm.bundle(inner, path, model.config, tokenizer)
         engine = litertlm.BundledTFLiteEngine(inner, model.config)
         measurement = verify.measure(engine, reference)
-    litertlm.check_text(path, KerasEngine(model), tokenizer, reference, quantization)
+    litertlm.check_text(path, keras_engine(model), tokenizer, reference, quantization)
     return measurement
 
 

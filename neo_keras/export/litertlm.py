@@ -85,9 +85,7 @@ def check_text(path, engine, tokenizer, reference, quantization):
         quantization: of the bundle.
     """
     runtime = LiteRTLM(path)
-    num_tokens = reference.logits.shape[1] - reference.prefix_len
-    for window in reference.token_ids[:NUM_PROMPTS]:
-        prompt = tokenizer.decode(window[: reference.prefix_len])
+    for prompt, num_tokens in _prompts(tokenizer, reference):
         expected = "".join(generate_text(engine, tokenizer, prompt, num_tokens, GREEDY))
         try:
             text = runtime.continue_greedily(prompt, num_tokens)
@@ -102,6 +100,17 @@ def check_text(path, engine, tokenizer, reference, quantization):
                 f"model with {expected!r}; nothing was written"
             )
     runtime.close()
+
+
+def _prompts(tokenizer, reference):
+    """Yields the beginnings of windows, and how many tokens the context has room for after each."""
+    for window in reference.token_ids[:NUM_PROMPTS]:
+        prefix = window[: reference.prefix_len]
+        prompt = tokenizer.decode(prefix[reference.known[prefix]])
+        # It may have more tokens than it had: a character that was cut becomes another one.
+        num_tokens = reference.logits.shape[1] - len(tokenizer.encode(prompt))
+        if prompt and num_tokens > 0:
+            yield prompt, num_tokens
 
 
 class LiteRTLM:

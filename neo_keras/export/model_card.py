@@ -3,8 +3,19 @@
 import json
 
 from neo_keras.files import write_text
+from neo_keras.generation.engine import (
+    ENCODER_DECODER_SIGNATURES,
+    IN_PLACE_SIGNATURES,
+    STATEFUL_SIGNATURES,
+)
 from neo_keras.text.corpus import TINY_SHAKESPEARE
 
+TOKENS = {
+    "char": "characters",
+    "word": "words, and single other characters; what is rare is unknown, and counts 8 bits a byte",
+    "bpe": "parts of words, by byte-level BPE; any text can be written with them",
+    "byte": "bytes; any text can be written with them",
+}
 COLUMNS = (
     ("file", lambda row: f"`{row['file']}`"),
     ("size", lambda row: f"{row['size_bytes'] / 1e6:.2f} MB"),
@@ -15,14 +26,14 @@ COLUMNS = (
 )
 
 CARD = """\
-# A GPT trained with neo_keras
+# A{kind} trained with neo_keras
 
-It continues a text, token by token.
+{purpose}
 
 - {num_params:,} parameters: {num_layers} layers, {num_heads} heads, {hidden_dim} wide, context
   {max_seq_len}.
-- {num_tokens} tokens; the tokenizer (`tokenizer.json`, of Hugging Face's `tokenizers`) is inside of
-  each file.
+- {num_tokens} tokens: {tokens}. The tokenizer (`tokenizer.json`, of Hugging Face's `tokenizers`) is
+  inside of each file.
 - Trained on: {data}
 - Trained for {steps} steps of {batch_size} windows, seed {seed}.
 - Validation loss: {val_loss} on the last tenth of the text, which it was not trained on.
@@ -45,7 +56,7 @@ Speed and memory on the machine that exported them, each file in a process of it
 python generate.py {example} --prompt "Once"
 ```
 
-A `.tflite` runs on LiteRT (its signatures: `reset`, `prefill`, `decode`, `sample`, `generate`), a
+A `.tflite` runs on LiteRT (its signatures: {signatures}), a
 `.litertlm` in LiteRT-LM, `saved_model/` with TensorFlow.
 
 ## Limits
@@ -55,7 +66,7 @@ can repeat passages of that text. Past its context it forgets what came before.
 """
 
 
-def write_model_card(path, run, rows, num_params):
+def write_model_card(path, run, rows, num_params, tokenizer):
     """Writes the card.
 
     Args:
@@ -63,6 +74,7 @@ def write_model_card(path, run, rows, num_params):
         run: `RunDirectory`.
         rows: of the report.
         num_params: of the model.
+        tokenizer: `Tokenizer`.
     """
     model, training = run.model_config, run.training_config
     data, licence = _describe_data(run.data)
@@ -71,20 +83,29 @@ def write_model_card(path, run, rows, num_params):
     lines += ["| " + " | ".join(text(row) for _, text in COLUMNS) + " |" for row in files]
     names = [row["file"] for row in files if row["file"].endswith(".tflite")]
     metrics = _read_metrics(run)
-    loss = metrics.get("best_val_loss")  # None, too, if training was stopped before a validation
+    is_decoder = model.architecture == "decoder-only"
+    decoder_signatures = (*STATEFUL_SIGNATURES, *IN_PLACE_SIGNATURES)
+    signatures = decoder_signatures if is_decoder else ENCODER_DECODER_SIGNATURES
+    purpose = "It continues a text, token by token."
+    if model.end_token_id is not None:
+        purpose = "It makes a target of a source, as in the pairs that it was trained on."
     card = CARD.format(
+        kind=" GPT" if is_decoder else "n encoder-decoder",
+        purpose=purpose,
+        signatures=", ".join(f"`{name}`" for name in signatures),
         num_params=num_params,
         num_layers=model.num_layers,
         num_heads=model.num_heads,
         hidden_dim=model.hidden_dim,
         max_seq_len=model.max_seq_len,
         num_tokens=f"{model.vocab_size:,}",
+        tokens=TOKENS[tokenizer.kind],
         data=data,
         licence=licence,
         steps=f"{metrics.get('best_step') or metrics.get('step') or training.steps:,}",
         batch_size=training.batch_size,
         seed=training.seed,
-        val_loss="not recorded" if loss is None else f"{loss:.4f} nats per token",
+        val_loss=_describe_loss(metrics),
         table="\n".join(lines),
         example=names[-1] if names else "RUN",
     )
@@ -103,6 +124,13 @@ def _describe_data(data):
     # Names only: where they lay is nobody's business.
     names = ", ".join(f"`{source.rsplit('/', 1)[-1]}`" for source in data["sources"])
     return f"{names}. {sha256}", "that of these texts; whoever trained on them knows it."
+
+
+def _describe_loss(metrics):
+    loss = metrics.get("best_val_loss")
+    if loss is None:  # training was stopped before a validation
+        return "not recorded,"
+    return f"{loss:.4f} nats per token, {metrics['best_val_bits_per_char']:.3f} bits per character,"
 
 
 def _read_metrics(run):

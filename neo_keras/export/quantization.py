@@ -30,6 +30,7 @@ def quantize(path, quantization, config):
     """
     if quantization == "float32":
         return
+    _make_names_unique(path)
     # The shape of the token embedding and the output layer, and that of learned positions.
     vocabulary, positions = (
         (n, config.hidden_dim) for n in (config.vocab_size, config.max_seq_len)
@@ -52,6 +53,17 @@ def quantize(path, quantization, config):
             num_bits, granularity = _precision(quantization, kind, shape[1])
             add(f"^{re.escape(output)};?$", operator, num_bits, granularity)
     tool.quantize().export_model(str(path), overwrite=True)
+
+
+def _make_names_unique(path):
+    """The quantizer knows tensors by name; TensorFlow 2.15 gives loops' parts the same ones."""
+    model, seen = flatbuffer_utils.read_model(str(path)), set()
+    for i, graph in enumerate(model.subgraphs):
+        for j, tensor in enumerate(graph.tensors):
+            if tensor.name in seen:
+                tensor.name += f";{i}.{j}".encode()
+            seen.add(tensor.name)
+    flatbuffer_utils.write_model(model, str(path))
 
 
 def _precision(quantization, kind, width):

@@ -11,6 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from neo_keras.export import tables
 from neo_keras.export.compact import compact
+from neo_keras.export.encoder_decoder import write_stateful
 from neo_keras.export.in_place import InPlaceGPT
 from neo_keras.export.quantization import quantize
 from neo_keras.export.signatures import unknown_bias
@@ -24,13 +25,15 @@ def write_tflite(model, path, tokenizer, quantization, converted=None):
     """Writes one file that is all a phone needs: model, configuration, tokenizer.
 
     Args:
-        model: `GPT`.
+        model: `GPT` or `EncoderDecoder`.
         path: of the file.
         tokenizer: `Tokenizer`.
         quantization: one of `quantization.QUANTIZATIONS`.
         converted: as for `convert`.
     """
-    convert(write_signatures, model, path, tokenizer.unk_token_id, quantization, converted)
+    is_decoder = model.config.architecture == "decoder-only"
+    write = write_signatures if is_decoder else write_stateful
+    convert(write, model, path, tokenizer.unk_token_id, quantization, converted)
     artifact.pack_tflite(path, model.config, quantization, tokenizer)
 
 

@@ -3,7 +3,7 @@
 import keras
 
 from neo_keras.generation.decoding import generate_text
-from neo_keras.generation.keras_engine import KerasEngine
+from neo_keras.generation.keras_engine import keras_engine
 from neo_keras.generation.sampler import Sampler
 from neo_keras.training.optimizer import averaged_weights
 
@@ -17,15 +17,17 @@ class SampleText(keras.callbacks.Callback):
         show: called with (step, text).
         max_tokens: of a sample.
         temperature: of a sample.
+        prompt: that samples continue; of a model of pairs, a source.
     """
 
-    def __init__(self, tokenizer, every, show, max_tokens=200, temperature=0.8):
+    def __init__(self, tokenizer, every, show, max_tokens=200, temperature=0.8, prompt=""):
         super().__init__()
         self.tokenizer = tokenizer
         self.every = every
         self.show = show
         self.max_tokens = max_tokens
         self.sampler = Sampler(temperature)
+        self.prompt = prompt
         self._engine = None
 
     def on_train_begin(self, logs=None):
@@ -35,10 +37,12 @@ class SampleText(keras.callbacks.Callback):
         step = int(self.model.optimizer.iterations.numpy())
         if step // self.every > self._last_step // self.every:
             # Its graph reads the model's variables: it follows the training.
-            self._engine = self._engine or KerasEngine(self.model)
+            self._engine = self._engine or keras_engine(self.model)
             with averaged_weights(self.model):
                 text = "".join(
-                    generate_text(self._engine, self.tokenizer, "", self.max_tokens, self.sampler)
+                    generate_text(
+                        self._engine, self.tokenizer, self.prompt, self.max_tokens, self.sampler
+                    )
                 )
             self.show(step, text)
         self._last_step = step

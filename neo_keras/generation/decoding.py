@@ -1,16 +1,17 @@
 """The decode loop: one generator of tokens for every engine, and text on top of it."""
 
 import itertools
+import warnings
 
 import numpy as np
 
-from neo_keras.errors import FailedError
+from neo_keras.errors import FailedError, InputError
 
 
 def generate_ids(engine, prompt_ids, sampler, seed, banned_ids=()):
-    """Yields token ids without end.
+    """Yields token ids, without end unless the model has a token for it.
 
-    Past the context window it goes on with the window's later half.
+    Past the context window it goes on after the window's last `engine.num_kept` tokens.
 
     Args:
         engine: `Engine`.
@@ -26,30 +27,83 @@ def generate_ids(engine, prompt_ids, sampler, seed, banned_ids=()):
         FailedError: the model gives no numbers.
     """
     window = [int(token_id) for token_id in prompt_ids[-engine.max_seq_len :]]
-    _refill(engine, window)
+    engine.begin(window)
     for step in itertools.count():
-        logits = np.array(engine.decode(window[-1]))
-        if not np.isfinite(logits).all():
-            raise FailedError(
-                "the model's logits are not finite: its training diverged; train again with a "
-                "smaller --learning-rate"
-            )
-        logits[list(banned_ids)] = -np.inf
-        token_id = sampler.sample(logits, seed, step)
+        token_id = sampler.sample(_next_logits(engine, window, banned_ids), seed, step)
+        if token_id == engine.end_token_id:
+            return
         yield token_id
-        window.append(token_id)
-        if len(window) > engine.max_seq_len:
-            window = window[-max(engine.max_seq_len // 2, 1) :]
-            _refill(engine, window)
+        window = _with_room(engine, [*window, token_id])
+        if not window:
+            return
 
 
-def _refill(engine, window):
-    engine.reset()
-    engine.prefill(window[:-1])
+def search_ids(engine, prompt_ids, num_beams, max_tokens, banned_ids=()):
+    """Looks for the likeliest continuation: after each token the likeliest `num_beams` texts stay.
+
+    Texts that end are compared with others by their log-probability per token.
+
+    Args:
+        engine: an `Engine` that has a `state`.
+        prompt_ids, banned_ids: as for `generate_ids`.
+        num_beams: 1 is greedy.
+        max_tokens: at least 1.
+
+    Returns:
+        list of int token ids.
+    """
+    window = [int(token_id) for token_id in prompt_ids[-engine.max_seq_len :]]
+    engine.begin(window)
+    beams, ended = [(0.0, [], window, engine.state)], []  # log-probability, new tokens, ...
+    while beams and len(beams[0][1]) < max_tokens:
+        grown = []
+        for score, token_ids, window, state in beams:
+            engine.state = state
+            logits = np.float64(_next_logits(engine, window, banned_ids))
+            logits -= logits.max()
+            scores = score + logits - np.log(np.exp(logits).sum())
+            for token_id in np.argsort(-scores, kind="stable")[:num_beams].tolist():
+                grown.append((scores[token_id], token_ids, token_id, window, engine.state))
+        beams = []
+        grown.sort(key=lambda beam: -beam[0])
+        for score, token_ids, token_id, window, state in grown[:num_beams]:
+            if token_id == engine.end_token_id:
+                ended.append((score / (len(token_ids) + 1), token_ids))
+                continue
+            engine.state = state
+            token_ids = [*token_ids, token_id]
+            if window := _with_room(engine, [*window, token_id]):
+                beams.append((score, token_ids, window, engine.state))
+            else:
+                ended.append((score / len(token_ids), token_ids))
+    ended += [(score / max(len(token_ids), 1), token_ids) for score, token_ids, _, _ in beams]
+    return max(ended, key=lambda text: text[0])[1]
 
 
-def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stop=None):
-    """Yields the continuation of a prompt, piece by piece.
+def _next_logits(engine, window, banned_ids):
+    logits = np.array(engine.decode(window[-1]))
+    if not np.isfinite(logits).all():
+        raise FailedError(
+            "the model's logits are not finite: its training diverged; train again with a "
+            "smaller --learning-rate"
+        )
+    logits[list(banned_ids)] = -np.inf
+    return logits
+
+
+def _with_room(engine, window):
+    """The window, shortened and begun anew where the cache is full; empty where the text ends."""
+    if engine.position == engine.max_seq_len:
+        window = window[-engine.num_kept :] if engine.num_kept else []
+        if window:
+            engine.begin(window)
+    return window
+
+
+def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stop=None, num_beams=1):
+    """Yields the continuation of a prompt or, of a model of pairs, its target, piece by piece.
+
+    Of a search with beams it is one piece, at the end. Warns of what is unknown in the prompt.
 
     Args:
         engine: `Engine`.
@@ -59,16 +113,44 @@ def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stop=N
         sampler: `Sampler`.
         seed: int.
         stop: a text that ends the continuation, and is not part of it; or None.
+        num_beams: above 1: search, with so many texts at a time, instead of drawing.
 
     Yields:
         str, not empty.
+
+    Raises:
+        InputError: the prompt is no source for a model of pairs.
     """
-    prompt_ids = tokenizer.encode(prompt) if prompt else [tokenizer.start_token_id]
+    if unknown := tokenizer.unknown_in(prompt):
+        names = ", ".join(map(repr, unknown[:10]))
+        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+        unk_token = tokenizer.decode([tokenizer.unk_token_id])
+        warnings.warn(
+            f"the model has never seen {names}{more}: replaced by {unk_token}", stacklevel=2
+        )
+    prompt_ids = _prompt_ids(engine, tokenizer, prompt)
     banned_ids = [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]
-    ids = generate_ids(engine, prompt_ids, sampler, seed, banned_ids)
-    stream = tokenizer.stream()
-    pieces = (stream(token_id) for token_id in itertools.islice(ids, max_tokens))
-    yield from filter(None, until(stop, pieces) if stop else pieces)
+    if num_beams > 1:
+        ids = search_ids(engine, prompt_ids, num_beams, max_tokens, banned_ids)
+    else:
+        ids = generate_ids(engine, prompt_ids, sampler, seed, banned_ids)
+    pieces = tokenizer.stream(itertools.islice(ids, max_tokens))
+    yield from filter(None, until(stop, pieces)) if stop else pieces
+
+
+def _prompt_ids(engine, tokenizer, prompt):
+    if engine.end_token_id is None:
+        return tokenizer.encode(prompt) if prompt else [tokenizer.start_token_id]
+    source = prompt.strip("\n")
+    if not source.strip():
+        raise InputError("the model makes a target of a source: give the source with --prompt")
+    source_ids = [*tokenizer.encode(source), engine.end_token_id]
+    if len(source_ids) > engine.max_seq_len:
+        raise InputError(
+            f"the source has {len(source_ids)} tokens with its end, and the model takes "
+            f"{engine.max_seq_len}: give a shorter one"
+        )
+    return source_ids
 
 
 def until(stop, pieces):

@@ -4,9 +4,12 @@ import abc
 
 import numpy as np
 
+from neo_keras.errors import InputError
+
 MAX_CHUNK_SIZE = 64
 IN_PLACE_SIGNATURES = ("decode_in_place", "prefill_in_place")  # see `export.in_place`
 STATEFUL_SIGNATURES = ("reset", "prefill", "decode", "sample", "generate")  # `export.stateful`
+ENCODER_DECODER_SIGNATURES = ("encode", "decode", "reset")  # `export.encoder_decoder`
 
 
 def chunk_size_for(max_seq_len):
@@ -26,12 +29,27 @@ class Engine(abc.ABC):
 
     Attributes:
         position: how many tokens the cache holds.
+        end_token_id: of the token that ends a text, or None: then a text has no end.
+        num_kept: how many of the last tokens matter when the cache is full; 0: the text ends.
     """
+
+    end_token_id = None
+    _cache = None  # a dict of arrays, each step's another one; of engines that have it so
 
     def __init__(self, max_seq_len, chunk_size):
         self.max_seq_len = max_seq_len
         self.chunk_size = chunk_size
+        self.num_kept = max(max_seq_len // 2, 1)
         self.position = 0
+
+    def begin(self, token_ids):
+        """Begins anew after a text; its last token is the next one to decode.
+
+        Args:
+            token_ids: sequence of int, not empty; the last `max_seq_len` count.
+        """
+        self.reset()
+        self.prefill(token_ids[-self.max_seq_len : -1])
 
     def reset(self):
         """Begins a new sequence. Old slots stay, and are never seen: see `causal_mask`."""
@@ -73,6 +91,23 @@ class Engine(abc.ABC):
         self.position += 1
         return logits
 
+    @property
+    def state(self):
+        """All that it holds of a text; setting it goes back there, or over to another text.
+
+        Raises:
+            InputError: its cache is changed in place.
+        """
+        if self._cache is None:
+            raise InputError(
+                "beams need a run directory or a SavedModel: a .tflite changes its cache in place"
+            )
+        return self.position, self._cache
+
+    @state.setter
+    def state(self, state):
+        self.position, self._cache = state
+
     @abc.abstractmethod
     def _prefill(self, tokens, input_pos):
         """Writes int32 [1, chunk_size] tokens at int32 [chunk_size] positions into the cache."""
@@ -80,6 +115,36 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def _decode(self, tokens, input_pos):
         """Writes one token, int32 [1, 1] at int32 [1]; returns float32 [vocab_size]."""
+
+
+class EncoderDecoderEngine(Engine):
+    """An engine with an encoder: a text is its source, and what comes after it is decoded.
+
+    When the decoder's cache is full, what was written last becomes the source of what follows; but
+    a model of pairs was never trained on longer targets.
+
+    Args:
+        model_config: `ModelConfig`.
+    """
+
+    def __init__(self, model_config):
+        super().__init__(model_config.max_seq_len, chunk_size=1)
+        self.end_token_id = model_config.end_token_id
+        self.num_kept = self.max_seq_len if self.end_token_id is None else 0
+
+    def begin(self, token_ids):
+        self.reset()
+        source = np.asarray(token_ids[-self.max_seq_len :], "int32")
+        padded = np.zeros((1, self.max_seq_len), "int32")
+        padded[0, : len(source)] = source
+        self._encode(padded, np.array([len(source)], "int32"))
+
+    def _prefill(self, tokens, input_pos):
+        self._decode(tokens, input_pos)
+
+    @abc.abstractmethod
+    def _encode(self, tokens, source_lens):
+        """Reads a source: int32 [1, max_seq_len], of which the first int32 [1] count."""
 
 
 class FunctionalEngine(Engine):

@@ -1,8 +1,23 @@
 """What a `.tflite` says of its signatures; and a view of fewer of them."""
 
+import contextlib
+
 from ai_edge_litert import schema_py_generated as schema
 
+from neo_keras.errors import InputError
+
 SUBGRAPHS, SIGNATURES = 8, 18  # where the schema's table `Model` keeps these two vectors
+
+
+@contextlib.contextmanager
+def loading(path):
+    """Within it, whatever a damaged file raises becomes an `InputError` that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # what it is depends on where the damage is
+        raise InputError(f"LiteRT cannot load {path} ({error}): export it again") from None
 
 
 def read_signatures(content):
@@ -33,6 +48,25 @@ def _shapes(graph, get, length):
         tensor = graph.Tensors(named.TensorIndex())
         shapes[named.Name().decode()] = [tensor.Shape(i) for i in range(tensor.ShapeLength())]
     return shapes
+
+
+def check_names(signatures, expected, path):
+    """Raises `InputError` unless the signatures, as read, have these names in this order."""
+    if tuple(signatures) != expected:
+        raise InputError(
+            f"{path} must have the signatures {', '.join(expected)}, got "
+            f"{', '.join(signatures) or 'none'}: export it with export.py"
+        )
+
+
+def check_sizes(sizes, path, model_config):
+    """Raises `InputError` unless sizes of a file, by name, are what its `ModelConfig` says."""
+    for name, size in sizes.items():
+        if size != getattr(model_config, name):
+            raise InputError(
+                f"{path} contradicts itself: its config.json says {name} "
+                f"{getattr(model_config, name)}, its signatures say {size}: export it again"
+            )
 
 
 def keep_first_signatures(content, count):

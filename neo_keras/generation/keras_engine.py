@@ -2,7 +2,7 @@
 
 import keras
 
-from neo_keras.generation.engine import Engine, chunk_size_for
+from neo_keras.generation.engine import EncoderDecoderEngine, Engine, chunk_size_for
 
 
 class KerasEngine(Engine):
@@ -26,10 +26,36 @@ class KerasEngine(Engine):
         return keras.ops.convert_to_numpy(logits)[0, -1]
 
 
-def _compiled(step):
-    """A graph of the step where the backend is TensorFlow; elsewhere it runs eagerly."""
+class KerasEncoderDecoderEngine(EncoderDecoderEngine):
+    """The same with an encoder.
+
+    Args:
+        model: `EncoderDecoder`.
+    """
+
+    def __init__(self, model):
+        super().__init__(model.config)
+        self._step, self._read = _compiled(model.step), _compiled(model.encode)
+        self._cache = model.empty_cache()
+
+    def _encode(self, tokens, source_lens):
+        self._cache = {**self._cache, **self._read(tokens, source_lens)}
+
+    def _decode(self, tokens, input_pos):
+        logits, self._cache = self._step(tokens, input_pos, self._cache)
+        return keras.ops.convert_to_numpy(logits)[0, -1]
+
+
+def keras_engine(model):
+    """The engine for a model: `KerasEngine` or `KerasEncoderDecoderEngine`."""
+    is_decoder = model.config.architecture == "decoder-only"
+    return (KerasEngine if is_decoder else KerasEncoderDecoderEngine)(model)
+
+
+def _compiled(function):
+    """A graph of it where the backend is TensorFlow; elsewhere it runs eagerly."""
     if keras.backend.backend() != "tensorflow":
-        return step
+        return function
     import tensorflow as tf
 
-    return tf.function(step)
+    return tf.function(function)

@@ -8,9 +8,14 @@ from ai_edge_litert.compiled_model import CompiledModel
 from ai_edge_litert.environment import Environment
 from ai_edge_litert.options import CpuOptions, Options
 
-from neo_keras.errors import InputError
 from neo_keras.generation.engine import IN_PLACE_SIGNATURES, STATEFUL_SIGNATURES, Engine
-from neo_keras.generation.flatbuffer import keep_first_signatures, read_signatures
+from neo_keras.generation.flatbuffer import (
+    check_names,
+    check_sizes,
+    keep_first_signatures,
+    loading,
+    read_signatures,
+)
 from neo_keras.quiet import hide_native_farewell, native_log_hidden
 
 DECODE, PREFILL = IN_PLACE_SIGNATURES
@@ -35,7 +40,7 @@ class LiteRTEngine(Engine):
 
     def __init__(self, path, model_config, num_threads=2):
         content = pathlib.Path(path).read_bytes()
-        try:
+        with loading(path):
             _check(read_signatures(content), path, model_config)
             content = keep_first_signatures(content, len(IN_PLACE_SIGNATURES))
             self._content = content  # LiteRT goes on reading in it
@@ -43,10 +48,6 @@ class LiteRTEngine(Engine):
             with native_log_hidden():
                 self._load(content, num_threads)
                 self._grow(next_capacity(0, 1, model_config.max_seq_len))
-        except InputError:
-            raise
-        except Exception as error:  # what a damaged one raises depends on where the damage is
-            raise InputError(f"LiteRT cannot load {path} ({error}): export it again") from None
         chunk_size = self._model.get_input_tensor_details(PREFILL)["tokens"]["shape"][1]
         super().__init__(model_config.max_seq_len, chunk_size)
         self._vocab_size = model_config.vocab_size
@@ -131,22 +132,12 @@ def _environment():
 
 
 def _check(signatures, path, model_config):
-    expected = (*IN_PLACE_SIGNATURES, *STATEFUL_SIGNATURES)
-    if tuple(signatures) != expected:
-        raise InputError(
-            f"{path} must have the signatures {', '.join(expected)}, got "
-            f"{', '.join(signatures) or 'none'}: export it with export.py"
-        )
+    check_names(signatures, (*IN_PLACE_SIGNATURES, *STATEFUL_SIGNATURES), path)
     sizes = {
         "max_seq_len": signatures["generate"]["inputs"]["tokens"][1],
         "vocab_size": signatures[DECODE]["outputs"]["logits"][2],
     }
-    for name, size in sizes.items():
-        if size != getattr(model_config, name):
-            raise InputError(
-                f"{path} contradicts itself: its config.json says {name} "
-                f"{getattr(model_config, name)}, its signatures say {size}: export it again"
-            )
+    check_sizes(sizes, path, model_config)
 
 
 def next_capacity(capacity, needed, limit):

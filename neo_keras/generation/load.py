@@ -37,17 +37,20 @@ def load_engine(path, num_threads=2):
 
 def _load_tflite(path, num_threads):
     from neo_keras.generation.litert_engine import LiteRTEngine
+    from neo_keras.generation.litert_stateful_engine import LiteRTEncoderDecoderEngine
 
     model_config, tokenizer = artifact.unpack_tflite(path)
-    return LiteRTEngine(path, model_config, num_threads), tokenizer
+    is_decoder = model_config.architecture == "decoder-only"
+    engine_class = LiteRTEngine if is_decoder else LiteRTEncoderDecoderEngine
+    return engine_class(path, model_config, num_threads), tokenizer
 
 
 def _load_saved_model(path):
     model_config, tokenizer = artifact.unpack_saved_model(path)
     import_tensorflow()
-    from neo_keras.generation.saved_model_engine import SavedModelEngine
+    from neo_keras.generation.saved_model_engine import saved_model_engine
 
-    return SavedModelEngine(path, model_config), tokenizer
+    return saved_model_engine(path, model_config), tokenizer
 
 
 def _load_run(path):
@@ -56,6 +59,6 @@ def _load_run(path):
     run = RunDirectory.open(path)
     tokenizer = run.load_tokenizer()
     import_tensorflow()
-    from neo_keras.generation.keras_engine import KerasEngine
+    from neo_keras.generation.keras_engine import keras_engine
 
-    return KerasEngine(run.load_model()), tokenizer
+    return keras_engine(run.load_model()), tokenizer

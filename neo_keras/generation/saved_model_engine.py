@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from neo_keras.errors import InputError
-from neo_keras.generation.engine import FunctionalEngine, chunk_size_for
+from neo_keras.generation.engine import EncoderDecoderEngine, FunctionalEngine, chunk_size_for
 
 
 class SavedModelEngine(FunctionalEngine):
@@ -15,20 +15,60 @@ class SavedModelEngine(FunctionalEngine):
     """
 
     def __init__(self, path, model_config):
-        try:
-            self._loaded = tf.saved_model.load(str(path))  # its signatures do not keep it alive
-        # What a damaged one raises depends on where the damage is.
-        except Exception as error:
-            raise InputError(f"TensorFlow cannot load {path} ({error}): export it again") from None
-        _, inputs = self._loaded.signatures["decode"].structured_input_signature
-        cache = {
-            name: tf.zeros((1, *spec.shape[1:]), spec.dtype)
-            for name, spec in inputs.items()
-            if name.startswith("kv_cache")
-        }
+        self._loaded = _load(path)  # its signatures do not keep it alive
         max_seq_len = model_config.max_seq_len
+        cache = _empty_cache(self._loaded)
         super().__init__(max_seq_len, chunk_size_for(max_seq_len), "prefill", cache)
 
     def _call(self, signature, tokens, input_pos, cache):
         tokens, input_pos = tf.constant(tokens), tf.constant(input_pos)
         return dict(self._loaded.signatures[signature](tokens=tokens, input_pos=input_pos, **cache))
+
+
+class SavedModelEncoderDecoderEngine(EncoderDecoderEngine):
+    """Decodes with a SavedModel's `encode` and `decode` signatures.
+
+    Args:
+        as `SavedModelEngine`.
+    """
+
+    def __init__(self, path, model_config):
+        super().__init__(model_config)
+        self._loaded = _load(path)
+        self._cache = _empty_cache(self._loaded)
+
+    def _encode(self, tokens, source_lens):
+        encode = self._loaded.signatures["encode"]
+        source = encode(tokens=tf.constant(tokens), source_lens=tf.constant(source_lens))
+        self._cache = {**self._cache, **source}
+
+    def _decode(self, tokens, input_pos):
+        tokens, input_pos = tf.constant(tokens), tf.constant(input_pos)
+        decode = self._loaded.signatures["decode"]
+        outputs = dict(decode(tokens=tokens, input_pos=input_pos, **self._cache))
+        logits = outputs.pop("logits")
+        self._cache = {**self._cache, **outputs}
+        return logits.numpy()[0, -1]
+
+
+def saved_model_engine(path, model_config):
+    """The engine for a SavedModel, by the architecture of its model."""
+    is_decoder = model_config.architecture == "decoder-only"
+    return (SavedModelEngine if is_decoder else SavedModelEncoderDecoderEngine)(path, model_config)
+
+
+def _load(path):
+    try:
+        return tf.saved_model.load(str(path))
+    # What a damaged one raises depends on where the damage is.
+    except Exception as error:
+        raise InputError(f"TensorFlow cannot load {path} ({error}): export it again") from None
+
+
+def _empty_cache(loaded):
+    _, inputs = loaded.signatures["decode"].structured_input_signature
+    return {
+        name: tf.zeros((1, *spec.shape[1:]), spec.dtype)
+        for name, spec in inputs.items()
+        if name.startswith("kv_cache")
+    }

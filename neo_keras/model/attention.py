@@ -1,4 +1,4 @@
-"""Causal self-attention: one forward for training, for decoding with a cache, and for export."""
+"""Attention, to itself or to another sequence: for training, decoding with a cache, and export."""
 
 import keras
 import numpy as np
@@ -28,15 +28,44 @@ def causal_mask(query_positions, key_positions):
     return ops.expand_dims(mask, (0, 1))
 
 
+def length_mask(lengths, key_len):
+    """Lets every position see the first keys of its sequence; the others are padding.
+
+    Args:
+        lengths: int32 [batch_size].
+        key_len: int.
+
+    Returns:
+        float32 [batch_size, 1, 1, key_len], to be added to scores: 0 or `MASKED`.
+    """
+    visible = ops.arange(key_len, dtype="int32") < ops.expand_dims(lengths, 1)
+    return ops.expand_dims(ops.where(visible, 0.0, MASKED), (1, 2))
+
+
 def rotary_tables(max_seq_len, head_dim, base=10000.0):
     """Cosines and sines of rotary position embedding (Su et al. 2021, arXiv:2104.09864).
 
     Returns:
         float32 [max_seq_len, 2, head_dim / 2]: cosines, then sines, of position * frequency.
     """
-    frequencies = base ** -(np.arange(0, head_dim, 2) / head_dim)
-    angles = np.arange(max_seq_len)[:, None] * frequencies  # [max_seq_len, head_dim / 2]
+    angles = _angles(max_seq_len, head_dim, base)
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype("float32")
+
+
+def sinusoidal_table(max_seq_len, hidden_dim, base=10000.0):
+    """The sines and cosines that stand for positions in Vaswani et al. 2017, section 3.5.
+
+    Returns:
+        float32 [max_seq_len, hidden_dim]: sine, cosine, sine, cosine, ... of position * frequency.
+    """
+    angles = _angles(max_seq_len, hidden_dim, base)
+    table = np.stack([np.sin(angles), np.cos(angles)], axis=2).reshape(max_seq_len, -1)
+    return table[:, :hidden_dim].astype("float32")  # of an odd width, the last has no cosine
+
+
+def _angles(max_seq_len, dim, base):
+    frequencies = base ** -(np.arange(0, dim, 2) / dim)
+    return np.arange(max_seq_len)[:, None] * frequencies  # [max_seq_len, dim / 2]
 
 
 def rotate(x, rotation):
@@ -44,19 +73,23 @@ def rotate(x, rotation):
 
     Args:
         x: [batch_size, num_heads, seq_len, head_dim].
-        rotation: rows of `rotary_tables`, [seq_len, 2, head_dim / 2].
+        rotation: rows of `rotary_tables`, [seq_len, 2, head_dim / 2]; or, where the sequences of a
+            batch differ, [batch_size, 1, seq_len, 2, head_dim / 2].
 
     Returns:
         The shape and dtype of x.
     """
-    cos, sin = ops.unstack(ops.cast(rotation, x.dtype), axis=1)  # [seq_len, head_dim / 2]
+    cos, sin = ops.unstack(ops.cast(rotation, x.dtype), axis=-2)  # [..., seq_len, head_dim / 2]
     first, second = ops.split(x, 2, axis=-1)
     return ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
 @keras.saving.register_keras_serializable("neo_keras")
-class CausalSelfAttention(keras.layers.Layer):
-    """Multi-head attention over the past (Vaswani et al. 2017), with grouped key-value heads.
+class Attention(keras.layers.Layer):
+    """Multi-head attention (Vaswani et al. 2017), with grouped key-value heads.
+
+    Queries come from one sequence. Keys and values come from the same one or, as cross-attention,
+    from another, which `keys_values` reads once. What is seen, the mask says.
 
     With fewer key-value heads than query heads, neighbouring query heads share one
     (Ainslie et al. 2023, arXiv:2305.13245), which shrinks the cache.
@@ -69,6 +102,7 @@ class CausalSelfAttention(keras.layers.Layer):
         qk_norm: scale queries and keys to root-mean-square 1 (Henry et al. 2020,
             arXiv:2010.04245), which keeps scores bounded at high learning rates.
         output_stddev: of the initial output projection.
+        cross: keys and values come from another sequence.
     """
 
     def __init__(
@@ -79,6 +113,7 @@ class CausalSelfAttention(keras.layers.Layer):
         use_bias=False,
         qk_norm=False,
         output_stddev=INITIALIZER_STDDEV,
+        cross=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -87,65 +122,92 @@ class CausalSelfAttention(keras.layers.Layer):
         self.use_bias = use_bias
         self.qk_norm = qk_norm
         self.output_stddev = output_stddev
+        self.cross = cross
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
 
     def build(self, input_shape):
         hidden_dim = input_shape[-1]
         self.head_dim = hidden_dim // self.num_heads
-        # One matrix product for queries, keys and values: fewer, larger operations.
-        self.qkv = keras.layers.Dense(
-            (self.num_heads + 2 * self.num_kv_heads) * self.head_dim,
+        # One matrix product for all that comes from one sequence: fewer, larger operations.
+        if self.cross:
+            self.query = self._dense(self.num_heads * self.head_dim, "query")
+            self.key_value = self._dense(2 * self.num_kv_heads * self.head_dim, "key_value")
+            projections = [self.query, self.key_value]
+        else:
+            num_all_heads = self.num_heads + 2 * self.num_kv_heads
+            self.qkv = self._dense(num_all_heads * self.head_dim, "qkv")
+            projections = [self.qkv]
+        self.output_projection = self._dense(hidden_dim, "output", self.output_stddev)
+        for layer in (*projections, self.output_projection):
+            layer.build(input_shape)
+
+    def _dense(self, units, name, stddev=INITIALIZER_STDDEV):
+        return keras.layers.Dense(
+            units,
             use_bias=self.use_bias,
-            kernel_initializer=initial_weights(),
+            kernel_initializer=initial_weights(stddev),
             dtype=self.dtype_policy,
-            name="qkv",
+            name=name,
         )
-        self.qkv.build(input_shape)
-        self.output_projection = keras.layers.Dense(
-            hidden_dim,
-            use_bias=self.use_bias,
-            kernel_initializer=initial_weights(self.output_stddev),
-            dtype=self.dtype_policy,
-            name="output",
-        )
-        self.output_projection.build(input_shape)
 
     def call(self, x, attention_mask, rotation=None, cache=None, start=0, training=False):
         """Attends from each position of x to the keys that the mask lets it see.
 
         Args:
             x: [batch_size, seq_len, hidden_dim].
-            attention_mask: float32 [1, 1, seq_len, key_len], added to the scores.
-            rotation: rows of `rotary_tables` for x's positions, or None.
+            attention_mask: float32 [1, 1, seq_len, key_len], added to the scores; where it is
+                the same for all queries, [batch_size, 1, 1, key_len].
+            rotation: of x's positions, as `rotate` takes it, or None.
             cache: (keys, values), each [batch_size, num_kv_heads, key_len, head_dim], or None:
-                then key_len is seq_len. New keys and values are written at `start`.
+                then key_len is seq_len. New keys and values are written at `start`. Of
+                cross-attention: what `keys_values` returned; nothing is written.
             start: int32 scalar, the slot of x's first position.
 
         Returns:
             (x, (keys, values)): the shape of x, and of the cache. Keys are kept scaled by
             head_dim**-0.5.
         """
-        queries, keys, values = self._project(x, rotation)
-        if cache is not None:
-            keys = ops.slice_update(cache[0], (0, 0, start, 0), keys)
-            values = ops.slice_update(cache[1], (0, 0, start, 0), values)
+        if self.cross:
+            queries = self._normalize(self._split_heads(self.query(x)), rotation)
+            keys, values = cache
+        else:
+            queries, keys, values = self._project(x, rotation)
+            if cache is not None:
+                keys = ops.slice_update(cache[0], (0, 0, start, 0), keys)
+                values = ops.slice_update(cache[1], (0, 0, start, 0), values)
         x = self._attend(queries, keys, values, attention_mask, training)
         return self.output_projection(x), (keys, values)
 
+    def keys_values(self, source, rotation=None):
+        """Reads the other sequence, for cross-attention.
+
+        Args:
+            source: [batch_size, key_len, hidden_dim].
+            rotation: of its positions, or None.
+
+        Returns:
+            (keys, values), as `call` takes them for a cache.
+        """
+        keys, values = ops.split(self._split_heads(self.key_value(source)), 2, axis=1)
+        return self._normalize(keys, rotation) * self.head_dim**-0.5, values
+
     def _project(self, x, rotation):
-        seq_len = ops.shape(x)[1]
-        x = self.qkv(x)
-        x = ops.reshape(x, (-1, seq_len, self.num_heads + 2 * self.num_kv_heads, self.head_dim))
-        x = ops.transpose(x, (0, 2, 1, 3))  # [batch_size, all heads, seq_len, head_dim]
+        x = self._split_heads(self.qkv(x))
         queries_keys, values = ops.split(x, [self.num_heads + self.num_kv_heads], axis=1)
-        if self.qk_norm:
-            queries_keys = ops.rms_normalization(queries_keys, axis=-1, epsilon=1e-6)
-        if rotation is not None:
-            queries_keys = rotate(queries_keys, rotation)
+        queries_keys = self._normalize(queries_keys, rotation)
         queries, keys = ops.split(queries_keys, [self.num_heads], axis=1)
         # The keys are scaled, not the queries: a sum of matmul(scaled queries, keys) and a mask is
         # what TensorFlow rewrites, outside of XLA, into a oneDNN kernel hundreds of times slower.
         return queries, keys * self.head_dim**-0.5, values
+
+    def _split_heads(self, x):
+        x = ops.reshape(x, (-1, ops.shape(x)[1], x.shape[-1] // self.head_dim, self.head_dim))
+        return ops.transpose(x, (0, 2, 1, 3))  # [batch_size, heads, seq_len, head_dim]
+
+    def _normalize(self, queries_keys, rotation):
+        if self.qk_norm:
+            queries_keys = ops.rms_normalization(queries_keys, axis=-1, epsilon=1e-6)
+        return queries_keys if rotation is None else rotate(queries_keys, rotation)
 
     def _attend(self, queries, keys, values, attention_mask, training):
         seq_len = ops.shape(queries)[2]
@@ -155,7 +217,8 @@ class CausalSelfAttention(keras.layers.Layer):
             # [batch_size, num_kv_heads, group_size * seq_len, head_dim].
             shape = (-1, self.num_kv_heads, group_size * seq_len, self.head_dim)
             queries = ops.reshape(queries, shape)
-            attention_mask = ops.tile(attention_mask, (1, 1, group_size, 1))
+            if attention_mask.shape[2] != 1:
+                attention_mask = ops.tile(attention_mask, (1, 1, group_size, 1))
         # For one row, a matrix product would first copy all keys, then all values, into the order
         # that its kernel likes: twice the time on a CPU.
         one_row = queries.shape[2] == 1
@@ -184,4 +247,5 @@ class CausalSelfAttention(keras.layers.Layer):
             "use_bias": self.use_bias,
             "qk_norm": self.qk_norm,
             "output_stddev": self.output_stddev,
+            "cross": self.cross,
         }

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from neo_keras.config import ModelConfig
-from neo_keras.model.attention import CausalSelfAttention
+from neo_keras.model.attention import Attention
 from neo_keras.model.weights import INITIALIZER_STDDEV, initial_weights
 
 
@@ -18,6 +18,7 @@ def relu_squared(x):
 
 ACTIVATION_FUNCTIONS = {
     "relu_squared": relu_squared,
+    "relu": ops.relu,
     "gelu": functools.partial(ops.gelu, approximate=False),
     "gelu_tanh": functools.partial(ops.gelu, approximate=True),
 }
@@ -95,75 +96,114 @@ class FeedForward(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("neo_keras")
 class TransformerBlock(keras.layers.Layer):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)) (pre-norm, as GPT-2).
+    """Self-attention, in a decoder that has an encoder also cross-attention, then feed-forward.
+
+    Each adds to the residual stream: x + layer(norm(x)) (pre-norm, as GPT-2), or norm(x + layer(x))
+    (post-norm, as Vaswani et al. 2017).
 
     Args:
         config: `ModelConfig`.
+        cross_attention: whether there is one.
     """
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config, cross_attention=False, **kwargs):
         super().__init__(**kwargs)
         self.config = config
-        # Every block adds to the residual stream twice. GPT-2 starts these layers smaller, so that
-        # the stream's variance does not grow with depth (Radford et al. 2019, section 2.3).
-        output_stddev = INITIALIZER_STDDEV * (2 * config.num_layers) ** -0.5
-        dtype = self.dtype_policy
-        self.attention_norm = make_norm(config, dtype=dtype, name="attention_norm")
-        self.attention = CausalSelfAttention(
+        self.has_cross_attention = cross_attention
+        # GPT-2 starts the layers that add to the residual stream smaller, so that the stream's
+        # variance does not grow with depth (Radford et al. 2019, section 2.3).
+        additions = config.num_layers * (3 if cross_attention else 2)
+        self._output_stddev = INITIALIZER_STDDEV * additions**-0.5
+        self.attention_norm, self.attention, self.attention_dropout = self._attention("attention")
+        if cross_attention:
+            self.cross_attention_norm, self.cross_attention, self.cross_attention_dropout = (
+                self._attention("cross_attention", cross=True)
+            )
+        self.feed_forward_norm = self._norm("feed_forward_norm")
+        self.feed_forward = FeedForward(
+            config.feed_forward_dim,
+            activation=config.activation,
+            use_bias=config.use_bias,
+            output_stddev=self._output_stddev,
+            dtype=self.dtype_policy,
+            name="feed_forward",
+        )
+        self.feed_forward_dropout = self._dropout("feed_forward_dropout")
+
+    def _attention(self, name, cross=False):
+        config = self.config
+        attention = Attention(
             config.num_heads,
             config.num_kv_heads,
             dropout=config.dropout,
             use_bias=config.use_bias,
             qk_norm=config.qk_norm,
-            output_stddev=output_stddev,
-            dtype=dtype,
-            name="attention",
+            output_stddev=self._output_stddev,
+            cross=cross,
+            dtype=self.dtype_policy,
+            name=name,
         )
-        self.feed_forward_norm = make_norm(config, dtype=dtype, name="feed_forward_norm")
-        self.feed_forward = FeedForward(
-            config.feed_forward_dim,
-            activation=config.activation,
-            use_bias=config.use_bias,
-            output_stddev=output_stddev,
-            dtype=dtype,
-            name="feed_forward",
-        )
-        # One for each use: `set_dropout_step` counts on one draw per layer and step.
-        self.attention_dropout = keras.layers.Dropout(
-            config.dropout, dtype=dtype, name="attention_dropout"
-        )
-        self.feed_forward_dropout = keras.layers.Dropout(
-            config.dropout, dtype=dtype, name="feed_forward_dropout"
-        )
+        return self._norm(f"{name}_norm"), attention, self._dropout(f"{name}_dropout")
+
+    def _norm(self, name):
+        return make_norm(self.config, dtype=self.dtype_policy, name=name)
+
+    # One for each use: `set_dropout_step` counts on one draw per layer and step.
+    def _dropout(self, name):
+        return keras.layers.Dropout(self.config.dropout, dtype=self.dtype_policy, name=name)
 
     def build(self, input_shape):
-        for layer in (
-            self.attention_norm,
-            self.attention,
-            self.feed_forward_norm,
-            self.feed_forward,
-        ):
+        layers = [self.attention_norm, self.attention, self.feed_forward_norm, self.feed_forward]
+        if self.has_cross_attention:
+            layers += [self.cross_attention_norm, self.cross_attention]
+        for layer in layers:
             layer.build(input_shape)
 
-    def call(self, x, attention_mask, rotation=None, cache=None, start=0, training=False):
-        """As `CausalSelfAttention.call`."""
+    def call(
+        self, x, attention_mask, rotation=None, cache=None, start=0, source=None, training=False
+    ):
+        """As `Attention.call`; source: (keys, values, mask) of the cross-attention."""
         residual = x
         x, cache = self.attention(
-            self.attention_norm(x),
+            self._normed(x, self.attention_norm),
             attention_mask,
             rotation=rotation,
             cache=cache,
             start=start,
             training=training,
         )
-        x = residual + self.attention_dropout(x, training=training)
+        x = self.attention_dropout(x, training=training)
+        x = self._added(residual, x, self.attention_norm)
+        if self.has_cross_attention:
+            *keys_values, source_mask = source
+            residual = x
+            x, _ = self.cross_attention(
+                self._normed(x, self.cross_attention_norm),
+                source_mask,
+                rotation=rotation,
+                cache=keys_values,
+                training=training,
+            )
+            x = self.cross_attention_dropout(x, training=training)
+            x = self._added(residual, x, self.cross_attention_norm)
         residual = x
-        x = self.feed_forward(self.feed_forward_norm(x))
-        x = residual + self.feed_forward_dropout(x, training=training)
-        return x, cache
+        x = self.feed_forward(self._normed(x, self.feed_forward_norm))
+        x = self.feed_forward_dropout(x, training=training)
+        return self._added(residual, x, self.feed_forward_norm), cache
+
+    def _normed(self, x, norm):
+        return norm(x) if self.config.norm_position == "pre" else x
+
+    def _added(self, residual, x, norm):
+        x = residual + x
+        return norm(x) if self.config.norm_position == "post" else x
 
     def get_config(self):
-        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
+        return {
+            **super().get_config(),
+            "config": dataclasses.asdict(self.config),
+            "cross_attention": self.has_cross_attention,
+        }
 
     @classmethod
     def from_config(cls, config):

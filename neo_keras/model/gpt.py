@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from neo_keras.config import ModelConfig
-from neo_keras.model.attention import causal_mask, rotary_tables
+from neo_keras.model.attention import causal_mask, rotary_tables, sinusoidal_table
 from neo_keras.model.blocks import TransformerBlock, make_norm
 from neo_keras.model.ngrams import NgramEmbedding
 from neo_keras.model.weights import initial_weights
@@ -28,10 +28,15 @@ class GPT(keras.Model):
         model.fit(token_ids[:, :-1], token_ids[:, 1:])
     """
 
+    has_encoder = False
+
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
         self.config = config
-        dtype = self.dtype_policy  # of all layers, so that GPT(config, dtype=...) is enough
+        self._make_layers(config, self.dtype_policy)  # so that GPT(config, dtype=...) is enough
+        self.build((None, config.max_seq_len))
+
+    def _make_layers(self, config, dtype):
         self.token_embedding = keras.layers.ReversibleEmbedding(
             config.vocab_size,
             config.hidden_dim,
@@ -59,17 +64,23 @@ class GPT(keras.Model):
                 dtype=dtype,
                 name="position_embedding",
             )
+        elif config.position == "sinusoidal":
+            self.sinusoidal_table = sinusoidal_table(config.max_seq_len, config.hidden_dim)
         else:
-            self.rotary_tables = rotary_tables(config.max_seq_len, config.head_dim)
+            self.rotary_tables = rotary_tables(self.max_text_len, config.head_dim)
         if config.embedding_norm:
             self.embedding_norm = make_norm(config, dtype=dtype, name="embedding_norm")
         self.dropout = keras.layers.Dropout(config.dropout, dtype=dtype, name="dropout")
         self.blocks = [
-            TransformerBlock(config, dtype=dtype, name=f"block_{i}")
+            TransformerBlock(config, self.has_encoder, dtype=dtype, name=f"block_{i}")
             for i in range(config.num_layers)
         ]
         self.final_norm = make_norm(config, dtype=dtype, name="final_norm")
-        self.build((None, config.max_seq_len))
+
+    @property
+    def max_text_len(self):
+        """Tokens in a text, as rotary positions count them."""
+        return self.config.max_seq_len
 
     def build(self, input_shape):
         hidden_shape = (None, None, self.config.hidden_dim)
@@ -94,7 +105,7 @@ class GPT(keras.Model):
             float32 [batch_size, seq_len, vocab_size]: position i predicts token i + 1.
         """
         positions = ops.arange(ops.shape(token_ids)[1], dtype="int32")
-        logits, _ = self._forward(token_ids, positions, positions, None, training)
+        logits, _ = self._forward(token_ids, positions, positions, {}, training)
         return logits
 
     def step(self, token_ids, positions, cache, key_positions=None):
@@ -130,36 +141,53 @@ class GPT(keras.Model):
             cache[HISTORY] = self.ngram_embedding.empty_history(batch_size, config.max_seq_len)
         return cache
 
-    def _forward(self, token_ids, positions, key_positions, cache, training):
-        cache, new_cache, start = cache or {}, {}, positions[0]
-        x = self.token_embedding(token_ids)  # [batch_size, seq_len, hidden_dim]
+    def _forward(
+        self, token_ids, positions, key_positions, cache, training, sources=None, offset=0
+    ):
+        """Both `call` and `step`. A model with an encoder gives what its blocks take for sources,
+        and how far into the whole text position 0 is, as `rotate` counts it.
+        """
+        new_cache, start = {}, positions[0]
+        x, history = self._embed(token_ids, positions, cache.get(HISTORY), training)
         if self.config.max_ngram > 1:
-            ngrams, new_cache[HISTORY] = self.ngram_embedding(
-                token_ids, history=cache.get(HISTORY), start=start, training=training
-            )
-            x = x + ngrams
-        rotation = None
-        if self.config.position == "learned":
-            x = x + self.position_embedding(positions)
-        else:
-            rotation = ops.take(self.rotary_tables, positions, axis=0)
-        if self.config.embedding_norm:
-            x = self.embedding_norm(x)
+            new_cache[HISTORY] = history
         x = self.dropout(x, training=training)
-        attention_mask = causal_mask(positions, key_positions)
+        attention_mask, rotation = causal_mask(positions, key_positions), None
+        if self.config.position == "rope":
+            rotation = ops.take(self.rotary_tables, positions + offset, axis=0)
         for i, block in enumerate(self.blocks):
             names = f"kv_cache_k_{i}", f"kv_cache_v_{i}"
             x, keys_values = block(
                 x,
                 attention_mask,
                 rotation=rotation,
-                cache=tuple(cache[name] for name in names) if cache else None,
+                cache=tuple(cache[name] for name in names) if names[0] in cache else None,
                 start=start,
+                source=sources and sources[i],
                 training=training,
             )
             new_cache.update(zip(names, keys_values))
         logits = self.token_embedding(self.final_norm(x), reverse=True)
         return ops.cast(logits, "float32"), new_cache
+
+    def _embed(self, token_ids, positions, history=None, training=False):
+        """(x, history): what goes into the first block, but for dropout."""
+        config = self.config
+        x = self.token_embedding(token_ids)  # [batch_size, seq_len, hidden_dim]
+        if config.max_ngram > 1:
+            ngrams, history = self.ngram_embedding(
+                token_ids, history=history, start=positions[0], training=training
+            )
+            x = x + ngrams
+        if config.position == "learned":
+            x = x + self.position_embedding(positions)
+        elif config.position == "sinusoidal":
+            # Scaled as in section 3.4 of Vaswani et al.: else the positions drown the tokens.
+            rows = ops.take(self.sinusoidal_table, positions, axis=0)
+            x = x * config.hidden_dim**0.5 + ops.cast(rows, x.dtype)
+        if config.embedding_norm:
+            x = self.embedding_norm(x)
+        return x, history
 
     def get_config(self):
         return {**super().get_config(), "config": dataclasses.asdict(self.config)}

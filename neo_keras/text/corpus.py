@@ -1,12 +1,13 @@
 """The text to train on: Shakespeare's plays, tiny Shakespeare, or the user's own files."""
 
+import functools
 import glob
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from neo_keras.errors import InputError
 from neo_keras.text.plays import load_plays
+from neo_keras.text.reading import read_files
 
 TINY_SHAKESPEARE = "tiny-shakespeare"  # a source that is no path
 _TINY_SHAKESPEARE_URL = (
@@ -15,8 +16,43 @@ _TINY_SHAKESPEARE_URL = (
 _TINY_SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 
-def load_corpus(sources: Sequence[str] = ()) -> str:
-    """Loads the text to train on.
+class Corpus:
+    """A text that may be larger than memory: it is read, in parts, each time it is iterated over.
+
+    Args:
+        read: A function that returns the parts of a text, each a str.
+        start: Where in that text the corpus begins, in characters.
+        stop: Where it ends.
+    """
+
+    def __init__(self, read: Callable[[], Iterable[str]], start: int, stop: int):
+        self._read, self._start, self._stop = read, start, stop
+
+    def __len__(self) -> int:
+        """How many characters it has."""
+        return self._stop - self._start
+
+    def __iter__(self) -> Iterator[str]:
+        position = 0
+        for text in self._read():
+            if position >= self._stop:
+                return
+            if part := text[max(self._start - position, 0) : self._stop - position]:
+                yield part
+            position += len(text)
+
+    def split(self) -> tuple["Corpus", "Corpus"]:
+        """The part to train on and the last tenth, to validate on."""
+        cut = self._start + _training_length(len(self))
+        return Corpus(self._read, self._start, cut), Corpus(self._read, cut, self._stop)
+
+    def head(self, num_chars: int) -> str:
+        """Its first characters."""
+        return "".join(Corpus(self._read, self._start, min(self._start + num_chars, self._stop)))
+
+
+def open_corpus(sources: Sequence[str] = ()) -> Corpus:
+    """Finds the text to train on, and reads it once to see that it is text.
 
     Args:
         sources: Files, folders (every file below them that is not hidden), globs, or the name
@@ -29,25 +65,27 @@ def load_corpus(sources: Sequence[str] = ()) -> str:
     Raises:
         InputError: A source that is missing, unreadable, not UTF-8 text, or no text at all.
     """
-    if not sources:
-        return load_plays()
-    paths = {}
+    if sources:
+        read = functools.partial(read_files, _find_all_files(sources))
+    else:
+        read = functools.partial(iter, [load_plays()])
+    num_chars, blank = 0, True
     try:
-        for source in sources:
-            for path in _find_files(source):
-                paths.setdefault(os.path.realpath(path), path)
-        texts = [text for text in map(_read_text, paths.values()) if text]
+        for text in read():
+            num_chars += len(text)
+            blank = blank and not text.strip()
     except OSError as error:
-        raise InputError(
-            f"expected a readable file or folder, got {error.strerror} at {error.filename}; "
-            "change its permissions, or pass another with --data"
-        ) from error
-    text = "\n".join([text.removesuffix("\n") for text in texts[:-1]] + texts[-1:])
-    if not text.strip():
+        raise _unreadable(error) from error
+    if blank:
         raise InputError(
             f"expected text to train on, got none in {', '.join(sources)}; pass other files"
         )
-    return text
+    return Corpus(read, 0, num_chars)
+
+
+def load_corpus(sources: Sequence[str] = ()) -> str:
+    """The whole text that `open_corpus` finds, in memory."""
+    return "".join(open_corpus(sources))
 
 
 def split_corpus(text: str) -> tuple[str, str]:
@@ -59,8 +97,12 @@ def split_corpus(text: str) -> tuple[str, str]:
     Returns:
         The part to train on and the last tenth, to validate on.
     """
-    cut = int(len(text) * 0.9)
+    cut = _training_length(len(text))
     return text[:cut], text[cut:]
+
+
+def _training_length(length):
+    return int(length * 0.9)
 
 
 def _download_tiny_shakespeare():
@@ -78,6 +120,24 @@ def _download_tiny_shakespeare():
             f"expected to download tiny-shakespeare, got: {error}; "
             f"download {_TINY_SHAKESPEARE_URL} elsewhere and pass it with --data FILE"
         ) from error
+
+
+def _find_all_files(sources):
+    paths = {}
+    try:
+        for source in sources:
+            for path in _find_files(source):
+                paths.setdefault(os.path.realpath(path), path)
+    except OSError as error:
+        raise _unreadable(error) from error
+    return list(paths.values())
+
+
+def _unreadable(error):
+    return InputError(
+        f"expected a readable file or folder, got {error.strerror} at {error.filename}; "
+        "change its permissions, or pass another with --data"
+    )
 
 
 def _find_files(source):
@@ -101,18 +161,3 @@ def _find_files(source):
 
 def _raise(error):
     raise error
-
-
-def _read_text(path):
-    data = Path(path).read_bytes()
-    bad = data.find(b"\0")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        bad = error.start if bad < 0 else min(bad, error.start)
-    if bad >= 0:
-        raise InputError(
-            f"expected UTF-8 text in {path}, got a file that is binary or not UTF-8 at byte {bad}; "
-            "convert it with iconv, or pass another file"
-        )
-    return text.removeprefix("\ufeff").replace("\r\n", "\n")

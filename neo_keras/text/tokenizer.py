@@ -1,23 +1,22 @@
 """Text <-> token ids, by a Hugging Face tokenizer that any other program can load too."""
 
+import codecs
 import os
 import re
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers
 
 from neo_keras.errors import InputError
 from neo_keras.files import write_text
+from neo_keras.text import kinds
 
-_UNK_TOKEN = "<unk>"
+_END_TOKEN = "<|endoftext|>"  # as GPT-2's
 # Large enough to keep every core busy, small enough that the details of a group fit in memory.
-_CHARS_PER_PIECE = 256
-_PIECES_PER_GROUP = 1024
+_CHARS_PER_GROUP = 2**18
 
 
 class Tokenizer:
@@ -25,26 +24,33 @@ class Tokenizer:
 
     Args:
         hf_tokenizer: The Hugging Face tokenizer that does the work.
+
+    Attributes:
+        kind: One of `kinds.KINDS`: "char", "word", "bpe" or "byte".
+
+    Raises:
+        InputError: The tokenizer is of another kind.
     """
 
     def __init__(self, hf_tokenizer: tokenizers.Tokenizer):
+        self.kind = kinds.kind_of(hf_tokenizer)
         self._hf = hf_tokenizer
 
     @classmethod
-    def characters_of(cls, text: str) -> "Tokenizer":
-        """Makes a tokenizer for which every character of `text` is a token.
+    def characters_of(cls, texts: Iterable[str]) -> "Tokenizer":
+        """Makes a tokenizer for which every character of a text is a token.
 
         Args:
-            text: Its distinct characters, sorted, get the ids from 0; "<unk>" gets the last id.
+            texts: The text, or its parts. Its distinct characters, sorted, get the ids from 0;
+                "<unk>" gets the last id.
 
         Returns:
-            The tokenizer. LiteRT-LM can load it too, which needs just this structure.
+            The tokenizer.
         """
-        vocab = {token: i for i, token in enumerate([*sorted(set(text)), _UNK_TOKEN])}
-        hf = tokenizers.Tokenizer(models.WordLevel(vocab, unk_token=_UNK_TOKEN))
-        hf.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(r"[\s\S]"), "isolated")
-        hf.decoder = decoders.Fuse()  # the default decoder puts spaces between tokens
-        return cls(hf)
+        alphabet = set()
+        for text in texts:
+            alphabet.update(text)
+        return cls(kinds.from_tokens("char", sorted(alphabet)))
 
     @classmethod
     def from_json(cls, text: str) -> "Tokenizer":
@@ -57,7 +63,7 @@ class Tokenizer:
             The tokenizer.
 
         Raises:
-            InputError: The text is not that of a tokenizer.
+            InputError: The text is not that of a tokenizer, or of another kind.
         """
         return cls._parse(text.encode(), "the text")
 
@@ -72,7 +78,7 @@ class Tokenizer:
             The tokenizer.
 
         Raises:
-            InputError: The file is missing, unreadable, or not a tokenizer.
+            InputError: The file is missing, unreadable, not a tokenizer, or of another kind.
         """
         try:
             return cls._parse(Path(path).read_bytes(), path)
@@ -85,12 +91,20 @@ class Tokenizer:
     @classmethod
     def _parse(cls, data, name):
         try:
-            return cls(tokenizers.Tokenizer.from_buffer(data))
+            hf = tokenizers.Tokenizer.from_buffer(data)
         except Exception as error:  # the library has no exception type of its own
             raise InputError(
                 f"{name}: expected a Hugging Face tokenizer.json, got something else ({error}); "
                 "pass the tokenizer.json that was saved with the model"
             ) from error
+        # A text's own tokens, and all of them.
+        hf.post_processor = None
+        hf.no_truncation()
+        hf.no_padding()
+        try:
+            return cls(hf)
+        except InputError as error:
+            raise InputError(f"{name}: {error}; pass another tokenizer.json") from None
 
     @property
     def vocab_size(self) -> int:
@@ -100,14 +114,32 @@ class Tokenizer:
     @property
     def unk_token_id(self) -> int | None:
         """The id for what the tokenizer does not know; None if it knows everything."""
-        unk_token = getattr(self._hf.model, "unk_token", None)
-        return None if unk_token is None else self._hf.token_to_id(unk_token)
+        is_byte_level = self.kind in ("bpe", "byte")
+        return None if is_byte_level else self._hf.token_to_id(self._hf.model.unk_token)
 
     @property
     def start_token_id(self) -> int:
         """The id to begin from where there is no prompt: a line break, if there is one."""
-        token_ids = self._hf.encode("\n", add_special_tokens=False).ids
-        return token_ids[-1] if token_ids and token_ids[-1] != self.unk_token_id else 0
+        token_id = int(self.encode("\n")[-1])
+        return 0 if token_id == self.unk_token_id else token_id
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What a token stands for, in UTF-8; of a byte-level one it may be part of a character."""
+        token = self._hf.id_to_token(int(token_id))
+        if self.kind in ("bpe", "byte") and kinds.BYTE_OF_LETTER.keys() >= set(token):
+            return bytes(kinds.BYTE_OF_LETTER[letter] for letter in token)
+        return token.encode()
+
+    @property
+    def end_token_id(self) -> int | None:
+        """The id of the token that ends a text; None if there is none."""
+        return self._hf.token_to_id(_END_TOKEN)
+
+    def with_end_token(self) -> "Tokenizer":
+        """The same tokenizer with an end token, which gets the last id unless it has one."""
+        hf = tokenizers.Tokenizer.from_str(self.to_json())
+        hf.add_special_tokens([_END_TOKEN])
+        return Tokenizer(hf)
 
     def check_vocab_size(self, expected: int, where: str | os.PathLike):
         """Raises `InputError` unless the model that stands beside the tokenizer fits it.
@@ -123,7 +155,7 @@ class Tokenizer:
             )
 
     def encode(self, text: str) -> np.ndarray:
-        """Encodes text, on all cores; warns if characters of it are unknown.
+        """Encodes a text, on all cores.
 
         Args:
             text: Any text.
@@ -131,16 +163,27 @@ class Tokenizer:
         Returns:
             The token ids: int32 [num_tokens].
         """
-        # Bytes of a command line that are not UTF-8 become surrogates, which the library refuses.
-        text = re.sub("[\ud800-\udfff]", "\ufffd", text)
-        pieces = self._pieces(text)
-        groups = []
-        for start in range(0, len(pieces), _PIECES_PER_GROUP):
-            groups.append(self._ids(pieces[start : start + _PIECES_PER_GROUP]))
-        token_ids = np.concatenate(groups)  # num_tokens
-        if self.unk_token_id is not None and self.unk_token_id in token_ids:
-            self._warn_of_unknown(text)
-        return token_ids
+        return np.concatenate([np.empty(0, "int32"), *self.encode_parts([_well_formed(text)])])
+
+    def encode_parts(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
+        """Encodes a text that may be larger than memory, on all cores.
+
+        Args:
+            texts: The parts of the text.
+
+        Yields:
+            The next token ids: int32 [num_tokens].
+        """
+        for group in _groups(kinds.pieces_of(texts)):
+            encodings = self._hf.encode_batch_fast(group, add_special_tokens=False)
+            yield np.fromiter(chain.from_iterable(e.ids for e in encodings), "int32")
+
+    def unknown_in(self, text: str) -> list[str]:
+        """The characters or words of a text that the tokenizer does not know, sorted."""
+        if self.unk_token_id is None:
+            return []
+        tokens = self._hf.pre_tokenizer.pre_tokenize_str(_well_formed(text))
+        return sorted({token for token, _ in tokens if self._hf.token_to_id(token) is None})
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Decodes token ids.
@@ -149,23 +192,26 @@ class Tokenizer:
             token_ids: int [num_tokens]
 
         Returns:
-            The text.
+            The text; bytes that are no character become "\\ufffd".
         """
         return self._hf.decode(np.asarray(token_ids).tolist(), skip_special_tokens=False)
 
-    def stream(self) -> Callable[[int], str]:
-        """Starts decoding a text token by token.
+    def stream(self, token_ids: Iterable[int]) -> Iterator[str]:
+        """Decodes token ids as they come.
 
-        Returns:
-            A function of the next token id that returns the text that can now be shown: "" while
-            the bytes of a character are incomplete.
+        Args:
+            token_ids: They may have no end.
+
+        Yields:
+            The text that can now be shown, never empty: the first bytes of a character wait for
+            the others. All together is what `decode` returns.
         """
-        decoder = decoders.DecodeStream(skip_special_tokens=False)
-
-        def step(token_id: int) -> str:
-            return decoder.step(self._hf, int(token_id)) or ""
-
-        return step
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for token_id in token_ids:
+            if text := decoder.decode(self.token_bytes(token_id)):
+                yield text
+        if text := decoder.decode(b"", final=True):
+            yield text
 
     def to_json(self) -> str:
         """Returns the text of the `tokenizer.json`."""
@@ -179,25 +225,19 @@ class Tokenizer:
         """
         write_text(path, self.to_json())
 
-    def _pieces(self, text):
-        # One encoding of a whole corpus would fill memory, so it is cut where no token can be.
-        size = _CHARS_PER_PIECE
-        if len(text) <= size:
-            return [text]
-        characters = self._hf.get_vocab().keys() - {_UNK_TOKEN}
-        if self.to_json() == Tokenizer.characters_of("".join(characters)).to_json():
-            return [text[i : i + size] for i in range(0, len(text), size)]
-        return [text]
 
-    def _ids(self, texts):
-        encodings = self._hf.encode_batch_fast(texts, add_special_tokens=False)
-        return np.fromiter(chain.from_iterable(e.ids for e in encodings), np.int32)
+def _well_formed(text):
+    # Bytes of a command line that are not UTF-8 become surrogates, which the library refuses.
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
-    def _warn_of_unknown(self, text):
-        unknown = [c for c in sorted(set(text)) if self.unk_token_id in self._ids([c])]
-        names = ", ".join(map(repr, unknown[:10]))
-        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-        unk_token = self._hf.id_to_token(self.unk_token_id)
-        warnings.warn(
-            f"the model has never seen {names}{more}: replaced by {unk_token}", stacklevel=3
-        )
+
+def _groups(pieces):
+    group, num_chars = [], 0
+    for piece in pieces:
+        group.append(piece)
+        num_chars += len(piece)
+        if num_chars >= _CHARS_PER_GROUP:
+            yield group
+            group, num_chars = [], 0
+    if group:
+        yield group

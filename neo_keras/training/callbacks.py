@@ -1,4 +1,4 @@
-"""What happens beside the training steps: measuring, saving, showing, stopping."""
+"""What happens beside the training steps: measuring, saving, stopping."""
 
 import contextlib
 import math
@@ -6,7 +6,6 @@ import signal
 import time
 
 import keras
-import rich.progress
 import tensorflow as tf
 
 from neo_keras.errors import FailedError
@@ -87,18 +86,30 @@ class Recorder(keras.callbacks.Callback):
         clock: `Clock`, called before this one.
         validation: dataset of `validation_dataset`.
         sliding_validation: the same with `sliding`, for the end of training; or None.
-        tokens_per_char: of the validation text.
+        corpus: `TokenizedCorpus`.
         stop: `StopOnSignal`: when it stopped training, the end is saved but not evaluated.
         history: rows of `history.csv` up to the first step.
+        tokens_per_step: how many tokens a step predicts.
     """
 
-    def __init__(self, run, clock, validation, sliding_validation, tokens_per_char, stop, history):
+    def __init__(
+        self,
+        run,
+        clock,
+        validation,
+        sliding_validation,
+        corpus,
+        stop,
+        history,
+        tokens_per_step,
+    ):
         super().__init__()
+        self.tokens_per_step = tokens_per_step
         self.run = run
         self.clock = clock
         self.validation = validation
         self.sliding_validation = sliding_validation
-        self.tokens_per_char = tokens_per_char
+        self.corpus = corpus
         self.stop = stop
         self.history = history
         self.metrics = {}
@@ -128,6 +139,7 @@ class Recorder(keras.callbacks.Callback):
             with averaged_weights(self.model):
                 loss = self.model.evaluate(self.sliding_validation, verbose=0)
             self.metrics["val_loss_sliding"] = loss
+            self.metrics["val_bits_per_char_sliding"] = self.corpus.validation.bits_per_char(loss)
             self._write_metrics()
 
     def on_train_end(self, logs=None):
@@ -177,17 +189,21 @@ class Recorder(keras.callbacks.Callback):
         evaluated = [row for row in self.history if row["val_loss"] is not None]
         best = min(evaluated, key=lambda row: row["val_loss"], default=None)
         config = self.run.training_config
-        tokens_per_step = config.batch_size * self.run.model_config.max_seq_len
         self.metrics |= {
             "step": self.clock.step,
             "val_loss": evaluated[-1]["val_loss"] if evaluated else None,  # nats per token
-            "val_bits_per_char": self._bits_per_char(evaluated[-1]) if evaluated else None,
+            "val_bits_per_char": self.bits_per_char(evaluated[-1]) if evaluated else None,
+            "val_unknown_share": self.corpus.validation.unknown_share,
             "best_val_loss": best and best["val_loss"],
+            "best_val_bits_per_char": best and self.bits_per_char(best),
             "best_step": best and int(best["step"]),
             "stopped_early": self.clock.step < config.steps
             and out_of_patience(self.history, config.patience),
             "train_loss": self.history[-1]["train_loss"],
-            "tokens_per_second": round(tokens_per_step / self.clock.seconds_per_step),
+            "train_bits_per_char": self.corpus.training.bits_per_char(
+                self.history[-1]["train_loss"]
+            ),
+            "tokens_per_second": round(self.tokens_per_step / self.clock.seconds_per_step),
             "train_seconds": self.history[-1]["train_seconds"],
             "compile_seconds": round(self.clock.compile_seconds, 3),
             "num_params": self.model.count_params(),
@@ -195,73 +211,9 @@ class Recorder(keras.callbacks.Callback):
         if self.run.keeps_files:
             write_json(self.run.path / "metrics.json", self.metrics)
 
-    def _bits_per_char(self, row):
-        return row["val_loss"] / math.log(2) * self.tokens_per_char
-
-
-class ProgressBar(keras.callbacks.Callback):
-    """A bar with tokens/s and the time left; a line per evaluation where there is no terminal.
-
-    Args:
-        clock, recorder: called before this one.
-        steps: of the whole run.
-        tokens_per_step: batch_size * seq_len.
-        console: `rich.console.Console`.
-    """
-
-    def __init__(self, clock, recorder, steps, tokens_per_step, console):
-        super().__init__()
-        self.clock = clock
-        self.recorder = recorder
-        self.steps = steps
-        self.tokens_per_step = tokens_per_step
-        self.console = console
-        self._shown_rows = len(recorder.history)
-        self._compiling = True
-        self._progress = rich.progress.Progress(
-            rich.progress.TextColumn("step {task.completed:,.0f} of {task.total:,.0f}"),
-            rich.progress.BarColumn(),
-            rich.progress.TextColumn("{task.fields[loss]}  {task.fields[speed]}"),
-            rich.progress.TimeRemainingColumn(),
-            rich.progress.TextColumn("left"),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self._task = self._progress.add_task(
-            "", total=self.steps, completed=self.clock.first_step, loss="", speed="compiling"
-        )
-
-    def on_train_begin(self, logs=None):
-        self._progress.start()
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self._compiling and self.clock.compiled:
-            self._compiling = False
-            self.console.print(f"compiled in {self.clock.compile_seconds:.1f} s")
-        self._progress.update(
-            self._task,
-            completed=self.clock.step,
-            loss=f"loss {float(logs['loss']):.3f}",
-            speed=f"{self.tokens_per_step / self.clock.seconds_per_step:,.0f} tokens/s",
-        )
-        self._show_new_rows()
-
-    def on_train_end(self, logs=None):
-        self._show_new_rows()
-
-    def close(self):
-        """Gives the terminal back, however training ended."""
-        self._progress.stop()
-
-    def _show_new_rows(self):
-        for row in self.recorder.history[self._shown_rows :]:
-            validation = "" if row["val_loss"] is None else f"  validation {row['val_loss']:.4f}"
-            self.console.print(
-                f"step {row['step']:5,.0f}  {row['train_seconds']:4.0f} s  "
-                f"{self.tokens_per_step / self.clock.seconds_per_step:7,.0f} tokens/s  "
-                f"loss {row['train_loss']:.4f}{validation}"
-            )
-        self._shown_rows = len(self.recorder.history)
+    def bits_per_char(self, row):
+        """Of the validation text, in a row of `history.csv` that has been evaluated."""
+        return self.corpus.validation.bits_per_char(row["val_loss"])
 
 
 class StopOnSignal(keras.callbacks.Callback):

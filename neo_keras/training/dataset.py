@@ -5,10 +5,10 @@ import tensorflow as tf
 
 from neo_keras.training.windows import count_training_windows, count_validation_windows
 
+WHOLE = (0, 1)  # the share of a batch that a single worker makes
 
-def training_dataset(
-    token_ids, seq_len, batch_size, seed, steps, first_step=0, worker=0, num_workers=1
-):
+
+def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0, share=WHOLE):
     """Batches `first_step` .. `steps - 1` of a run, each the same however the run got there.
 
     An epoch cuts the text into non-overlapping windows and visits every one once, in an order of
@@ -18,78 +18,108 @@ def training_dataset(
     may hold up to batch_size - 1 windows of epoch E + 1.
 
     Args:
-        token_ids: int array [num_tokens].
+        token_ids: int array [num_tokens]; it is read window by window, and may be mapped from a
+            file that is larger than memory.
         seq_len: tokens in a window.
         batch_size: windows in a batch.
         seed: of the order and the offsets.
         steps: the number of batches of the whole run.
         first_step: where to begin.
-        worker: 0 .. num_workers - 1: which equal share of the rows of every batch to make.
-        num_workers: divides batch_size.
+        share: (i, n): make the i-th of n equal shares of every batch, i from 0.
 
     Returns:
-        A `tf.data.Dataset` of (token_ids, next_token_ids), both int32 [batch_size / num_workers,
-        seq_len].
+        A `tf.data.Dataset` of (token_ids, next_token_ids), both int32 [batch_size / n, seq_len].
 
     Raises:
         InputError: the text is shorter than one window.
     """
     num_windows = count_training_windows(len(token_ids), seq_len)
-    first_row, end_row = (batch_size * i // num_workers for i in (worker, worker + 1))
-    token_ids = tf.constant(token_ids, tf.int32)
     offsets = tf.constant(np.random.default_rng(seed).permutation(seq_len))
-    # Alike seeds, and large ones, would give permutations that resemble each other: mix them.
-    seed_words = np.random.SeedSequence(seed).generate_state(2).astype("int64")
 
     def batch(step):
-        window = step * batch_size + tf.range(first_row, end_row, dtype=tf.int64)
-        epoch, window = window // num_windows, window % num_windows
-        # By epoch, window by window: a batch may hold the last ones of one and the first of the
-        # next.
-        words = tf.tile(seed_words[None], [tf.size(epoch), 1])
-        window = _shuffle(window, tf.concat([words, epoch[:, None]], axis=1), num_windows)
+        epoch, window = shuffled_rows(step, batch_size, num_windows, seed, share)
         start = tf.gather(offsets, epoch % seq_len) + window * seq_len
-        rows = tf.gather(token_ids, start[:, None] + tf.range(seq_len + 1, dtype=tf.int64))
-        return rows[:, :-1], rows[:, 1:]
+        return _read_windows(token_ids, start, seq_len)
 
     dataset = tf.data.Dataset.range(first_step, steps).map(batch)
-    return dataset.prefetch(16).with_options(_options())
+    return dataset.prefetch(16).with_options(dataset_options())
 
 
-def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False, worker=0, num_workers=1):
+def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False, share=WHOLE):
     """Every full, non-overlapping window once, in order; or windows that overlap by half.
 
     The last batch is padded with rows of weight 0, so that XLA compiles one shape. The weights of
     the real rows make up for it: `model.evaluate` gives the exact mean over all tokens.
 
     Args:
-        token_ids: int array [num_tokens].
+        token_ids: as for `training_dataset`.
         seq_len: tokens in a window.
         batch_size: windows in a batch.
         sliding: a window begins at every half of a window, and only its second half counts (of
             the first window, all), so that every token is predicted from at least half a context.
-        worker, num_workers: as in `training_dataset`.
+        share: as in `training_dataset`.
 
     Returns:
         A `tf.data.Dataset` of (token_ids, next_token_ids, weights): int32 [batch_size /
-        num_workers, seq_len] twice and float32, the same shape.
+        n, seq_len] twice and float32, the same shape.
 
     Raises:
         InputError: the text is shorter than one window.
     """
     stride = seq_len // 2 if sliding else seq_len
     num_windows = count_validation_windows(len(token_ids), seq_len, stride)
-    num_rows = -(-num_windows // batch_size) * batch_size
-    rows = np.minimum(np.arange(num_rows), num_windows - 1)[:, None] * stride + np.arange(seq_len)
-    weights = np.zeros((num_rows, seq_len), "float32")
-    weights[0] = 1
-    weights[:num_windows, seq_len - stride :] = 1
-    weights /= weights.mean()
-    token_ids = np.asarray(token_ids, "int32")
-    mine = np.arange(num_rows).reshape(-1, num_workers, batch_size // num_workers)[:, worker]
-    data = tuple(array[mine] for array in (token_ids[rows], token_ids[rows + 1], weights))
-    dataset = tf.data.Dataset.from_tensor_slices(data)
-    return dataset.prefetch(4).with_options(_options())
+    num_batches = -(-num_windows // batch_size)
+    num_counted = seq_len + (num_windows - 1) * stride
+    weight = num_batches * batch_size * seq_len / num_counted  # so that the mean weight is 1
+
+    def batch(i):
+        row = (i * batch_size + places_of(share, batch_size))[:, None]
+        place = tf.range(seq_len, dtype=tf.int64)
+        counted = (row < num_windows) & ((row == 0) | (place >= seq_len - stride))
+        start = tf.minimum(row[:, 0], num_windows - 1) * stride
+        inputs, targets = _read_windows(token_ids, start, seq_len)
+        return inputs, targets, tf.where(counted, weight, 0.0)
+
+    dataset = tf.data.Dataset.range(num_batches).map(batch)
+    return dataset.prefetch(4).with_options(dataset_options())
+
+
+def places_of(share, batch_size):
+    """Where in a batch the rows of a share are, int64 [batch_size / n]."""
+    i, n = share
+    return tf.range(i * batch_size // n, (i + 1) * batch_size // n, dtype=tf.int64)
+
+
+def shuffled_rows(step, batch_size, num_rows, seed, share=WHOLE):
+    """The rows of a batch, where each epoch visits every row once, in an order of its own.
+
+    Args:
+        step: int64 scalar.
+        batch_size, num_rows, seed: int.
+        share: as in `training_dataset`.
+
+    Returns:
+        (epoch, row): int64 [batch_size / n] each; a batch that an epoch ends in goes on with the
+        next.
+    """
+    row = step * batch_size + places_of(share, batch_size)
+    epoch, row = row // num_rows, row % num_rows
+    # Alike seeds, and large ones, would give permutations that resemble each other: mix them.
+    seed_words = np.random.SeedSequence(seed).generate_state(2).astype("int64")
+    words = tf.tile(seed_words[None], [row.shape[0], 1])
+    return epoch, _shuffle(row, tf.concat([words, epoch[:, None]], axis=1), num_rows)
+
+
+def _read_windows(token_ids, start, seq_len):
+    """(token_ids, next_token_ids) of the windows that begin at `start`, int64 [num_rows]."""
+
+    def read(start):
+        return token_ids[start[:, None] + np.arange(seq_len + 1)].astype("int32")
+
+    # A tensor would be a copy of all tokens in memory.
+    rows = tf.numpy_function(read, [start], tf.int32, stateful=False)
+    rows = tf.ensure_shape(rows, (start.shape[0], seq_len + 1))
+    return rows[:, :-1], rows[:, 1:]
 
 
 def _shuffle(index, seeds, size):
@@ -99,7 +129,8 @@ def _shuffle(index, seeds, size):
     return tf.raw_ops.RandomIndexShuffle(index=index, seed=seeds, max_index=max_index, rounds=8)
 
 
-def _options():
+def dataset_options():
+    """Of every pipeline here."""
     options = tf.data.Options()
     # The autotuner sleeps for up to a minute at a time, and the end of `fit` waits for it.
     options.autotune.enabled = False

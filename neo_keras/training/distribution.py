@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from neo_keras.errors import InputError
+from neo_keras.training.cluster import read_cluster
 
 
 def make_strategy(name):
@@ -29,6 +30,13 @@ def make_strategy(name):
     """
     tf.get_logger().setLevel("CRITICAL")  # what fails raises an exception
     if name == "multi-worker":
+        cluster = read_cluster()
+        addresses = cluster.addresses
+        print(
+            f"worker {cluster.index + 1} of {len(addresses)}, {addresses[cluster.index]}: waiting "
+            "until all have started",
+            flush=True,
+        )
         # It waits for the others in native code, where Python would not see Ctrl-C.
         handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
@@ -89,8 +97,8 @@ def distribute(strategy, make_dataset):
 
     Args:
         strategy: `tf.distribute.Strategy`.
-        make_dataset: function of (worker, num_workers) that makes this worker's share of every
-            batch, as `training_dataset` does.
+        make_dataset: function of a `share` that makes this worker's part of every batch, as
+            `training_dataset` does.
 
     Returns:
         `tf.distribute.DistributedDataset`; for one device, the dataset itself.
@@ -98,14 +106,12 @@ def distribute(strategy, make_dataset):
     steps = []
 
     def share_of_worker(context):
-        dataset = make_dataset(
-            worker=context.input_pipeline_id, num_workers=context.num_input_pipelines
-        )
+        dataset = make_dataset(share=(context.input_pipeline_id, context.num_input_pipelines))
         steps.append(dataset.cardinality().numpy())
         num_devices = context.num_replicas_in_sync // context.num_input_pipelines
         if num_devices == 1:
             return dataset
-        rows = dataset.element_spec[0].shape[0] // num_devices
+        rows = tf.nest.flatten(dataset.element_spec)[0].shape[0] // num_devices
         return dataset.rebatch(rows, drop_remainder=True)
 
     dataset = strategy.distribute_datasets_from_function(share_of_worker)

@@ -2,17 +2,24 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import pathlib
 import shutil
 
 from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.errors import InputError
-from neo_keras.files import PARTIAL_PREFIX, complete_or_absent, write_json, write_text
+from neo_keras.files import (
+    PARTIAL_PREFIX,
+    complete_or_absent,
+    nameless_file,
+    write_json,
+    write_text,
+)
 from neo_keras.text.tokenizer import Tokenizer
 
 FORMAT = "neo_keras run 1"
-MAX_VALIDATION_CHARACTERS = 1_000_000  # kept, to verify exports on
+MAX_VALIDATION_CHARACTERS = 1_000_000  # of plain text, kept to verify exports on
 HISTORY_COLUMNS = ("step", "train_seconds", "learning_rate", "train_loss", "val_loss")
 
 
@@ -24,9 +31,11 @@ class RunDirectory:
 
     Attributes:
         path: `pathlib.Path`.
-        model_config: `ModelConfig`; this and the next two once created or opened.
+        model_config: `ModelConfig`; this and the next three once created or opened.
         training_config: `TrainingConfig`.
         data: {"sources": list of str, "sha256": of the text}.
+        tokenizer: {"kind": as `Tokenizer.kind`, "sha256": of `tokenizer.json`}, or None in a run
+            that was made before this was kept.
     """
 
     keeps_files = True  # whether this process writes what training leaves
@@ -53,6 +62,8 @@ class RunDirectory:
             run.model_config = ModelConfig(**config["model"])
             run.training_config = TrainingConfig(**config["training"])
             run.data = {key: config["data"][key] for key in ("sources", "sha256")}
+            tokenizer = config.get("tokenizer")
+            run.tokenizer = tokenizer and {key: tokenizer[key] for key in ("kind", "sha256")}
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{run._config_path} is damaged ({error}): train again") from None
         return run
@@ -85,7 +96,7 @@ class RunDirectory:
             training_config: `TrainingConfig`.
             data: see the class.
             tokenizer: `Tokenizer`.
-            validation_text: str.
+            validation_text: str; of pairs, their JSON lines.
             overwrite: replace the run that stands there.
 
         Raises:
@@ -93,6 +104,7 @@ class RunDirectory:
         """
         self.check_free(overwrite)
         self.model_config, self.training_config, self.data = model_config, training_config, data
+        self.tokenizer = {"kind": tokenizer.kind, "sha256": _sha256(tokenizer.to_json().encode())}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._clear()
@@ -100,7 +112,19 @@ class RunDirectory:
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
             raise self._unwritable(error) from None
         tokenizer.save(self.path / "tokenizer.json")
-        write_text(self.path / "validation.txt", validation_text[:MAX_VALIDATION_CHARACTERS])
+        limit = MAX_VALIDATION_CHARACTERS if model_config.end_token_id is None else None
+        write_text(self._validation_path, validation_text[:limit])
+
+    def nameless_file(self):
+        """A new file where the run is, or will be; see `files.nameless_file`.
+
+        Raises:
+            InputError: nothing can be written there.
+        """
+        try:
+            return nameless_file(self.path)
+        except OSError as error:
+            raise self._unwritable(error) from None
 
     def _unwritable(self, error):
         return InputError(
@@ -113,6 +137,7 @@ class RunDirectory:
             "model": dataclasses.asdict(self.model_config),
             "training": dataclasses.asdict(self.training_config),
             "data": self.data,
+            "tokenizer": self.tokenizer,
         }
         write_json(self._config_path, config)
 
@@ -127,25 +152,36 @@ class RunDirectory:
         """The tokenizer.
 
         Raises:
-            InputError: it is missing or damaged, or its size is not the model's.
+            InputError: it is missing or damaged, or not the one that the model was trained with.
         """
-        tokenizer = Tokenizer.load(self.path / "tokenizer.json")
+        path = self.path / "tokenizer.json"
+        tokenizer = Tokenizer.load(path)
         tokenizer.check_vocab_size(self.model_config.vocab_size, self.path)
+        if self.tokenizer and _sha256(path.read_bytes()) != self.tokenizer["sha256"]:
+            raise InputError(
+                f"{path} is not the one that the model was trained with (its SHA-256 is another): "
+                "put that one back"
+            )
         return tokenizer
 
     def load_validation_text(self):
         """The text that exports are verified on: the validation text, or its beginning."""
-        path = self.path / "validation.txt"
+        path = self._validation_path
         try:
-            return path.read_text(encoding="utf-8")
+            return path.read_bytes().decode()  # read_text would make "\n" of a lone "\r"
         except (OSError, ValueError) as error:
             raise InputError(f"cannot read {path} ({error}): train again") from None
 
+    @property
+    def _validation_path(self):
+        is_plain = self.model_config.end_token_id is None
+        return self.path / ("validation.txt" if is_plain else "validation.jsonl")
+
     def load_model(self):
         """The best model so far, computing in float32 whatever it was trained in."""
-        from neo_keras.model.gpt import GPT
+        from neo_keras.model.encoder_decoder import model_class
 
-        model = GPT(self.model_config, dtype="float32")
+        model = model_class(self.model_config)(self.model_config, dtype="float32")
         self.load_weights(model, self.best)
         return model
 
@@ -216,10 +252,14 @@ class RunDirectory:
 
     def _clear(self):
         names = ("config.json", "tokenizer.json", "history.csv", "metrics.json", "loss.png",
-                 "samples.txt", "validation.txt")  # fmt: skip
+                 "samples.txt", "validation.txt", "validation.jsonl")  # fmt: skip
         partial = self.path.glob(f"{PARTIAL_PREFIX}*")  # what a killed run left
         for path in (self.best, self.last, *(self.path / name for name in names), *partial):
             path.unlink(missing_ok=True)
         for path in (self.logs, self.export):
             if path.exists():
                 shutil.rmtree(path)
+
+
+def _sha256(data):
+    return hashlib.sha256(data).hexdigest()

@@ -5,15 +5,19 @@ import hashlib
 import math
 import os
 
-import numpy as np
-
 from neo_keras.config import from_preset
 from neo_keras.errors import InputError
-from neo_keras.text.corpus import TINY_SHAKESPEARE, load_corpus, split_corpus
+from neo_keras.text.corpus import TINY_SHAKESPEARE, open_corpus
+from neo_keras.text.encoding import EncodedText, encode_text
+from neo_keras.text.kinds import KINDS
+from neo_keras.text.learning import check_request, make_tokenizer
+from neo_keras.text.pairs import are_pairs, load_pairs, to_json_lines
 from neo_keras.text.tokenizer import Tokenizer
-from neo_keras.training.run import RunDirectory
+from neo_keras.training.pairs import split_pairs, tokenize_pairs
+from neo_keras.training.run import MAX_VALIDATION_CHARACTERS, RunDirectory
 from neo_keras.training.windows import count_training_windows, count_validation_windows
 
+MAX_VALIDATION_PAIRS = 1000  # kept, to verify exports on
 # Of a run that is resumed, all else must stay as it was.
 CHANGEABLE = ("steps", "max_seconds", "eval_every", "patience", "sample_every", "sliding_loss")
 
@@ -23,14 +27,29 @@ class TokenizedCorpus:
     """A text, ready to train on.
 
     Attributes:
-        training_ids: int32 [num_tokens], the first nine tenths.
-        validation_ids: int32 [num_tokens], the last tenth.
-        tokens_per_char: of the validation text.
+        training: the first nine tenths.
+        validation: the last tenth.
+        sample_prompt: what samples begin with while training.
     """
 
-    training_ids: np.ndarray
-    validation_ids: np.ndarray
-    tokens_per_char: float
+    training: EncodedText
+    validation: EncodedText
+    sample_prompt: str = ""
+
+    def count_training_rows(self, model_config):
+        """How many windows an epoch has."""
+        return count_training_windows(len(self.training.token_ids), window_len(model_config))
+
+    def tokens_per_row(self, model_config):
+        """How many tokens a window predicts."""
+        return model_config.max_seq_len
+
+    def describe(self):
+        """How much there is, for people."""
+        return (
+            f"{len(self.training.token_ids):,} to train on, {len(self.validation.token_ids):,} to "
+            "validate on"
+        )
 
 
 def start_run(
@@ -39,6 +58,8 @@ def start_run(
     preset="shakespeare-cpu",
     overwrite=False,
     epochs=None,
+    tokenizer="char",
+    vocab_size=None,
     directory=RunDirectory,
     **changes,
 ):
@@ -46,10 +67,11 @@ def start_run(
 
     Args:
         path: of the directory.
-        sources: as `load_corpus` takes them.
+        sources: as `open_corpus` takes them.
         preset: a key of `PRESETS`.
         overwrite: replace the run that stands there.
         epochs: passes over the training text, instead of `steps`; see `training_dataset`.
+        tokenizer, vocab_size: as `make_tokenizer` takes them; it sees the training text only.
         directory: `RunDirectory`, or `ReadOnlyRun` for a worker that is not the chief.
         **changes: fields of `ModelConfig` or `TrainingConfig`; None means "as the preset".
 
@@ -61,11 +83,17 @@ def start_run(
     """
     run = directory(path)
     run.check_free(overwrite)
-    from_preset(preset, vocab_size=1, **changes)  # a mistake here need not wait for the text
-    text = load_corpus(sources)
-    tokenizer = Tokenizer.characters_of(text)
+    # A mistake here need not wait for the text.
+    model_config, training_config = from_preset(preset, vocab_size=1, **changes)
+    _check_sliding_loss(model_config, training_config)
+    check_request(tokenizer, vocab_size)
+    text, pairs = _load(sources, model_config)
+    tokenizer = make_tokenizer(tokenizer, _training_part(text, pairs), vocab_size)
+    if pairs is not None:
+        tokenizer = tokenizer.with_end_token()
+        changes["end_token_id"] = tokenizer.end_token_id
     model_config, training_config = from_preset(preset, tokenizer.vocab_size, **changes)
-    corpus, validation_text = _tokenize(text, tokenizer, model_config.max_seq_len)
+    corpus = _tokenize(text, pairs, tokenizer, run, model_config)
     if epochs is not None:
         changes["steps"] = _count_steps(epochs, corpus, model_config, training_config)
         _, training_config = from_preset(preset, tokenizer.vocab_size, **changes)
@@ -75,17 +103,27 @@ def start_run(
             f"of {training_config.steps} steps: fewer --warmup-steps, or more --steps"
         )
     data = _describe(sources, text)
-    run.create(model_config, training_config, data, tokenizer, validation_text, overwrite)
+    excerpt = _validation_excerpt(text, pairs)
+    run.create(model_config, training_config, data, tokenizer, excerpt, overwrite)
     return run, corpus
 
 
-def resume_run(path, sources=(), epochs=None, directory=RunDirectory, **changes):
+def resume_run(
+    path,
+    sources=(),
+    epochs=None,
+    tokenizer=None,
+    vocab_size=None,
+    directory=RunDirectory,
+    **changes,
+):
     """Opens the run directory of a training that is to continue.
 
     Args:
         path: of the directory.
         sources: where the run's text is now, if it moved.
         epochs: passes over the training text in all, instead of `steps`.
+        tokenizer, vocab_size: as they were, or None.
         directory: as in `start_run`.
         **changes: new values of the fields in `CHANGEABLE`.
 
@@ -100,46 +138,97 @@ def resume_run(path, sources=(), epochs=None, directory=RunDirectory, **changes)
     kept = {**vars(run.model_config), **vars(run.training_config)}
     for name in sorted(changes.keys() - set(CHANGEABLE)):
         if changes.pop(name) != kept.get(name):
-            raise InputError(
-                f"a resumed run keeps its {name}: leave it out, or begin anew with --overwrite"
-            )
-    tokenizer = run.load_tokenizer()
+            raise _must_stay(name)
+    run_tokenizer = run.load_tokenizer()
+    if tokenizer is not None and not _is_tokenizer(tokenizer, run_tokenizer):
+        raise _must_stay(f"tokenizer ({run_tokenizer.kind})")
+    if vocab_size is not None and vocab_size != run_tokenizer.vocab_size:
+        raise _must_stay(f"vocab_size ({run_tokenizer.vocab_size})")
     sources = sources or run.data["sources"]
-    text = load_corpus(sources)
+    text, pairs = _load(sources, run.model_config)
     data = _describe(sources, text)
     if data["sha256"] != run.data["sha256"]:
         raise InputError(
             f"the text is not the one that {path} was trained on: give that one with --data, or "
             "begin anew with --overwrite"
         )
-    corpus, _ = _tokenize(text, tokenizer, run.model_config.max_seq_len)
+    corpus = _tokenize(text, pairs, run_tokenizer, run, run.model_config)
     run.data = data
     changes.setdefault("max_seconds", None)  # a limit that stopped the run has done its work
     if epochs is not None:
         changes["steps"] = _count_steps(epochs, corpus, run.model_config, run.training_config)
     run.training_config = dataclasses.replace(run.training_config, **changes)
+    _check_sliding_loss(run.model_config, run.training_config)
     return run, corpus
 
 
-def _tokenize(text, tokenizer, seq_len):
-    training_text, validation_text = split_corpus(text)
-    corpus = TokenizedCorpus(
-        training_ids := tokenizer.encode(training_text),
-        validation_ids := tokenizer.encode(validation_text),
-        len(validation_ids) / max(len(validation_text), 1),
+def _check_sliding_loss(model_config, training_config):
+    if training_config.sliding_loss and model_config.architecture == "encoder-decoder":
+        raise InputError(
+            "--sliding-loss is for a decoder-only model: an encoder-decoder is validated with a "
+            "whole source before each target, leave it out"
+        )
+
+
+def window_len(model_config):
+    """Tokens in a window of plain text: an encoder-decoder's is a source and a target."""
+    return model_config.max_seq_len * (2 if model_config.architecture == "encoder-decoder" else 1)
+
+
+def _load(sources, model_config):
+    """(parts of the text, pairs): of plain text pairs is None, of pairs the text is JSON lines."""
+    if model_config.architecture == "encoder-decoder" and are_pairs(sources):
+        pairs = load_pairs(sources)
+        return [to_json_lines(pairs)], pairs
+    return open_corpus(sources), None
+
+
+def _training_part(text, pairs):
+    """Parts of the text that a tokenizer may learn from."""
+    if pairs is None:
+        return text.split()[0]
+    return [f"{source}\n{target}\n" for source, target in split_pairs(pairs)[0]]
+
+
+def _validation_excerpt(text, pairs):
+    """What exports are to be verified on."""
+    if pairs is None:
+        return text.split()[1].head(MAX_VALIDATION_CHARACTERS)
+    return to_json_lines(split_pairs(pairs)[1][:MAX_VALIDATION_PAIRS])
+
+
+def _must_stay(name):
+    return InputError(
+        f"a resumed run keeps its {name}: leave it out, or begin anew with --overwrite"
     )
-    count_training_windows(len(training_ids), seq_len)
-    count_validation_windows(len(validation_ids), seq_len, stride=seq_len)
-    return corpus, validation_text
+
+
+def _is_tokenizer(name, tokenizer):
+    if name in KINDS:
+        return name == tokenizer.kind
+    return Tokenizer.load(name).to_json() == tokenizer.to_json()
+
+
+def _tokenize(text, pairs, tokenizer, run, model_config):
+    if pairs is not None:
+        return tokenize_pairs(pairs, tokenizer, model_config.max_seq_len)
+    seq_len, parts = window_len(model_config), text.split()
+    corpus = TokenizedCorpus(*(encode_text(tokenizer, p, run.nameless_file()) for p in parts))
+    count_training_windows(len(corpus.training.token_ids), seq_len)
+    count_validation_windows(len(corpus.validation.token_ids), seq_len, stride=seq_len)
+    return corpus
 
 
 def _count_steps(epochs, corpus, model_config, training_config):
     if not 0 < epochs < math.inf:
         raise InputError(f"epochs must be above 0 and finite, got {epochs}")
-    num_windows = count_training_windows(len(corpus.training_ids), model_config.max_seq_len)
-    return math.ceil(epochs * num_windows / training_config.batch_size)
+    num_rows = corpus.count_training_rows(model_config)
+    return math.ceil(epochs * num_rows / training_config.batch_size)
 
 
 def _describe(sources, text):
     absolute = [s if s == TINY_SHAKESPEARE else os.path.abspath(s) for s in sources]
-    return {"sources": absolute, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    digest = hashlib.sha256()
+    for part in text:
+        digest.update(part.encode())
+    return {"sources": absolute, "sha256": digest.hexdigest()}

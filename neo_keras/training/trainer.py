@@ -1,35 +1,28 @@
 """Trains the model of a run directory with `model.fit`, from its start or from where it stopped."""
 
 import contextlib
-import functools
 
 import keras
 import rich
 import tensorflow as tf
 
 from neo_keras.errors import InputError
-from neo_keras.model.gpt import GPT
-from neo_keras.training.callbacks import (
-    Clock,
-    ProgressBar,
-    Recorder,
-    StopOnSignal,
-    out_of_patience,
-)
-from neo_keras.training.compute import choose_compute, describe_compute
-from neo_keras.training.dataset import training_dataset, validation_dataset
+from neo_keras.model.encoder_decoder import model_class
+from neo_keras.training.callbacks import Clock, Recorder, StopOnSignal, out_of_patience
+from neo_keras.training.compute import choose_compute
+from neo_keras.training.devices import check_placement
 from neo_keras.training.distribution import (
     StopTogether,
     check_alike,
-    describe_strategy,
-    distribute,
     replicated_model,
     replicated_optimizer,
     suit_strategy,
 )
+from neo_keras.training.inputs import training_input, validation_inputs
 from neo_keras.training.optimizer import make_optimizer
 from neo_keras.training.plot import plot_history
-from neo_keras.training.windows import count_training_windows
+from neo_keras.training.progress_bar import ProgressBar
+from neo_keras.training.summary import describe_start
 
 
 def train(run, corpus, resume=False, callbacks=(), strategy=None):
@@ -37,7 +30,7 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
 
     Args:
         run: `RunDirectory`, created or opened.
-        corpus: `TokenizedCorpus`.
+        corpus: `TokenizedCorpus` or `TokenizedPairs`.
         resume: continue from `last.keras`, if there is one; the weights become those of a run
             that never stopped.
         callbacks: more Keras callbacks.
@@ -52,15 +45,12 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
         FailedError: the training diverged; the checkpoints are those from before.
     """
     strategy = strategy or tf.distribute.get_strategy()  # that is one device
-    config = suit_strategy(run.training_config, strategy)
-    config = choose_compute(run.model_config, config)
-    run.training_config, seq_len = config, run.model_config.max_seq_len
-    validation = _make_validation(corpus, seq_len, strategy)
-    sliding = (
-        _make_validation(corpus, seq_len, strategy, sliding=True) if config.sliding_loss else None
-    )
+    config = choose_compute(run.model_config, suit_strategy(run.training_config, strategy))
+    run.training_config = config
+    validation, sliding = validation_inputs(run.model_config, config, corpus, strategy)
     with strategy.scope():
         model = make_compiled_model(run.model_config, config)
+    check_placement(model)
     history, first_step = [], 0
     if resume and run.last.exists():
         run.load_weights(model, run.last)
@@ -78,24 +68,16 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     check_alike(strategy, first_step, run.model_config, config, run.data["sha256"])
     run.save_config()  # a resumed run may have new values; nothing is refused any more
     set_dropout_step(model, first_step)
-    make_dataset = functools.partial(
-        training_dataset,
-        corpus.training_ids,
-        seq_len,
-        config.batch_size,
-        config.seed,
-        config.steps,
-        first_step,
-    )
-    dataset = distribute(strategy, make_dataset)
+    dataset = training_input(run.model_config, config, corpus, strategy, first_step)
 
     console = rich.get_console()
-    _announce(console, model, corpus, config, strategy)
+    console.print(*describe_start(model, corpus, config, strategy), sep="\n")
     seconds = history[-1]["train_seconds"] if history else 0.0
     clock = Clock(first_step, seconds, config.max_seconds)
     stop = StopOnSignal(console)
-    recorder = Recorder(run, clock, validation, sliding, corpus.tokens_per_char, stop, history)
-    bar = ProgressBar(clock, recorder, config.steps, config.batch_size * seq_len, console)
+    tokens_per_step = config.batch_size * corpus.tokens_per_row(run.model_config)
+    recorder = Recorder(run, clock, validation, sliding, corpus, stop, history, tokens_per_step)
+    bar = ProgressBar(clock, recorder, config.steps, tokens_per_step, console)
     with stop.listening(), contextlib.closing(bar):
         all_callbacks = [clock, stop, StopTogether(strategy, stop), recorder, bar, *callbacks]
         model.fit(dataset, shuffle=False, verbose=0, callbacks=all_callbacks)
@@ -104,34 +86,11 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     return recorder.metrics, stop.signal if clock.step < config.steps else None
 
 
-def _announce(console, model, corpus, config, strategy):
-    num_tokens = len(corpus.training_ids)
-    num_windows = count_training_windows(num_tokens, model.config.max_seq_len)
-    epochs = config.steps * config.batch_size / num_windows
-    console.print(
-        f"{model.count_params():,} parameters, {num_tokens:,} tokens to train on, "
-        f"{len(corpus.validation_ids):,} to validate on"
-    )
-    console.print(
-        f"{config.steps:,} steps, {epochs:.3g} times over the text; {config.optimizer}, learning "
-        f"rate {config.learning_rate:g}, {config.schedule}"
-    )
-    console.print(describe_compute(config) + describe_strategy(strategy))
-
-
-def _make_validation(corpus, seq_len, strategy, sliding=False):
-    batch_size = -(-64 // strategy.num_replicas_in_sync) * strategy.num_replicas_in_sync
-    make_dataset = functools.partial(
-        validation_dataset, corpus.validation_ids, seq_len, batch_size, sliding
-    )
-    return distribute(strategy, make_dataset)
-
-
 def make_compiled_model(model_config, training_config):
     """A new model of a seed, compiled for `fit`, with an optimizer that is ready to be loaded."""
     keras.utils.set_random_seed(training_config.seed)
     dtype = "mixed_bfloat16" if training_config.mixed_precision else "float32"
-    model = replicated_model(GPT)(model_config, dtype=dtype)
+    model = replicated_model(model_class(model_config))(model_config, dtype=dtype)
     optimizer = replicated_optimizer(make_optimizer(training_config, model))
     optimizer.build(model.trainable_variables)
     model.compile(
@@ -152,24 +111,3 @@ def set_dropout_step(model, step):
         if variable.path.endswith("seed_generator_state"):
             seed, _ = keras.ops.convert_to_numpy(variable)
             variable.assign([seed, step])
-
-
-def select_device(name):
-    """Makes TensorFlow use one kind of device.
-
-    Args:
-        name: "auto" (whatever TensorFlow prefers), "cpu", "gpu" or "xpu".
-
-    Raises:
-        InputError: TensorFlow sees no such device.
-    """
-    if name == "auto":
-        return
-    if name != "cpu" and not tf.config.list_physical_devices(name.upper()):
-        raise InputError(
-            f"--device {name}: TensorFlow {tf.__version__} sees no {name.upper()}; "
-            "install its driver and TensorFlow's build for it, or use --device auto"
-        )
-    for other in ("GPU", "XPU"):
-        if other != name.upper():
-            tf.config.set_visible_devices([], other)

@@ -42,10 +42,10 @@ const handlers = {
     keepForOffline(runtime);
   },
 
-  unknown({ characters }) {
-    const names = characters.slice(0, 10).map((c) => JSON.stringify(c)).join(", ");
-    const more = characters.length > 10 ? ` and ${characters.length - 10} more` : "";
-    noteLine.textContent = `The model has never seen ${names}${more}.`;
+  unknown({ names }) {
+    const first = names.slice(0, 10).map((name) => JSON.stringify(name)).join(", ");
+    const more = names.length > 10 ? ` and ${names.length - 10} more` : "";
+    noteLine.textContent = `The model has never seen ${first}${more}.`;
     noteLine.hidden = false;
   },
 

@@ -1,6 +1,12 @@
 "use strict";
-// Text <-> token ids, from a tokenizer.json of the two kinds that neo_keras writes and reads:
-// characters (WordLevel) and byte-level BPE.
+// Text <-> token ids, from a tokenizer.json of the four kinds that neo_keras has: characters, words,
+// byte-level BPE and bytes.
+
+// What is a token, where each is looked up as it is: by the pattern that tokenizer.json has for it.
+const SPLITS = new Map([
+  ["[\\s\\S]", /[\s\S]/gu],
+  ["[\\p{L}\\p{M}\\p{N}_]+|[\\s\\S]", /[\p{L}\p{M}\p{N}_]+|[\s\S]/gu],
+]);
 
 /**
  * Reads a parsed tokenizer.json.
@@ -8,8 +14,9 @@
  * @param {object} json
  * @returns {{encode, stream, unknownIn, unkId, startId, size}}
  *   encode(text): array of token ids.
- *   stream(): a function of the next token id that returns the text that can now be shown.
- *   unknownIn(text): the characters that the model has never seen.
+ *   stream(): a function of the next token id that returns the text that can now be shown; called
+ *     without one, at the end, it returns the rest.
+ *   unknownIn(text): the characters or words that the model has never seen.
  *   unkId: of the unknown token, or null.
  *   startId: the token to begin from where there is no prompt.
  *   size: number of tokens.
@@ -19,44 +26,46 @@ function makeTokenizer(json) {
   const vocab = new Map(Object.entries(json.model.vocab));
   const added = (json.added_tokens ?? []).map((token) => [token.content, token.id]);
   const contents = new Map([...vocab, ...added].map(([content, id]) => [id, content]));
-  const unkToken = json.model.unk_token ?? null;
-  const unkId = unkToken === null ? null : vocab.get(unkToken);
-  const kind = kindOf(json);
-  const [encodePlain, stream] = kind === "characters"
-    ? [characterEncoder(vocab, unkId), () => (id) => contents.get(id)]
-    : [bpeEncoder(json, vocab, unkId), () => byteStream(contents, added)];
+  const split = splitOf(json);
+  const unkId = split ? vocab.get(json.model.unk_token) : null;
+  const encodePlain = split
+    ? (text) => (text.match(split) ?? []).map((token) => vocab.get(token) ?? unkId)
+    : bpeEncoder(json, vocab);
 
   function encode(text) {
-    // Half a surrogate pair is no character: what Python does with it too.
-    const wellFormed = text.replace(/\p{Surrogate}/gu, "\ufffd");
-    return splitAround(wellFormed, added).flatMap((part) =>
+    return splitAround(wellFormed(text), added).flatMap((part) =>
       typeof part === "number" ? [part] : encodePlain(part));
   }
 
   function unknownIn(text) {
-    return [...new Set(text)].filter((c) => unkId !== null && encode(c).includes(unkId)).sort();
+    const tokens = split ? wellFormed(text).match(split) ?? [] : [];
+    return [...new Set(tokens)].filter((token) => !vocab.has(token)).sort();
   }
 
+  const stream = () => split ? (id) => contents.get(id) ?? "" : byteStream(contents, added);
   const lineBreak = encode("\n").at(-1);
-  const startId = lineBreak === undefined || lineBreak === unkId ? 0 : lineBreak;
+  const startId = lineBreak === unkId ? 0 : lineBreak;
   return { encode, stream, unknownIn, unkId, startId, size: contents.size };
 }
 
-function kindOf({ model, normalizer, pre_tokenizer: cut, decoder }) {
+// The pattern of tokens, or null for a byte-level BPE.
+function splitOf({ model, normalizer, pre_tokenizer: cut, decoder }) {
   const types = [model.type, normalizer, cut?.type, decoder?.type].join(" ");
-  if (types === "WordLevel  Split Fuse" && cut.pattern.Regex === "[\\s\\S]" &&
-      cut.behavior === "Isolated") {
-    return "characters";
+  if (types === "WordLevel  Split Fuse" && cut.behavior === "Isolated" &&
+      SPLITS.has(cut.pattern.Regex)) {
+    return SPLITS.get(cut.pattern.Regex);
   }
-  if (types === "BPE  ByteLevel ByteLevel" &&
+  if (types === "BPE  ByteLevel ByteLevel" && !cut.add_prefix_space && cut.use_regex !== false &&
       !(model.dropout || model.continuing_subword_prefix || model.end_of_word_suffix)) {
-    return "bytes";
+    return null;
   }
-  throw new Error("the page reads tokenizers of characters and of byte-level BPE; this is another");
+  throw new Error(
+    "the page reads tokenizers of characters, words, bytes and byte-level BPE; this is another");
 }
 
-function characterEncoder(vocab, unkId) {
-  return (text) => Array.from(text, (c) => vocab.get(c) ?? unkId).filter((id) => id !== null);
+// Half a surrogate pair is no character: what Python does with it too.
+function wellFormed(text) {
+  return text.replace(/\p{Surrogate}/gu, "\ufffd");
 }
 
 // Cuts a text where the added tokens stand: array of str and, for an added token, its id. Of two
@@ -77,36 +86,27 @@ const WORDS = new RegExp(
   "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\p{White_Space}\\p{L}\\p{N}]+" +
   "|\\p{White_Space}+(?!\\P{White_Space})|\\p{White_Space}+", "gu");
 
-function bpeEncoder(json, vocab, unkId) {
+function bpeEncoder(json, vocab) {
   const ranks = new Map(json.model.merges.map((merge, rank) =>
     // Older files have "a b" for ["a", "b"]; no token holds a space.
     [Array.isArray(merge) ? merge.join(" ") : merge, rank]));
-  const { add_prefix_space: addSpace, use_regex: useRegex = true } = json.pre_tokenizer;
   const letters = byteLetters();
   const known = new Map();  // the ids of words seen before
 
   function encodeWord(word) {
     let ids = known.get(word);
     if (!ids) {
-      const spelled = Array.from(new TextEncoder().encode(word), (byte) => letters[byte])
-        .filter((letter) => unkId !== null || vocab.has(letter));
+      const spelled = Array.from(new TextEncoder().encode(word), (byte) => letters[byte]);
       const whole = json.model.ignore_merges ? vocab.get(spelled.join("")) : undefined;
-      ids = whole === undefined ? lookUp(merge(spelled, ranks)) : [whole];
+      ids = whole === undefined
+        ? merge(spelled, ranks).map((token) => vocab.get(token))
+        : [whole];
       known.set(word, ids);
     }
     return ids;
   }
 
-  function lookUp(tokens) {
-    const ids = tokens.map((token) => vocab.get(token) ?? unkId).filter((id) => id !== null);
-    return json.model.fuse_unk ? ids.filter((id, i) => id !== unkId || id !== ids[i - 1]) : ids;
-  }
-
-  return (text) => {
-    const spaced = addSpace && !text.startsWith(" ") ? " " + text : text;
-    const words = useRegex ? spaced.match(WORDS) ?? [] : [spaced];
-    return words.flatMap(encodeWord);
-  };
+  return (text) => (text.match(WORDS) ?? []).flatMap(encodeWord);
 }
 
 // Joins the pair that was learned first, until no pair is known.
@@ -143,6 +143,9 @@ function byteStream(contents, added) {
   const plain = new Map(added.map(([content, id]) => [id, content]));
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   return (id) => {
+    if (id === undefined) {
+      return decoder.decode();
+    }
     if (plain.has(id)) {
       return decoder.decode() + plain.get(id);
     }

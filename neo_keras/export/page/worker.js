@@ -4,7 +4,7 @@
 // It takes {type: "write", prompt, length, temperature, topK, seed} and {type: "stop"}; it posts
 //   {type: "loading", loaded, total}           bytes of the model
 //   {type: "ready", model, quantization, sizeBytes, runtime}
-//   {type: "unknown", characters}              of the prompt, that the model has never seen
+//   {type: "unknown", names}                   what of the prompt the model has never seen
 //   {type: "piece", text, count, seconds}      tokens so far, and how long they took
 //   {type: "done"}
 //   {type: "failed", message}                  one line for people
@@ -88,9 +88,9 @@ async function loadRuntime() {
 }
 
 async function write({ tokenizer, write }, { prompt, length, temperature, topK, seed }) {
-  const characters = tokenizer.unknownIn(prompt);
-  if (characters.length) {
-    postMessage({ type: "unknown", characters });
+  const names = tokenizer.unknownIn(prompt);
+  if (names.length) {
+    postMessage({ type: "unknown", names });
   }
   const promptIds = tokenizer.encode(prompt);
   const show = tokenizer.stream();
@@ -102,10 +102,10 @@ async function write({ tokenizer, write }, { prompt, length, temperature, topK, 
     if (stopped) {
       break;
     }
-    count++;
-    const seconds = (performance.now() - begin) / 1000;
-    postMessage({ type: "piece", text: show(id), count, seconds });
-    if (count >= length) {
+    const last = ++count >= length;
+    const text = show(id) + (last ? show() : "");
+    postMessage({ type: "piece", text, count, seconds: (performance.now() - begin) / 1000 });
+    if (last) {
       break;
     }
   }

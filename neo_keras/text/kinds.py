@@ -1,0 +1,159 @@
+"""The four kinds of tokenizers, in terms of Hugging Face's library, and where a text may be cut."""
+
+import re
+from collections.abc import Iterable, Iterator
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from neo_keras.errors import InputError
+
+UNK_TOKEN = "<unk>"
+MIN_COUNT = 2  # what was seen once is too rare to learn
+
+# What a token is, where each is looked up as it is.
+PATTERNS = {
+    "char": r"[\s\S]",
+    "word": r"[\p{L}\p{M}\p{N}_]+|[\s\S]",  # a word, or any other character by itself
+}
+KINDS = ("char", "word", "bpe", "byte")
+
+
+def _byte_of_letter():
+    # Printable Latin-1 stands for itself; the other bytes, in order, are letters from U+0100 on.
+    letters, others = {}, iter(range(256, 512))
+    for byte in range(256):
+        visible = 32 < byte < 127 or 160 < byte != 173
+        letters[chr(byte if visible else next(others))] = byte
+    return letters
+
+
+BYTE_OF_LETTER = _byte_of_letter()  # how the vocabulary of a byte-level BPE spells the bytes
+
+MIN_PIECE_CHARS = 1024
+MAX_PIECE_CHARS = 16 * MIN_PIECE_CHARS
+# No token of any kind reaches from what is no space into a space, or from a letter into these.
+_BOUNDARY = re.compile(r"(?<=\S)(?=[ \n])|(?<=[^\W_])(?=[.,;:!?。、，！？；：])")
+
+
+def from_tokens(kind: str, tokens: Iterable[str]) -> tokenizers.Tokenizer:
+    """Makes a tokenizer of the kind "char" or "word".
+
+    Args:
+        kind: A key of `PATTERNS`.
+        tokens: They get the ids from 0; "<unk>" gets the last id.
+
+    Returns:
+        The tokenizer. LiteRT-LM can load it too, which needs just this structure.
+    """
+    vocab = {token: i for i, token in enumerate([*tokens, UNK_TOKEN])}
+    hf = tokenizers.Tokenizer(models.WordLevel(vocab, unk_token=UNK_TOKEN))
+    hf.pre_tokenizer = _split(kind)
+    hf.decoder = decoders.Fuse()  # the default decoder puts spaces between tokens
+    return hf
+
+
+def _split(kind):
+    return pre_tokenizers.Split(tokenizers.Regex(PATTERNS[kind]), "isolated")
+
+
+def learn_words(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
+    """Makes a tokenizer of the words and other characters that are frequent in `texts`."""
+    hf = from_tokens("word", [])
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=vocab_size - 1, min_frequency=MIN_COUNT, show_progress=False
+    )
+    hf.train_from_iterator(texts, trainer)
+    vocab = hf.get_vocab()
+    return from_tokens("word", sorted(vocab, key=vocab.get))
+
+
+def learn_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
+    """Makes a byte-level BPE (Sennrich et al. 2016; Radford et al. 2019) that suits `texts`."""
+    hf = _byte_level(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=MIN_COUNT,
+        initial_alphabet=list(BYTE_OF_LETTER),
+        show_progress=False,
+    )
+    hf.train_from_iterator(texts, trainer)
+    return hf
+
+
+def single_bytes() -> tokenizers.Tokenizer:
+    """Makes a tokenizer for which every byte is a token: its value is its id."""
+    return _byte_level(models.BPE(BYTE_OF_LETTER, []))
+
+
+def _byte_level(model):
+    hf = tokenizers.Tokenizer(model)
+    hf.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    hf.decoder = decoders.ByteLevel()
+    return hf
+
+
+def kind_of(hf: tokenizers.Tokenizer) -> str:
+    """Recognizes a tokenizer.
+
+    Args:
+        hf: Any tokenizer.
+
+    Returns:
+        One of `KINDS`.
+
+    Raises:
+        InputError: It is of another kind: it may change a text for good, or need it whole.
+    """
+    model, split, decoder, vocab = hf.model, hf.pre_tokenizer, hf.decoder, hf.get_vocab()
+    if hf.normalizer is None and sorted(vocab.values()) == list(range(len(vocab))):
+        if isinstance(model, models.WordLevel) and isinstance(decoder, decoders.Fuse):
+            for kind in PATTERNS:
+                same_split = split.__getstate__() == _split(kind).__getstate__()
+                if same_split and model.unk_token in vocab:
+                    return kind
+        if isinstance(model, models.BPE) and isinstance(decoder, decoders.ByteLevel):
+            if (
+                _splits_like_gpt2(split)
+                and _is_plain(model)
+                and vocab.keys() >= BYTE_OF_LETTER.keys()
+            ):
+                return "byte" if len(vocab) == 256 else "bpe"
+    raise InputError(
+        "expected a tokenizer of characters, words, bytes or byte-level BPE as GPT-2's, got a "
+        f"{type(model).__name__} of another kind"
+    )
+
+
+def _splits_like_gpt2(split):
+    is_byte_level = isinstance(split, pre_tokenizers.ByteLevel)
+    return is_byte_level and split.use_regex and not split.add_prefix_space
+
+
+def _is_plain(bpe):
+    return not (bpe.dropout or bpe.continuing_subword_prefix or bpe.end_of_word_suffix)
+
+
+def pieces_of(texts: Iterable[str]) -> Iterator[str]:
+    """Cuts a text of any size where no token is cut, whatever the kind of tokenizer.
+
+    Args:
+        texts: The parts of the text.
+
+    Yields:
+        Pieces of some `MIN_PIECE_CHARS`. Only a text without a space or punctuation for
+        `MAX_PIECE_CHARS` is cut anywhere.
+    """
+    rest = ""
+    for text in texts:
+        rest += text
+        start = 0
+        while len(rest) - start > MAX_PIECE_CHARS:
+            end = start + MAX_PIECE_CHARS
+            boundary = _BOUNDARY.search(rest, start + MIN_PIECE_CHARS, end)
+            end = boundary.start() if boundary else end
+            yield rest[start:end]
+            start = end
+        rest = rest[start:]
+    if rest:
+        yield rest

@@ -1,0 +1,286 @@
+"""The four kinds of tokenizers: what goes in comes out, and plain `tokenizers` agrees."""
+
+import random
+import re
+
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+from neo_keras.errors import InputError
+from neo_keras.text import kinds
+from neo_keras.text.corpus import load_corpus
+from neo_keras.text.tokenizer import Tokenizer
+
+seeded = settings(max_examples=200, derandomize=True, deadline=None, database=None)
+
+SAMPLE = (
+    "Où est l'été ? 日本語。「the  the\tthe」 we'll, e\u0301a\u0301 😀😀\r\n\n\n  x_1 x_1 9½\0\n"
+    * 3
+)
+MAKE = {
+    "char": lambda: kinds.from_tokens("char", sorted(set(SAMPLE))),
+    "word": lambda: kinds.learn_words([SAMPLE], 1000),
+    "bpe": lambda: kinds.learn_bpe([SAMPLE], 331),
+    "byte": kinds.single_bytes,
+}
+
+
+@pytest.fixture(scope="module", params=kinds.KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def tokenizer(kind):
+    return Tokenizer(MAKE[kind]())
+
+
+BYTE_LEVEL = {kind: Tokenizer(MAKE[kind]()) for kind in ("bpe", "byte")}
+
+
+def test_recognizes_its_own(kind, tokenizer):
+    assert tokenizer.kind == kind
+    assert Tokenizer.from_json(tokenizer.to_json()).kind == kind
+
+
+def test_words_by_hand():
+    # 9 blanks; 3 "a" and 3 "é,"; then, seen twice, "b_2" and a line break; "c" and "." but once
+    text = "é, a é, a\né, a b_2 b_2\n c."
+    tokenizer = Tokenizer(kinds.learn_words([text], 7))
+    assert tokenizer.vocab_size == 7
+    assert [tokenizer.decode([i]) for i in range(7)] == [" ", ",", "a", "é", "\n", "b_2", "<unk>"]
+    assert tokenizer.unk_token_id == 6
+    assert tokenizer.encode("é a-b_2 c\n\n").tolist() == [3, 0, 2, 6, 5, 0, 6, 4, 4]
+    assert tokenizer.unknown_in("é a-b_2 c\n\n") == ["-", "c"]
+    assert Tokenizer(kinds.learn_words([text], 3)).encode("a ,").tolist() == [2, 0, 1]
+
+
+def test_bytes_by_hand():
+    tokenizer = Tokenizer(kinds.single_bytes())
+    assert (tokenizer.vocab_size, tokenizer.unk_token_id, tokenizer.start_token_id) == (
+        256,
+        None,
+        10,
+    )
+    assert tokenizer.encode("a é\0").tolist() == [97, 32, 0xC3, 0xA9, 0]
+    assert [tokenizer.token_bytes(i) for i in range(256)] == [bytes([i]) for i in range(256)]
+
+
+def test_bpe_by_hand():
+    # "ab" stands there six times, "abab" thrice, " abab" twice; then no pair is seen twice.
+    tokenizer = Tokenizer(kinds.learn_bpe(["abab abab abab"], 1000))
+    assert tokenizer.vocab_size == 259
+    assert [tokenizer.token_bytes(i) for i in (256, 257, 258)] == [b"ab", b"abab", b" abab"]
+    assert tokenizer.encode("ab abab").tolist() == [256, 258]
+    assert Tokenizer(kinds.learn_bpe(["abab abab abab"], 257)).vocab_size == 257
+
+
+@pytest.mark.parametrize("kind", BYTE_LEVEL)
+@seeded
+@given(text=st.text())
+def test_byte_level_round_trip_of_any_text(kind, text):
+    tokenizer = BYTE_LEVEL[kind]
+    token_ids = tokenizer.encode(text)
+    assert tokenizer.decode(token_ids) == "".join(tokenizer.stream(token_ids)) == text
+    assert len(token_ids) <= len(text.encode())
+    assert tokenizer.unknown_in(text) == []
+
+
+@seeded
+@given(text=st.text(alphabet=SAMPLE))
+def test_round_trip_of_known_characters(text):
+    tokenizer = Tokenizer(MAKE["char"]())
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@seeded
+@given(
+    words=st.lists(
+        st.sampled_from([*"l'，。 \t\n?_\r\0", "the", "été", "日本語", "x_1", "e\u0301a\u0301"])
+    )
+)
+def test_round_trip_of_known_words(words):
+    text = " ".join(words)
+    tokenizer = Tokenizer(kinds.learn_words([text, text], 1000))
+    token_ids = tokenizer.encode(text)
+    assert tokenizer.decode(token_ids) == "".join(tokenizer.stream(token_ids)) == text
+
+
+@pytest.mark.parametrize("kind", kinds.KINDS)
+def test_round_trip_of_the_plays(kind):
+    text = load_corpus()[:700_000]
+    make = {**MAKE, "char": lambda: kinds.from_tokens("char", sorted(set(text)))}
+    # Twice, so that no word is too rare.
+    make["word"] = lambda: kinds.learn_words(kinds.pieces_of([text, text]), 2**20)
+    tokenizer = Tokenizer(make[kind]())
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def long_texts():
+    words = [*"\n…。😀½\x85\u3000", "the", " the", "  ", "\n\n\n", ". ", "日本語", "e\u0301", "'ll"]
+    words += ["x_1", "<unk>", "a" * 300, "-" * 300]
+    rng = random.Random(3)
+    yield "".join(rng.choices(words, k=4000))
+    yield "".join(rng.choices(["a" * 300, "日本語", "。"], k=4000))  # no space at all
+    yield SAMPLE
+
+
+def test_plain_tokenizers_give_the_same_ids(tokenizer, tmp_path):
+    tokenizer.save(tmp_path / "tokenizer.json")
+    plain = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    for text in long_texts():
+        assert plain.encode(text).ids == tokenizer.encode(text).tolist()
+        parts = [text[i : i + 997] for i in range(0, len(text), 997)]
+        ids = [i for token_ids in tokenizer.encode_parts(parts) for i in token_ids]
+        assert plain.encode(text).ids == ids
+        assert plain.decode(ids, skip_special_tokens=False) == tokenizer.decode(ids)
+
+
+def test_pieces():
+    for text in long_texts():
+        for size in (1, 997, len(text)):
+            parts = (text[i : i + size] for i in range(0, len(text), size))
+            pieces = list(kinds.pieces_of(parts))
+            assert "".join(pieces) == text
+            assert max(map(len, pieces)) <= kinds.MAX_PIECE_CHARS
+            for before, after in zip(pieces, pieces[1:]):
+                assert len(before) >= kinds.MIN_PIECE_CHARS
+                assert re.search(r"\S$", before) and re.search(r"^[ \n]|^[.。]", after)
+
+
+def test_a_text_without_any_space_is_cut_too(tokenizer):
+    text = "日" * 50_000
+    sizes = [len(piece) for piece in kinds.pieces_of([text])]
+    assert sizes == [16384, 16384, 16384, 848]
+    if tokenizer.unk_token_id is None:
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("kind", BYTE_LEVEL)
+@seeded
+@given(data=st.binary())
+def test_any_bytes_stream_as_they_decode(kind, data):
+    """A model may write bytes in any order: nothing crashes, and no text is lost."""
+    by_byte = {BYTE_LEVEL[kind].token_bytes(i): i for i in range(256)}
+    token_ids = [by_byte[bytes([byte])] for byte in data]
+    text = "".join(BYTE_LEVEL[kind].stream(token_ids))
+    assert text == BYTE_LEVEL[kind].decode(token_ids) == data.decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("kind", BYTE_LEVEL)
+def test_nothing_half_decoded_is_shown(kind):
+    tokenizer = BYTE_LEVEL[kind]
+    token_ids = tokenizer.encode("aß€😎b")
+    assert list(tokenizer.stream(token_ids)) == ["a", "ß", "€", "😎", "b"]
+
+    shown, taken = [], []
+
+    def take():
+        for token_id in token_ids:
+            taken.append((token_id, "".join(shown)))
+            yield token_id
+
+    for piece in tokenizer.stream(take()):
+        shown.append(piece)
+    # Before each token all whole characters are there, and none is half there.
+    assert [text for _, text in taken[:4]] == ["", "a", "a", "aß"]
+
+
+def test_a_text_may_end_within_a_character():
+    tokenizer = BYTE_LEVEL["byte"]
+    for text, shown in (("😎", ["\ufffd"]), ("a😎", ["a", "\ufffd"])):
+        for missing in (1, 2, 3):
+            token_ids = tokenizer.encode(text)[:-missing]
+            assert list(tokenizer.stream(token_ids)) == shown
+    # What is broken off by another character is not lost, nor is that one.
+    assert list(tokenizer.stream([0xE2, 0x82, 0x61, 0xFF, 0x62])) == ["\ufffda", "\ufffd", "b"]
+
+
+GPT2_LIKE = ["<|endoftext|>", "<|pad|>"]
+
+
+def gpt2_like():
+    """As GPT-2's file is: an added token, a post-processor, empty affixes instead of none."""
+    hf = kinds.learn_bpe([SAMPLE], 300)
+    vocab, merges = hf.get_vocab(), []
+    model = models.BPE(vocab, merges, continuing_subword_prefix="", end_of_word_suffix="")
+    hf = tokenizers.Tokenizer(model)
+    hf.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    hf.decoder = decoders.ByteLevel()
+    hf.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", len(vocab))]
+    )
+    hf.add_special_tokens(GPT2_LIKE)
+    hf.enable_truncation(3)
+    hf.enable_padding(length=9, pad_id=len(vocab) + 1, pad_token="<|pad|>")
+    return hf
+
+
+def test_added_tokens_are_kept_and_nothing_else_is_added():
+    hf = gpt2_like()
+    tokenizer = Tokenizer.from_json(hf.to_str())
+    assert (tokenizer.kind, tokenizer.vocab_size) == ("bpe", 302)
+    text = "the été<|endoftext|>\n日"
+    token_ids = tokenizer.encode(text).tolist()
+    assert token_ids.count(300) == 1 and 301 not in token_ids
+    assert tokenizer.decode(token_ids) == "".join(tokenizer.stream(token_ids)) == text
+    broken = [*tokenizer.encode("é")[:1], 300, 300]
+    assert (
+        "".join(tokenizer.stream(broken))
+        == "\ufffd" + 2 * "<|endoftext|>"
+        == tokenizer.decode(broken)
+    )
+    assert Tokenizer.from_json(tokenizer.to_json()).encode(text).tolist() == token_ids
+
+
+def changed(kind, **parts):
+    hf = MAKE[kind]()
+    for name, part in parts.items():
+        setattr(hf, name, part)
+    return hf
+
+
+def with_model(model):
+    hf = MAKE["bpe"]()
+    hf.model = model
+    return hf
+
+
+LETTERS = kinds.BYTE_OF_LETTER
+
+
+@pytest.mark.parametrize(
+    "hf",
+    [
+        tokenizers.Tokenizer(models.Unigram([("a", -1.0), ("b", -2.0)])),
+        tokenizers.Tokenizer(models.WordPiece({"a": 0, "[UNK]": 1}, unk_token="[UNK]")),
+        tokenizers.Tokenizer(models.BPE()),
+        changed("bpe", normalizer=normalizers.NFC()),
+        changed("char", normalizer=normalizers.Lowercase()),
+        changed("bpe", pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=True)),
+        changed("bpe", pre_tokenizer=pre_tokenizers.ByteLevel(False, use_regex=False)),
+        changed("bpe", pre_tokenizer=pre_tokenizers.Whitespace()),
+        changed("bpe", decoder=decoders.Fuse()),
+        changed("char", pre_tokenizer=pre_tokenizers.Whitespace()),
+        changed("char", decoder=decoders.WordPiece()),
+        changed("word", pre_tokenizer=pre_tokenizers.Metaspace()),
+        with_model(models.BPE({letter: i for letter, i in LETTERS.items() if i != 7}, [])),
+        with_model(models.BPE({letter: i + 1 for letter, i in LETTERS.items()}, [])),
+        with_model(models.BPE(LETTERS, [], dropout=0.1)),
+        changed("char", model=models.WordLevel({"a": 0, "b": 1}, unk_token="?")),
+    ],
+    ids=lambda hf: type(hf.model).__name__,
+)  # fmt: skip
+def test_other_tokenizers_are_refused(hf, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    hf.save(str(path))
+    for make in (lambda: Tokenizer(hf), lambda: Tokenizer.load(path)):
+        with pytest.raises(
+            InputError, match="expected a tokenizer of .*, got a .* of another kind"
+        ):
+            make()
+    with pytest.raises(InputError, match=re.escape(f"{path}: expected ")):
+        Tokenizer.load(path)
