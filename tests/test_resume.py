@@ -8,7 +8,7 @@ from short_runs import SHAPE, different_arrays, read_checkpoint, stop_at, train_
 
 from neo_keras.errors import FailedError, InputError
 from neo_keras.model.gpt import GPT
-from neo_keras.training import trainer
+from neo_keras.training import inputs
 from neo_keras.training.callbacks import out_of_patience
 
 SEQ_LEN = SHAPE["max_seq_len"]
@@ -51,12 +51,12 @@ def test_two_sessions_see_every_window_of_an_epoch_once(corpus_file, tmp_path, m
 
     def recorded(*arguments, **share):
         dataset = training_dataset(*arguments, **share)
-        for step, (inputs, targets) in enumerate(dataset.as_numpy_iterator(), arguments[-1]):
-            batches[step] = [(*row, target[-1]) for row, target in zip(inputs, targets)]
+        for step, (rows, targets) in enumerate(dataset.as_numpy_iterator(), arguments[-1]):
+            batches[step] = [(*row, target[-1]) for row, target in zip(rows, targets)]
         return dataset
 
-    training_dataset = trainer.training_dataset
-    monkeypatch.setattr(trainer, "training_dataset", recorded)
+    training_dataset = inputs.training_dataset
+    monkeypatch.setattr(inputs, "training_dataset", recorded)
     run, _ = train_here(tmp_path / "run", corpus_file, [stop_at(5)], stopped_by=2, **SETTINGS)
     for step in range(5, 11):
         del batches[step]  # it stopped before these
