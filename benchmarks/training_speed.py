@@ -76,7 +76,8 @@ def measure_keras(token_ids, model_config, config, steps):
     import keras
 
     from neo_keras.training.dataset import training_dataset
-    from neo_keras.training.trainer import make_compiled_model, select_device
+    from neo_keras.training.devices import select_device
+    from neo_keras.training.trainer import make_compiled_model
 
     select_device("cpu")
     model = make_compiled_model(model_config, config)

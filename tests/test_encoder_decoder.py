@@ -11,7 +11,7 @@ from numpy_encoder_decoder import Reference
 
 from neo_keras.config import ModelConfig
 from neo_keras.model.attention import length_mask, sinusoidal_table
-from neo_keras.model.encoder_decoder import EncoderDecoder, make_model
+from neo_keras.model.encoder_decoder import EncoderDecoder, model_class
 from neo_keras.model.gpt import GPT
 
 BATCH_SIZE, SOURCE_LEN, SEQ_LEN = 3, 11, 7
@@ -46,7 +46,7 @@ def model(request):
 
 
 def random_model(config, **kwargs):
-    model = make_model(config, **kwargs)
+    model = model_class(config)(config, **kwargs)
     randomize(model, seed=7)
     return model
 
@@ -223,8 +223,8 @@ def test_serializes_its_configuration():
 
 
 def test_a_model_for_each_architecture():
-    assert type(make_model(PAPER)) is EncoderDecoder
-    assert type(make_model(dataclasses.replace(PAPER, architecture="decoder-only"))) is GPT
+    assert model_class(PAPER) is EncoderDecoder
+    assert model_class(dataclasses.replace(PAPER, architecture="decoder-only")) is GPT
 
 
 def test_post_norm_and_sinusoidal_positions_in_a_decoder_alone():
