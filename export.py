@@ -1,8 +1,7 @@
 """Export a trained model, verified: SavedModel, TFLite (LiteRT), LiteRT-LM bundle, web page."""
 
-import argparse
 
-from neo_keras.errors import InputError, one_line_errors
+from neo_keras.errors import ArgumentParser, InputError, one_line_errors
 from neo_keras.quiet import import_tensorflow
 
 FORMATS = "saved_model,tflite,litertlm"
@@ -11,7 +10,7 @@ DEFAULT_QUANTIZATIONS = "float32,float16,int8"
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add(
         "run",

@@ -1,16 +1,15 @@
 """Let a trained model write."""
 
-import argparse
 import pathlib
 import secrets
 import sys
 
-from neo_keras.errors import InputError, one_line_errors
+from neo_keras.errors import ArgumentParser, InputError, one_line_errors
 
 
 # fmt: off
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("model", nargs="?", metavar="MODEL", default="runs/shakespeare", help="run directory, "
         "SavedModel directory or .tflite file [%(default)s]")

@@ -4,14 +4,14 @@ import argparse
 import sys
 
 from neo_keras.config import ARCHITECTURES, OPTIMIZERS, PRESETS, SCHEDULES
-from neo_keras.errors import InputError, one_line_errors
+from neo_keras.errors import ArgumentParser, InputError, one_line_errors
 from neo_keras.quiet import import_tensorflow
 
 
 # fmt: off
 def parse_arguments():
     presets = "; ".join(f"{name}: {preset.description}" for name, preset in PRESETS.items())
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--preset", choices=PRESETS, metavar="NAME", help=f"{presets} [shakespeare-cpu]")
     add("--data", nargs="+", metavar="SOURCE", default=(), help="files, folders or globs of UTF-8 "

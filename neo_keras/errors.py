@@ -1,5 +1,6 @@
 """How a mistake reaches the person who made it: one line on stderr, no traceback."""
 
+import argparse
 import contextlib
 import os
 import signal
@@ -13,6 +14,13 @@ class InputError(ValueError):
 
 class FailedError(RuntimeError):
     """What was asked was right, and could not be done."""
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line, without all that there is beside."""
+
+    def error(self, message):
+        self.exit(2, f"error: {message}; see python {self.prog} --help\n")
 
 
 @contextlib.contextmanager

@@ -71,7 +71,7 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     dataset = training_input(run.model_config, config, corpus, strategy, first_step)
 
     console = rich.get_console()
-    console.print(*describe_start(model, corpus, config, strategy), sep="\n")
+    console.print(*describe_start(model, corpus, config, strategy), sep="\n", soft_wrap=True)
     seconds = history[-1]["train_seconds"] if history else 0.0
     clock = Clock(first_step, seconds, config.max_seconds)
     stop = StopOnSignal(console)
