@@ -73,13 +73,12 @@ def run_training(run, data, preset, resume, overwrite, tokenizer, device, compil
         from neo_keras.training.devices import select_device
 
         select_device(device)
-    with rich.get_console().status("reading the text"):  # a large one takes minutes
-        if resume:
-            changes.update(preset=preset, tokenizer=tokenizer)
-            run, corpus = resume_run(run, data, **changes)
-        else:
-            changes["tokenizer"] = tokenizer or "char"
-            run, corpus = start_run(run, data, preset or "shakespeare-cpu", overwrite, **changes)
+    if resume:
+        changes.update(preset=preset, tokenizer=tokenizer)
+        run, corpus = resume_run(run, data, **changes)
+    else:
+        changes["tokenizer"] = tokenizer or "char"
+        run, corpus = start_run(run, data, preset or "shakespeare-cpu", overwrite, **changes)
     import_tensorflow()
 
     from neo_keras.generation.callback import SampleText
