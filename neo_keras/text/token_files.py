@@ -1,12 +1,14 @@
 """Files of token ids, which are made once for a text and a tokenizer, and mapped from then on."""
 
+import bisect
 import hashlib
+import itertools
 import json
 import mmap
 import os
 import pathlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -18,6 +20,7 @@ _HEADER_BYTES = 256
 _DTYPES = ("uint8", "uint16", "uint32")
 COUNTS = ("num_chars", "num_unknown", "unknown_bytes")  # of `EncodedText`
 _SECONDS_OF_A_DAY = 86_400
+_READS_PER_RELEASE = 500  # of some 64 KB each: a system maps what is near, too
 
 
 def token_files_directory() -> pathlib.Path:
@@ -37,7 +40,7 @@ def token_file(*content: str) -> pathlib.Path:
 
 
 class MappedTokens:
-    """Token ids in a file, of which no more is in memory than is being read.
+    """Token ids in a file that is mapped into memory.
 
     Args:
         path: A file that `write_tokens` made.
@@ -65,19 +68,13 @@ class MappedTokens:
     def __len__(self) -> int:
         return len(self._token_ids)
 
-    def __getitem__(self, places: np.ndarray) -> np.ndarray:
-        """Copies token ids.
+    def __getitem__(self, span: slice) -> np.ndarray:
+        """Token ids that stand side by side; they stay in the file."""
+        return self._token_ids[span]
 
-        Args:
-            places: int, any shape.
-
-        Returns:
-            The ids that stand there.
-        """
-        token_ids = self._token_ids[places]
-        # Else all of a file that is larger than memory would, page by page, become this process's.
+    def release(self):
+        """Gives back the memory that what was read has taken."""
         self._advise("MADV_DONTNEED")
-        return token_ids
 
     def _advise(self, name):
         if hasattr(mmap, name):  # not on every system
@@ -149,7 +146,7 @@ def _remove_remains(directory):
 
 
 class JoinedTokens:
-    """Token ids of several arrays, one after another, as if they were one.
+    """Token ids of several arrays, one after another, to be read as if they were one.
 
     Args:
         arrays: NumPy arrays or `MappedTokens`, all of one dtype.
@@ -158,28 +155,38 @@ class JoinedTokens:
         dtype: Of the ids.
     """
 
-    def __init__(self, arrays):
+    def __init__(self, arrays: Sequence[np.ndarray | MappedTokens]):
         self.dtype = arrays[0].dtype
         self._arrays = arrays
-        self._stops = np.cumsum([len(array) for array in arrays])
+        self._stops = list(itertools.accumulate(map(len, arrays)))
+        self._mapped = [array for array in arrays if isinstance(array, MappedTokens)]
+        self._num_reads = 0
 
     def __len__(self) -> int:
-        return int(self._stops[-1])
+        return self._stops[-1]
 
-    def __getitem__(self, places: np.ndarray) -> np.ndarray:
-        """Copies token ids.
+    def __getitem__(self, span: slice) -> np.ndarray:
+        """Token ids that stand side by side.
 
         Args:
-            places: int, any shape, from 0 on.
+            span: From where to where; as of any sequence, but without a step.
 
         Returns:
-            The ids that stand there: unsigned int, the same shape.
+            Unsigned int [num_tokens].
         """
-        places = np.asarray(places)
-        token_ids = np.empty(places.shape, self.dtype)
-        which = np.searchsorted(self._stops, places, side="right")
-        for i in np.unique(which):
-            here = which == i
+        start, stop, step = span.indices(len(self))
+        if step != 1:
+            raise ValueError(f"expected a slice without a step, got a step of {step}")
+        self._num_reads += 1
+        if self._num_reads % _READS_PER_RELEASE == 0:
+            # Else a text that is larger than memory would, page by page, become this process's.
+            for array in self._mapped:
+                array.release()
+        parts, i = [], bisect.bisect(self._stops, start)
+        while start < stop:
             array = self._arrays[i]
-            token_ids[here] = array[places[here] - (self._stops[i] - len(array))]
-        return token_ids
+            before = self._stops[i] - len(array)
+            parts.append(array[start - before : stop - before])
+            start += len(parts[-1])
+            i += 1
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, self.dtype), *parts])
