@@ -1,6 +1,7 @@
 """Large texts: cut into shards, whose tokens are made once and read from files."""
 
 import hashlib
+import io
 import multiprocessing
 import os
 import random
@@ -10,9 +11,10 @@ import sys
 
 import numpy as np
 import pytest
+import rich.console
 
 from neo_keras.errors import FailedError, InputError
-from neo_keras.text import encoding, kinds, reading, shards, token_files
+from neo_keras.text import encoding, kinds, progress, reading, shards, token_files
 from neo_keras.text.corpus import open_corpus
 from neo_keras.text.encoding import encode_text
 from neo_keras.text.learning import make_tokenizer
@@ -226,6 +228,16 @@ def test_killed_and_started_again(texts, encoded_shards):
     os.utime(partial, (0, 0))
     encode_text(make_tokenizer("char", "ab"), open_corpus([str(texts)]))
     assert not partial.exists()
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_terminal_shows_how_far_it_is(texts, is_terminal, monkeypatch):
+    console = rich.console.Console(file=io.StringIO(), force_terminal=is_terminal)
+    monkeypatch.setattr(rich, "get_console", lambda: console)
+    monkeypatch.setattr(progress, "MIN_TOTAL", 10_000)
+    encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]))
+    for what in ("reading the text", "encoding the text", "100%", "0:00:00"):
+        assert (what in console.file.getvalue()) == is_terminal
 
 
 def test_two_processes_at_once(texts):
