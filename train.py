@@ -90,13 +90,12 @@ def run_training(
 
         strategy = make_strategy(strategy)
     changes["directory"] = directory
-    with rich.get_console().status("reading the text"):  # a large one takes minutes
-        if resume:
-            changes.update(preset=preset, tokenizer=tokenizer)
-            run, corpus = resume_run(run, data, **changes)
-        else:
-            changes["tokenizer"] = tokenizer or "char"
-            run, corpus = start_run(run, data, preset or "shakespeare-cpu", overwrite, **changes)
+    if resume:
+        changes.update(preset=preset, tokenizer=tokenizer)
+        run, corpus = resume_run(run, data, **changes)
+    else:
+        changes["tokenizer"] = tokenizer or "char"
+        run, corpus = start_run(run, data, preset or "shakespeare-cpu", overwrite, **changes)
     import_tensorflow()
 
     from neo_keras.generation.callback import SampleText

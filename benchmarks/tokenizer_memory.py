@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -43,7 +44,8 @@ def compare(args):
         write_text(text, args.megabytes * 10**6)
         for name in args.tokenizers:
             command = [sys.executable, __file__, "--measure", name, str(text)]
-            done = subprocess.run(command, stdout=subprocess.PIPE)
+            environment = {**os.environ, "XDG_CACHE_HOME": directory}
+            done = subprocess.run(command, stdout=subprocess.PIPE, env=environment)
             if done.returncode:
                 raise FailedError(f"{name} ended with exit code {done.returncode}")
             result = json.loads(done.stdout.splitlines()[-1])

@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import shutil
-import tempfile
 
 PARTIAL_PREFIX = ".partial-"  # of files that are being written; a killed process leaves them
 
@@ -47,18 +46,3 @@ def write_text(path, text):
 
 def write_json(path, value):
     write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def nameless_file(directory):
-    """Opens a new file, to write and to read, that is gone when it is closed or the process ends.
-
-    Args:
-        directory: where its room is taken from; if there is none yet, the nearest above it.
-
-    Returns:
-        A binary file. An array that is mapped from it outlives its closing.
-    """
-    path = pathlib.Path(directory).absolute()
-    while not path.is_dir():
-        path = path.parent
-    return tempfile.TemporaryFile(dir=path)

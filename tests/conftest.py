@@ -9,6 +9,15 @@ from neo_keras.config import ModelConfig
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_home(tmp_path_factory):
+    """Nothing is kept beside what the user of this machine has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 SONNET_LINES = """\
 Shall I compare thee to a summer's day?
 Thou art more lovely and more temperate:

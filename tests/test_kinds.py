@@ -139,6 +139,24 @@ def test_plain_tokenizers_give_the_same_ids(tokenizer, tmp_path):
         assert plain.decode(ids, skip_special_tokens=False) == tokenizer.decode(ids)
 
 
+def test_bytes_in_an_order_of_their_own():
+    letters = [*kinds.BYTE_OF_LETTER]
+    random.Random(4).shuffle(letters)
+    plain = kinds.single_bytes()
+    plain.model = tokenizers.models.BPE({letter: i for i, letter in enumerate(letters)}, [])
+    tokenizer = Tokenizer(plain)
+    assert tokenizer.kind == "byte"
+    for text in long_texts():
+        assert plain.encode(text).ids == tokenizer.encode(text).tolist()
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_an_end_token_in_a_text(tokenizer):
+    tokenizer = tokenizer.with_end_token()
+    token_ids = tokenizer.encode("\n<|endoftext|>\n")
+    assert token_ids.tolist() == [token_ids[0], tokenizer.end_token_id, token_ids[0]]
+
+
 def test_pieces():
     for text in long_texts():
         for size in (1, 997, len(text)):

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import tempfile
 
 import numpy as np
 import pytest
@@ -88,17 +87,6 @@ def test_files_of_something_else_are_never_touched(create, tmp_path, overwrite):
     with pytest.raises(InputError, match="files that are not a run's"):
         create(tmp_path, overwrite)
     assert sorted(contents(tmp_path)) == ["config.json", "thesis.txt"]
-
-
-def test_no_file_can_be_made_beside_the_run(tmp_path, monkeypatch):
-    def refuse(dir):
-        raise PermissionError(errno.EACCES, "Permission denied", dir)
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    with pytest.raises(
-        InputError, match=f"run directory {tmp_path}/run .Permission.*another --run"
-    ):
-        RunDirectory(tmp_path / "run").nameless_file()
 
 
 @pytest.mark.parametrize("below", ["", "run", "run/deep"])

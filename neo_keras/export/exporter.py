@@ -15,6 +15,7 @@ from neo_keras.generation.keras_engine import keras_engine
 from neo_keras.generation.litert_engine import LiteRTEngine
 from neo_keras.generation.litert_stateful_engine import LiteRTEncoderDecoderEngine
 from neo_keras.generation.saved_model_engine import saved_model_engine
+from neo_keras.text.corpus import Corpus
 from neo_keras.text.encoding import encode_text
 from neo_keras.text.pairs import parse_pairs
 from neo_keras.training.pairs import encode_pairs
@@ -105,7 +106,7 @@ def _make_reference(model, text, tokenizer):
         pairs = parse_pairs(text, "validation.jsonl")
         encoded = encode_pairs(pairs, tokenizer, config.max_seq_len)
         return verify.make_pairs_reference(model, encoded, unk_token_id), encoded
-    encoded = encode_text(tokenizer, [text], tempfile.TemporaryFile())
+    encoded = encode_text(tokenizer, Corpus.from_text(text))
     is_decoder = config.architecture == "decoder-only"
     make = verify.make_reference if is_decoder else verify.make_source_reference
     return make(model, encoded.token_ids, unk_token_id), encoded

@@ -1,13 +1,18 @@
 """The text to train on: Shakespeare's plays, tiny Shakespeare, or the user's own files."""
 
+import bisect
+import dataclasses
 import functools
 import glob
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from neo_keras.errors import InputError
 from neo_keras.text.plays import load_plays
-from neo_keras.text.reading import read_files
+from neo_keras.text.progress import progress
+from neo_keras.text.reading import Place, read_files
+from neo_keras.text.shards import Shard, cut_into_shards
 
 TINY_SHAKESPEARE = "tiny-shakespeare"  # a source that is no path
 _TINY_SHAKESPEARE_URL = (
@@ -16,43 +21,118 @@ _TINY_SHAKESPEARE_URL = (
 _TINY_SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """What a corpus has of a shard: all of it, but at the ends of the corpus.
+
+    Attributes:
+        shard_sha256: Of the text of the whole shard.
+        start: Where in the shard the piece begins, in characters.
+        stop: Where it ends.
+        read: Returns the parts of its text, each a str.
+    """
+
+    shard_sha256: str
+    start: int
+    stop: int
+    read: Callable[[], Iterable[str]]
+
+    @property
+    def num_chars(self) -> int:
+        return self.stop - self.start
+
+
 class Corpus:
     """A text that may be larger than memory: it is read, in parts, each time it is iterated over.
 
     Args:
-        read: A function that returns the parts of a text, each a str.
+        read: A function that yields (place, text) from a place on, as `read_files`.
+        shards: Of the whole of that text.
+        sha256: Of the whole of that text.
         start: Where in that text the corpus begins, in characters.
-        stop: Where it ends.
+        stop: Where it ends; None: where the text ends.
     """
 
-    def __init__(self, read: Callable[[], Iterable[str]], start: int, stop: int):
-        self._read, self._start, self._stop = read, start, stop
+    def __init__(
+        self,
+        read: Callable[[Place], Iterable[tuple[Place | None, str]]],
+        shards: Sequence[Shard],
+        sha256: str,
+        start: int = 0,
+        stop: int | None = None,
+    ):
+        self.sha256 = sha256
+        self._read, self._shards = read, shards
+        self._start = start
+        self._stop = shards[-1].stop if stop is None else stop
+
+    @classmethod
+    def from_text(cls, text: str) -> "Corpus":
+        """A text that is in memory."""
+        parts = [(None, text)]
+        return cls(lambda place: parts, *cut_into_shards(parts, lambda num_bytes: None))
 
     def __len__(self) -> int:
         """How many characters it has."""
         return self._stop - self._start
 
     def __iter__(self) -> Iterator[str]:
-        position = 0
-        for text in self._read():
+        with progress("reading the text", len(self)) as advance:
+            for part in self._parts():
+                yield part
+                advance(len(part))
+
+    def _parts(self):
+        shard = self._shards[bisect.bisect(self._shards, self._start, key=lambda s: s.start) - 1]
+        position = shard.start - shard.skip
+        for _, text in self._read(shard.place):
             if position >= self._stop:
                 return
             if part := text[max(self._start - position, 0) : self._stop - position]:
                 yield part
             position += len(text)
 
+    def _part(self, start, stop):
+        return Corpus(self._read, self._shards, self.sha256, start, stop)
+
     def split(self) -> tuple["Corpus", "Corpus"]:
         """The part to train on and the last tenth, to validate on."""
         cut = self._start + _training_length(len(self))
-        return Corpus(self._read, self._start, cut), Corpus(self._read, cut, self._stop)
+        return self._part(self._start, cut), self._part(cut, self._stop)
 
     def head(self, num_chars: int) -> str:
         """Its first characters."""
-        return "".join(Corpus(self._read, self._start, min(self._start + num_chars, self._stop)))
+        return "".join(self._part(self._start, min(self._start + num_chars, self._stop)))
+
+    def pieces(self) -> Iterator[Piece]:
+        """What it has of each shard, in order.
+
+        Yields:
+            The pieces. To read one raises `InputError` if its shard is not what it was.
+        """
+        for shard in self._shards:
+            start, stop = max(self._start, shard.start), min(self._stop, shard.stop)
+            if start < stop:
+                start, stop = start - shard.start, stop - shard.start
+                read = functools.partial(self._read_piece, shard, start, stop)
+                yield Piece(shard.sha256, start, stop, read)
+
+    def _read_piece(self, shard, start, stop):
+        digest, position = hashlib.sha256(), 0
+        for text in self._part(shard.start, shard.stop)._parts():
+            digest.update(text.encode())
+            if part := text[max(start - position, 0) : max(stop - position, 0)]:
+                yield part
+            position += len(text)
+        if digest.hexdigest() != shard.sha256:
+            raise InputError(
+                "expected a text that stays as it is, got one that changed while it was read: "
+                "start again when nothing writes to it any more"
+            )
 
 
 def open_corpus(sources: Sequence[str] = ()) -> Corpus:
-    """Finds the text to train on, and reads it once to see that it is text.
+    """Finds the text to train on, and reads it once: that it is text, its shards, its SHA-256.
 
     Args:
         sources: Files, folders (every file below them that is not hidden), globs, or the name
@@ -65,22 +145,21 @@ def open_corpus(sources: Sequence[str] = ()) -> Corpus:
     Raises:
         InputError: A source that is missing, unreadable, not UTF-8 text, or no text at all.
     """
-    if sources:
-        read = functools.partial(read_files, _find_all_files(sources))
-    else:
-        read = functools.partial(iter, [load_plays()])
-    num_chars, blank = 0, True
+    if not sources:
+        return Corpus.from_text(load_plays())
+    paths = _find_all_files(sources)
+    read = functools.partial(read_files, paths)
     try:
-        for text in read():
-            num_chars += len(text)
-            blank = blank and not text.strip()
+        with progress("reading the text", sum(map(os.path.getsize, paths))) as advance:
+            corpus = Corpus(read, *cut_into_shards(read(), advance))
+        blank = not any(map(str.strip, corpus))
     except OSError as error:
         raise _unreadable(error) from error
     if blank:
         raise InputError(
             f"expected text to train on, got none in {', '.join(sources)}; pass other files"
         )
-    return Corpus(read, 0, num_chars)
+    return corpus
 
 
 def load_corpus(sources: Sequence[str] = ()) -> str:

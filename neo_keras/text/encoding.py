@@ -1,14 +1,24 @@
-"""Encodes a text of any size into a file, and knows what its tokens are in characters."""
+"""Encodes a text of any size, and knows what its tokens are in characters."""
 
 import dataclasses
+import hashlib
 import math
-from collections.abc import Iterable
-from typing import BinaryIO
 
 import numpy as np
 
-from neo_keras.errors import FailedError
+from neo_keras.text.corpus import Corpus
+from neo_keras.text.progress import progress
+from neo_keras.text.token_files import (
+    COUNTS,
+    JoinedTokens,
+    MappedTokens,
+    open_tokens,
+    token_file,
+    write_tokens,
+)
 from neo_keras.text.tokenizer import Tokenizer
+
+MIN_KEPT_CHARS = 2**23  # what is shorter is encoded in two or three seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,14 +26,14 @@ class EncodedText:
     """The tokens of a text.
 
     Attributes:
-        token_ids: Unsigned int [num_tokens], as narrow as the vocabulary allows, in a file that is
-            mapped into memory.
+        token_ids: Unsigned int [num_tokens], as narrow as the vocabulary allows: an array in
+            memory or, of a large text, one that is read from files.
         num_chars: Of the text.
         num_unknown: Tokens that stand for something that the tokenizer does not know.
         unknown_bytes: What they stand for, in UTF-8, with a byte for the end of each.
     """
 
-    token_ids: np.ndarray
+    token_ids: np.ndarray | JoinedTokens
     num_chars: int
     num_unknown: int
     unknown_bytes: int
@@ -51,42 +61,75 @@ class EncodedText:
         return bits / self.num_chars
 
 
-def encode_text(tokenizer: Tokenizer, texts: Iterable[str], file: BinaryIO) -> EncodedText:
+def encode_text(tokenizer: Tokenizer, corpus: Corpus) -> EncodedText:
     """Encodes a text that may be larger than memory, on all cores.
+
+    The tokens of its larger pieces are kept in files, for the next time: see `token_files`.
 
     Args:
         tokenizer: The tokenizer.
-        texts: The parts of the text; read more than once.
-        file: An empty file for the tokens. It is closed; the tokens stay mapped from it.
+        corpus: The text.
 
     Returns:
         The tokens.
 
     Raises:
         FailedError: There is no room.
+        InputError: The text changed since it was opened.
     """
-    dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
-    counts = np.zeros(tokenizer.vocab_size, "int64")
-    try:
-        with file:
-            for token_ids in tokenizer.encode_parts(texts):
-                counts += np.bincount(token_ids, minlength=len(counts))
-                file.write(token_ids.astype(dtype))
-            file.flush()
-            # An empty file cannot be mapped.
-            token_ids = np.memmap(file, dtype, "r") if counts.any() else np.empty(0, dtype)
-    except OSError as error:
-        if error.filename:  # of the text, that cannot be read any more
-            raise
-        raise FailedError(
-            f"cannot write the text's token ids to a file ({error.strerror}): make room on the disk"
-        ) from None
-    num_chars = sum(len(text) for text in texts)
-    unk_token_id = tokenizer.unk_token_id
-    if unk_token_id is None:
-        return EncodedText(token_ids, num_chars, 0, 0)
-    num_unknown = int(counts[unk_token_id])
-    sizes = np.array([len(tokenizer.token_bytes(i)) for i in range(len(counts))])
-    sizes[unk_token_id] = -1  # its end
-    num_bytes = sum(len(text.encode()) for text in texts)
-    return EncodedText(token_ids, num_chars, num_unknown, num_bytes - int(counts @ sizes))
+    encode_piece = _PieceEncoder(tokenizer)
+    with progress("encoding the text", len(corpus)) as advance:
+        pieces = [encode_piece(piece, advance) for piece in corpus.pieces()]
+    arrays, counts = zip(*pieces) if pieces else ([np.empty(0, encode_piece.dtype)], [])
+    is_small = len(arrays) == 1 and isinstance(arrays[0], np.ndarray)
+    token_ids = arrays[0] if is_small else JoinedTokens(arrays)
+    return EncodedText(token_ids, *(sum(c[name] for c in counts) for name in COUNTS))
+
+
+class _PieceEncoder:
+    """Encodes the pieces of a text, or finds that this was done before."""
+
+    def __init__(self, tokenizer):
+        self.dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
+        self._tokenizer = tokenizer
+        self._tokenizer_sha256 = hashlib.sha256(tokenizer.to_json().encode()).hexdigest()
+        self._unk_token_id = tokenizer.unk_token_id
+        if self._unk_token_id is not None:
+            ids = range(tokenizer.vocab_size)
+            self._num_bytes = np.array([len(tokenizer.token_bytes(i)) for i in ids])
+            self._num_bytes[self._unk_token_id] = -1  # its end
+
+    def __call__(self, piece, advance):
+        """(array of the token ids, their counts)."""
+        if piece.num_chars < MIN_KEPT_CHARS:
+            token_ids, counts = self._encode(piece, advance)
+            return np.concatenate([np.empty(0, self.dtype), *token_ids]), counts
+        span = f"{piece.start} {piece.stop}"
+        path = token_file(self._tokenizer_sha256, piece.shard_sha256, span)
+        mapped = open_tokens(path)
+        if mapped:
+            advance(piece.num_chars)
+        else:
+            write_tokens(path, *self._encode(piece, advance))
+            mapped = MappedTokens(path)
+        return mapped, mapped.counts
+
+    def _encode(self, piece, advance):
+        """(parts of the token ids, their counts)."""
+        num_text_bytes = num_known_bytes = num_unknown = 0
+
+        def texts():
+            nonlocal num_text_bytes
+            for text in piece.read():
+                num_text_bytes += len(text.encode())
+                yield text
+                advance(len(text))
+
+        parts = []
+        for token_ids in self._tokenizer.encode_parts(texts()):
+            parts.append(token_ids.astype(self.dtype))
+            if self._unk_token_id is not None:
+                num_unknown += int(np.count_nonzero(token_ids == self._unk_token_id))
+                num_known_bytes += int(self._num_bytes[token_ids].sum())
+        unknown_bytes = 0 if self._unk_token_id is None else num_text_bytes - num_known_bytes
+        return parts, dict(zip(COUNTS, (piece.num_chars, num_unknown, unknown_bytes)))

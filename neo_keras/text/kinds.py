@@ -157,3 +157,16 @@ def pieces_of(texts: Iterable[str]) -> Iterator[str]:
         rest = rest[start:]
     if rest:
         yield rest
+
+
+def last_boundary(text: str) -> int | None:
+    """The last place in a text where no token is cut, whatever the kind of tokenizer.
+
+    Args:
+        text: The text.
+
+    Returns:
+        How many characters come before it; None if there is none near the end.
+    """
+    tail = max(len(text) - MAX_PIECE_CHARS, 0)
+    return max((match.start() for match in _BOUNDARY.finditer(text, tail)), default=None)

@@ -1,8 +1,10 @@
 """Text <-> token ids, by a Hugging Face tokenizer that any other program can load too."""
 
 import codecs
+import functools
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -47,10 +49,10 @@ class Tokenizer:
         Returns:
             The tokenizer.
         """
-        alphabet = set()
-        for text in texts:
-            alphabet.update(text)
-        return cls(kinds.from_tokens("char", sorted(alphabet)))
+        occurs = np.zeros(sys.maxunicode + 1, bool)  # several times as fast as a set
+        for text in [texts] if isinstance(texts, str) else texts:
+            occurs[_code_points(text)] = True
+        return cls(kinds.from_tokens("char", map(chr, np.flatnonzero(occurs))))
 
     @classmethod
     def from_json(cls, text: str) -> "Tokenizer":
@@ -174,9 +176,33 @@ class Tokenizer:
         Yields:
             The next token ids: int32 [num_tokens].
         """
+        if self._lookup is not None:
+            for text in texts:
+                for start in range(0, len(text), _CHARS_PER_GROUP):
+                    yield self._lookup(text[start : start + _CHARS_PER_GROUP])
+            return
         for group in _groups(kinds.pieces_of(texts)):
             encodings = self._hf.encode_batch_fast(group, add_special_tokens=False)
             yield np.fromiter(chain.from_iterable(e.ids for e in encodings), "int32")
+
+    @functools.cached_property
+    def _lookup(self):
+        """A function that encodes a text 100 times as fast; None of words, BPE and added tokens."""
+        if self._hf.get_added_tokens_decoder():
+            return None
+        if self.kind == "byte":
+            vocab = self._hf.get_vocab()
+            ids = [vocab[letter] for letter in kinds.BYTE_OF_LETTER]
+            table = np.empty(256, "int32")
+            table[list(kinds.BYTE_OF_LETTER.values())] = ids
+            return lambda text: table[np.frombuffer(text.encode(), "uint8")]
+        if self.kind == "char":
+            vocab = self._hf.get_vocab()
+            ids = {ord(token): i for token, i in vocab.items() if len(token) == 1}
+            table = np.full(max(ids, default=0) + 2, self.unk_token_id, "int32")
+            table[list(ids)] = list(ids.values())
+            return lambda text: table.take(_code_points(text), mode="clip")
+        return None
 
     def unknown_in(self, text: str) -> list[str]:
         """The characters or words of a text that the tokenizer does not know, sorted."""
@@ -224,6 +250,10 @@ class Tokenizer:
             path: The file.
         """
         write_text(path, self.to_json())
+
+
+def _code_points(text):
+    return np.frombuffer(text.encode("utf-32-le"), "uint32")
 
 
 def _well_formed(text):

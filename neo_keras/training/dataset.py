@@ -18,8 +18,8 @@ def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0, 
     may hold up to batch_size - 1 windows of epoch E + 1.
 
     Args:
-        token_ids: int array [num_tokens]; it is read window by window, and may be mapped from a
-            file that is larger than memory.
+        token_ids: int array [num_tokens], or `EncodedText.token_ids`, which may be larger than
+            memory: it is read window by window.
         seq_len: tokens in a window.
         batch_size: windows in a batch.
         seed: of the order and the offsets.
@@ -114,7 +114,7 @@ def _read_windows(token_ids, start, seq_len):
     """(token_ids, next_token_ids) of the windows that begin at `start`, int64 [num_rows]."""
 
     def read(start):
-        return token_ids[start[:, None] + np.arange(seq_len + 1)].astype("int32")
+        return np.stack([token_ids[i : i + seq_len + 1] for i in start]).astype("int32")
 
     # A tensor would be a copy of all tokens in memory.
     rows = tf.numpy_function(read, [start], tf.int32, stateful=False)

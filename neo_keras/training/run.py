@@ -9,13 +9,7 @@ import shutil
 
 from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.errors import InputError
-from neo_keras.files import (
-    PARTIAL_PREFIX,
-    complete_or_absent,
-    nameless_file,
-    write_json,
-    write_text,
-)
+from neo_keras.files import PARTIAL_PREFIX, complete_or_absent, write_json, write_text
 from neo_keras.text.tokenizer import Tokenizer
 
 FORMAT = "neo_keras run 1"
@@ -114,17 +108,6 @@ class RunDirectory:
         tokenizer.save(self.path / "tokenizer.json")
         limit = MAX_VALIDATION_CHARACTERS if model_config.end_token_id is None else None
         write_text(self._validation_path, validation_text[:limit])
-
-    def nameless_file(self):
-        """A new file where the run is, or will be; see `files.nameless_file`.
-
-        Raises:
-            InputError: nothing can be written there.
-        """
-        try:
-            return nameless_file(self.path)
-        except OSError as error:
-            raise self._unwritable(error) from None
 
     def _unwritable(self, error):
         return InputError(

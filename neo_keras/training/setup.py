@@ -1,13 +1,12 @@
 """From what a person asks for to a run that is ready to train. Imports no TensorFlow."""
 
 import dataclasses
-import hashlib
 import math
 import os
 
 from neo_keras.config import from_preset
 from neo_keras.errors import InputError
-from neo_keras.text.corpus import TINY_SHAKESPEARE, open_corpus
+from neo_keras.text.corpus import TINY_SHAKESPEARE, Corpus, open_corpus
 from neo_keras.text.encoding import EncodedText, encode_text
 from neo_keras.text.kinds import KINDS
 from neo_keras.text.learning import check_request, make_tokenizer
@@ -93,7 +92,7 @@ def start_run(
         tokenizer = tokenizer.with_end_token()
         changes["end_token_id"] = tokenizer.end_token_id
     model_config, training_config = from_preset(preset, tokenizer.vocab_size, **changes)
-    corpus = _tokenize(text, pairs, tokenizer, run, model_config)
+    corpus = _tokenize(text, pairs, tokenizer, model_config)
     if epochs is not None:
         changes["steps"] = _count_steps(epochs, corpus, model_config, training_config)
         _, training_config = from_preset(preset, tokenizer.vocab_size, **changes)
@@ -152,7 +151,7 @@ def resume_run(
             f"the text is not the one that {path} was trained on: give that one with --data, or "
             "begin anew with --overwrite"
         )
-    corpus = _tokenize(text, pairs, run_tokenizer, run, run.model_config)
+    corpus = _tokenize(text, pairs, run_tokenizer, run.model_config)
     run.data = data
     changes.setdefault("max_seconds", None)  # a limit that stopped the run has done its work
     if epochs is not None:
@@ -176,10 +175,10 @@ def window_len(model_config):
 
 
 def _load(sources, model_config):
-    """(parts of the text, pairs): of plain text pairs is None, of pairs the text is JSON lines."""
+    """(text, pairs): of plain text pairs is None, of pairs the text is JSON lines."""
     if model_config.architecture == "encoder-decoder" and are_pairs(sources):
         pairs = load_pairs(sources)
-        return [to_json_lines(pairs)], pairs
+        return Corpus.from_text(to_json_lines(pairs)), pairs
     return open_corpus(sources), None
 
 
@@ -209,11 +208,11 @@ def _is_tokenizer(name, tokenizer):
     return Tokenizer.load(name).to_json() == tokenizer.to_json()
 
 
-def _tokenize(text, pairs, tokenizer, run, model_config):
+def _tokenize(text, pairs, tokenizer, model_config):
     if pairs is not None:
         return tokenize_pairs(pairs, tokenizer, model_config.max_seq_len)
-    seq_len, parts = window_len(model_config), text.split()
-    corpus = TokenizedCorpus(*(encode_text(tokenizer, p, run.nameless_file()) for p in parts))
+    seq_len = window_len(model_config)
+    corpus = TokenizedCorpus(*(encode_text(tokenizer, part) for part in text.split()))
     count_training_windows(len(corpus.training.token_ids), seq_len)
     count_validation_windows(len(corpus.validation.token_ids), seq_len, stride=seq_len)
     return corpus
@@ -228,7 +227,4 @@ def _count_steps(epochs, corpus, model_config, training_config):
 
 def _describe(sources, text):
     absolute = [s if s == TINY_SHAKESPEARE else os.path.abspath(s) for s in sources]
-    digest = hashlib.sha256()
-    for part in text:
-        digest.update(part.encode())
-    return {"sources": absolute, "sha256": digest.hexdigest()}
+    return {"sources": absolute, "sha256": text.sha256}

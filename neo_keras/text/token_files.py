@@ -1,0 +1,192 @@
+"""Files of token ids, which are made once for a text and a tokenizer, and mapped from then on."""
+
+import bisect
+import hashlib
+import itertools
+import json
+import mmap
+import os
+import pathlib
+import time
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from neo_keras.errors import FailedError
+from neo_keras.files import PARTIAL_PREFIX, complete_or_absent
+
+_FORMAT = "neo_keras tokens 1"  # of the file, and of how a text is cut and encoded
+_HEADER_BYTES = 256
+_DTYPES = ("uint8", "uint16", "uint32")
+COUNTS = ("num_chars", "num_unknown", "unknown_bytes")  # of `EncodedText`
+_SECONDS_OF_A_DAY = 86_400
+_READS_PER_RELEASE = 500  # of some 64 KB each: a system maps what is near, too
+
+
+def token_files_directory() -> pathlib.Path:
+    """Where the files lie: a cache, of which anything may be deleted at any time."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return pathlib.Path(cache) / "neo_keras" / "tokens"
+
+
+def token_file(*content: str) -> pathlib.Path:
+    """The file for the tokens of some content.
+
+    Args:
+        *content: What the tokens depend on.
+    """
+    digest = hashlib.sha256("\n".join([_FORMAT, *content]).encode())
+    return token_files_directory() / f"{digest.hexdigest()}.tokens"
+
+
+class MappedTokens:
+    """Token ids in a file that is mapped into memory.
+
+    Args:
+        path: A file that `write_tokens` made.
+
+    Attributes:
+        dtype: Of the ids: uint8, uint16 or uint32.
+        counts: What `write_tokens` was given.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is damaged.
+    """
+
+    def __init__(self, path: os.PathLike):
+        with open(path, "rb") as file:
+            header = _parse_header(file.read(_HEADER_BYTES))
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.counts = {name: header[name] for name in COUNTS}
+        self.dtype = np.dtype(header["dtype"])
+        self._token_ids = np.frombuffer(self._map, self.dtype, offset=_HEADER_BYTES)
+        if len(self._token_ids) != header["num_tokens"]:
+            raise ValueError(f"{len(self._token_ids)} of {header['num_tokens']} tokens")
+        self._advise("MADV_RANDOM")
+
+    def __len__(self) -> int:
+        return len(self._token_ids)
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        """Token ids that stand side by side; they stay in the file."""
+        return self._token_ids[span]
+
+    def release(self):
+        """Gives back the memory that what was read has taken."""
+        self._advise("MADV_DONTNEED")
+
+    def _advise(self, name):
+        if hasattr(mmap, name):  # not on every system
+            self._map.madvise(getattr(mmap, name))
+
+
+def _parse_header(data):
+    try:
+        header = json.loads(data)
+        fields = [header[name] for name in ("num_tokens", *COUNTS)]
+        if header["format"] == _FORMAT and header["dtype"] in _DTYPES:
+            if all(isinstance(field, int) for field in fields):
+                return header
+    except (TypeError, KeyError):
+        pass
+    raise ValueError("the header is not that of a file of tokens")
+
+
+def open_tokens(path: os.PathLike) -> MappedTokens | None:
+    """Maps the tokens in a file; None if it is missing or damaged, and has to be made."""
+    try:
+        return MappedTokens(path)
+    except (OSError, ValueError):
+        return None
+
+
+def write_tokens(path: os.PathLike, parts: Iterable[np.ndarray], counts: dict[str, int]):
+    """Writes the file of tokens, all of it or nothing.
+
+    Args:
+        path: The file.
+        parts: The token ids, all of one dtype.
+        counts: A value for each of `COUNTS`.
+
+    Raises:
+        FailedError: It cannot be written.
+    """
+    parts = list(parts)
+    header = {
+        "format": _FORMAT,
+        "dtype": str(parts[0].dtype),
+        "num_tokens": sum(map(len, parts)),
+        **counts,
+    }
+    directory = pathlib.Path(path).parent
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _remove_remains(directory)
+        with complete_or_absent(path) as partial, open(partial, "wb") as file:
+            file.write(json.dumps(header).encode().ljust(_HEADER_BYTES))
+            for part in parts:
+                file.write(part)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise FailedError(
+            f"cannot write the text's token ids to {directory} ({reason}): make room there, or set "
+            "XDG_CACHE_HOME to another directory"
+        ) from None
+
+
+def _remove_remains(directory):
+    """Removes what killed processes left; what is younger than a day may still be written."""
+    for path in directory.glob(f"{PARTIAL_PREFIX}*"):
+        try:
+            if time.time() - path.stat().st_mtime > _SECONDS_OF_A_DAY:
+                path.unlink()
+        except FileNotFoundError:  # another process was faster
+            pass
+
+
+class JoinedTokens:
+    """Token ids of several arrays, one after another, to be read as if they were one.
+
+    Args:
+        arrays: NumPy arrays or `MappedTokens`, all of one dtype.
+
+    Attributes:
+        dtype: Of the ids.
+    """
+
+    def __init__(self, arrays: Sequence[np.ndarray | MappedTokens]):
+        self.dtype = arrays[0].dtype
+        self._arrays = arrays
+        self._stops = list(itertools.accumulate(map(len, arrays)))
+        self._mapped = [array for array in arrays if isinstance(array, MappedTokens)]
+        self._num_reads = 0
+
+    def __len__(self) -> int:
+        return self._stops[-1]
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        """Token ids that stand side by side.
+
+        Args:
+            span: From where to where; as of any sequence, but without a step.
+
+        Returns:
+            Unsigned int [num_tokens].
+        """
+        start, stop, step = span.indices(len(self))
+        if step != 1:
+            raise ValueError(f"expected a slice without a step, got a step of {step}")
+        self._num_reads += 1
+        if self._num_reads % _READS_PER_RELEASE == 0:
+            # Else a text that is larger than memory would, page by page, become this process's.
+            for array in self._mapped:
+                array.release()
+        parts, i = [], bisect.bisect(self._stops, start)
+        while start < stop:
+            array = self._arrays[i]
+            before = self._stops[i] - len(array)
+            parts.append(array[start - before : stop - before])
+            start += len(parts[-1])
+            i += 1
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, self.dtype), *parts])
