@@ -1,6 +1,5 @@
 """Export a trained model, verified: SavedModel, TFLite (LiteRT), LiteRT-LM bundle, web page."""
 
-
 from neo_keras.errors import ArgumentParser, InputError, one_line_errors
 from neo_keras.quiet import import_tensorflow
 

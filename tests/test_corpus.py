@@ -12,7 +12,7 @@ import pytest
 
 from neo_keras.errors import InputError
 from neo_keras.text import corpus, reading
-from neo_keras.text.corpus import load_corpus, split_corpus
+from neo_keras.text.corpus import Corpus, load_corpus, split_corpus
 from neo_keras.text.plays import render_play
 
 
@@ -223,3 +223,11 @@ def test_needs_no_tensorflow():
     )
     root = Path(__file__).parent.parent
     subprocess.run([sys.executable, "-c", code, __file__], cwd=root, check=True)
+
+
+def test_a_large_text_is_validated_on_the_end_of_its_last_tenth(monkeypatch):
+    monkeypatch.setattr("neo_keras.text.corpus.MAX_VALIDATION_CHARS", 7)
+    text = "".join(chr(ord("a") + i % 23) for i in range(101))
+    for parts in (split_corpus(text), map("".join, Corpus.from_text(text).split())):
+        assert tuple(parts) == (text[:94], text[94:])
+    assert split_corpus(text[:31]) == (text[:27], text[27:31])

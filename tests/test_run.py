@@ -47,10 +47,7 @@ def test_what_was_created_opens(run, tiny_config):
     assert opened.read_history() == []
 
 
-def test_validation_text_cut_or_missing(run, monkeypatch):
-    monkeypatch.setattr("neo_keras.training.run.MAX_VALIDATION_CHARACTERS", 19)
-    run.create(run.model_config, TRAINING, DATA, TOKENIZER, VALIDATION_TEXT, overwrite=True)
-    assert run.load_validation_text() == VALIDATION_TEXT[:19]
+def test_validation_text_missing(run):
     (run.path / "validation.txt").unlink()
     with pytest.raises(InputError, match="cannot read .*validation.txt"):
         run.load_validation_text()

@@ -36,7 +36,7 @@ CARD = """\
   inside of each file.
 - Trained on: {data}
 - Trained for {steps} steps of {batch_size} windows, seed {seed}.
-- Validation loss: {val_loss} on the last tenth of the text, which it was not trained on.
+- Validation loss: {val_loss} on the end of the text, which it was not trained on.
 - Licence of the data: {licence}
 
 ## Files

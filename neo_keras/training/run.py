@@ -13,7 +13,6 @@ from neo_keras.files import PARTIAL_PREFIX, complete_or_absent, write_json, writ
 from neo_keras.text.tokenizer import Tokenizer
 
 FORMAT = "neo_keras run 1"
-MAX_VALIDATION_CHARACTERS = 1_000_000  # of plain text, kept to verify exports on
 HISTORY_COLUMNS = ("step", "train_seconds", "learning_rate", "train_loss", "val_loss")
 
 
@@ -106,8 +105,7 @@ class RunDirectory:
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
             raise self._unwritable(error) from None
         tokenizer.save(self.path / "tokenizer.json")
-        limit = MAX_VALIDATION_CHARACTERS if model_config.end_token_id is None else None
-        write_text(self._validation_path, validation_text[:limit])
+        write_text(self._validation_path, validation_text)
 
     def _unwritable(self, error):
         return InputError(

@@ -13,7 +13,7 @@ from neo_keras.text.learning import check_request, make_tokenizer
 from neo_keras.text.pairs import are_pairs, load_pairs, to_json_lines
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.training.pairs import split_pairs, tokenize_pairs
-from neo_keras.training.run import MAX_VALIDATION_CHARACTERS, RunDirectory
+from neo_keras.training.run import RunDirectory
 from neo_keras.training.windows import count_training_windows, count_validation_windows
 
 MAX_VALIDATION_PAIRS = 1000  # kept, to verify exports on
@@ -26,8 +26,7 @@ class TokenizedCorpus:
     """A text, ready to train on.
 
     Attributes:
-        training: the first nine tenths.
-        validation: the last tenth.
+        training, validation: as `Corpus.split` cuts it.
         sample_prompt: what samples begin with while training.
     """
 
@@ -192,7 +191,7 @@ def _training_part(text, pairs):
 def _validation_excerpt(text, pairs):
     """What exports are to be verified on."""
     if pairs is None:
-        return text.split()[1].head(MAX_VALIDATION_CHARACTERS)
+        return "".join(text.split()[1])
     return to_json_lines(split_pairs(pairs)[1][:MAX_VALIDATION_PAIRS])
 
 
