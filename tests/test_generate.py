@@ -62,10 +62,9 @@ def test_greedy_is_the_decode_loop(model):
     assert len({tuple(text[-4:]) for text in texts}) == 3  # not all of them end alike
 
 
-@pytest.mark.parametrize("sampler", [BEAM, CONTRASTIVE])
-def test_a_batch_is_its_texts_alone(model, sampler):
-    texts = model.generate(PROMPTS, sampler=sampler)
-    assert [model.generate([prompt], sampler=sampler)[0] for prompt in PROMPTS] == texts
+def test_a_batch_is_its_texts_alone(model):
+    texts = model.generate(PROMPTS, sampler=BEAM)
+    assert [model.generate([prompt], sampler=BEAM)[0] for prompt in PROMPTS] == texts
 
 
 def test_beams_are_those_of_the_search(model):
@@ -122,7 +121,7 @@ def test_contrastive_search_by_hand(model):
             scores[token_id] = (1 - alpha) * probabilities[token_id]
             scores[token_id] -= alpha * (hidden @ new / norms).max()
         text.append(int(max(scores, key=scores.get)))
-    assert model.generate(PROMPTS[:1], sampler=CONTRASTIVE) == [text]
+    assert model.generate(PROMPTS, sampler=CONTRASTIVE)[0] == text
     assert model.generate(PROMPTS, sampler="greedy")[0] != text
 
 
@@ -134,16 +133,16 @@ def test_lengths(model):
     assert model.generate(np.array([[4, 2, 7]]), sampler="greedy") == whole[:1]
 
 
-@pytest.mark.parametrize("stops", [1, 2])
-def test_stop_tokens(model, stops):
+@pytest.mark.parametrize("num_stops", [1, 3])
+def test_stop_tokens(model, num_stops):
     whole = model.generate(PROMPTS, sampler="greedy")
-    stops = [0, whole[0][5], whole[1][7]][:stops]
+    stops = [whole[0][5], 0, PROMPTS[2][0]][:num_stops]  # the last stands in a prompt, too
     texts = model.generate(PROMPTS, sampler="greedy", stop_token_ids=stops)
     assert texts == [
         prompt + list(itertools.takewhile(lambda t: t not in stops, text[len(prompt) :]))
         for prompt, text in zip(PROMPTS, whole)
     ]
-    assert len(set(map(len, texts))) > 1 or stops == [0]
+    assert len(texts[0]) <= 5
 
 
 def test_a_beam_that_has_ended_counts_what_it_has(model):
@@ -175,9 +174,8 @@ def test_pairs(pair_model):
     sources = [[4, 2, 7, 12], [3, 12], [5, 6, 7, 8, 9, 10, 11, 1, 12]]
     targets = pair_model.generate(sources, sampler="greedy")
     assert targets == [decoded(pair_model, source, MAX_LENGTH - 1) for source in sources]
-    for sampler in (BEAM, CONTRASTIVE):
-        targets = pair_model.generate(sources, 9, sampler=sampler)
-        assert all(12 not in target and len(target) <= 8 for target in targets)
+    searched = pair_model.generate(sources, 9, sampler=BEAM)
+    assert all(12 not in target and len(target) <= 8 for target in searched)
 
 
 def test_what_is_compiled_is_kept(model):

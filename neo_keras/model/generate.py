@@ -168,7 +168,9 @@ def _compile(function, model, sampler):
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function, jit_compile=True)
+        compiled = tf.function(function, jit_compile=True)
+        # Called as it is, it would warn of each new sampler and shape.
+        return lambda *inputs: compiled.get_concrete_function(*inputs)(*inputs)
     if keras.backend.backend() != "jax":
         return function
     import jax
