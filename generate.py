@@ -1,5 +1,6 @@
 """Let a trained model write."""
 
+import itertools
 import pathlib
 import secrets
 import sys
@@ -17,6 +18,8 @@ def parse_arguments():
     prompt.add_argument("--prompt", metavar="TEXT", default="", help="the text to continue; for a "
         "model that was trained on pairs, a source [none]")
     prompt.add_argument("--prompt-file", metavar="FILE", help="file with the text to continue")
+    prompt.add_argument("--interactive", action="store_true", help="continue each line that you "
+        "type, or that a pipe gives; Ctrl-C ends a text, Ctrl-D all of it")
     add("--max-tokens", type=int, metavar="N", default=500, help="how much to write [%(default)s]")
     add("--temperature", type=float, metavar="X", default=0.8, help="below 1: safer, above: wilder "
         "[%(default)s]")
@@ -25,11 +28,14 @@ def parse_arguments():
         "reach this probability")
     add("--min-p", type=float, metavar="X", help="draw from tokens at least this likely, as a "
         "share of the likeliest")
+    add("--repetition-penalty", type=float, metavar="X", default=1.0, help="above 1: less of the "
+        "tokens that the text has already, prompt included [off]")
     add("--greedy", action="store_true", help="always take the likeliest token")
     add("--beams", type=int, metavar="N", default=1, help="look for the likeliest text, N at a "
         "time, instead of drawing one; not from a .tflite [off]")
     add("--seed", type=int, metavar="N", help="same seed, same text [a new one]")
-    add("--stop", metavar="TEXT", help="end before this text")
+    add("--stop", metavar="TEXT", action="append", default=[], help="end before this text; several "
+        "times: before the first to come")
     add("--num-samples", type=int, metavar="N", default=1, help="how many texts, each with the "
         "next seed [%(default)s]")
     return parser.parse_args()
@@ -47,6 +53,7 @@ def read_prompt(args):
 
 def write_samples(args):
     from neo_keras.generation.decoding import generate_text
+    from neo_keras.generation.interactive import answer_lines
     from neo_keras.generation.load import load_engine
     from neo_keras.generation.sampler import Sampler
 
@@ -57,20 +64,28 @@ def write_samples(args):
             raise InputError(f"{name} must be at least 0, got {getattr(args, name)}")
     if args.seed is not None and args.seed >= 2**32:
         raise InputError(f"seed must be below 2**32, got {args.seed}")
+    if args.interactive and args.num_samples != 1:
+        raise InputError("--interactive writes one text for each line: leave out --num-samples")
     temperature = 0 if args.greedy else args.temperature
-    sampler = Sampler(temperature, args.top_k, args.top_p, args.min_p)
+    sampler = Sampler(temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty)
     prompt = read_prompt(args)
     engine, tokenizer = load_engine(args.model)
     if args.beams > 1:
         engine.state = engine.state  # an engine that cannot go back says so before a word is shown
     seed = secrets.randbits(32) if args.seed is None else args.seed
+    seeds, stops = itertools.count(seed), list(filter(None, args.stop))
+
+    def pieces_after(prompt):
+        return generate_text(
+            engine, tokenizer, prompt, args.max_tokens, sampler, next(seeds), stops, args.beams
+        )
+
+    if args.interactive:
+        return answer_lines(pieces_after)
     for i in range(args.num_samples):
         if engine.end_token_id is None:  # else the text is another one, not the prompt's end
             print(prompt, end="", flush=True)
-        pieces = generate_text(
-            engine, tokenizer, prompt, args.max_tokens, sampler, seed + i, args.stop, args.beams
-        )
-        for piece in pieces:
+        for piece in pieces_after(prompt):
             print(piece, end="", flush=True)
         print("\n" if i + 1 < args.num_samples else "")
     if args.seed is None and not args.greedy and args.beams == 1:

@@ -8,7 +8,7 @@ from scripted_engine import ScriptedEngine
 
 from neo_keras.errors import InputError
 from neo_keras.generation.decoding import generate_ids, search_ids
-from neo_keras.generation.sampler import GREEDY
+from neo_keras.generation.sampler import GREEDY, Sampler
 
 VOCAB_SIZE, NUM_TOKENS = 5, 4
 TABLE = np.random.default_rng(2).normal(0, 1, (VOCAB_SIZE, VOCAB_SIZE, VOCAB_SIZE))
@@ -76,6 +76,29 @@ def test_texts_that_end_count_by_the_token():
 
 def test_banned_tokens_are_not_found():
     assert 4 not in search_ids(SearchableEngine(), [4, 4], 7, 9, banned_ids=[4])
+
+
+def test_the_penalty_on_repetition():
+    penalty = Sampler(repetition_penalty=3.0)
+    greedy = Sampler(0, repetition_penalty=3.0)
+    one = search_ids(SearchableEngine(), [1, 2], 1, 9, sampler=penalty)
+    assert one == list(itertools.islice(generate_ids(SearchableEngine(), [1, 2], greedy, 0), 9))
+
+    def score(token_ids):
+        text, total = [1, 2], 0.0
+        for token_id in token_ids:
+            logits = np.float64(logits_after(text))
+            for seen in set(text):
+                logits[seen] *= 1 / 3 if logits[seen] > 0 else 3
+            total += logits[token_id] - np.log(np.exp(logits).sum())
+            text.append(token_id)
+        return total
+
+    best = max(itertools.product(range(VOCAB_SIZE), repeat=NUM_TOKENS), key=score)
+    num_beams = VOCAB_SIZE**NUM_TOKENS
+    found = search_ids(SearchableEngine(), [1, 2], num_beams, NUM_TOKENS, sampler=penalty)
+    assert found == list(best)
+    assert found != search_ids(SearchableEngine(), [1, 2], num_beams, NUM_TOKENS)
 
 
 def test_an_engine_that_cannot():

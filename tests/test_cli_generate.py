@@ -68,6 +68,8 @@ def assert_refused(command, place, *words):
         ("model.tflite --top-p 0", ["top-p", "got 0"]),
         ("model.tflite --top-k 0", ["top-k", "got 0"]),
         ("model.tflite --min-p 2", ["min-p", "got 2"]),
+        ("model.tflite --repetition-penalty 0", ["repetition-penalty", "got 0"]),
+        ("model.tflite --interactive --num-samples 2", ["--interactive", "--num-samples"]),
         ("model.tflite --max-tokens -1", ["got -1"]),
         ("model.tflite --num-samples -1", ["got -1"]),
         ("model.tflite --seed -1", ["seed", "got -1"]),
@@ -168,6 +170,22 @@ def test_stop(place):
     code, out, err = generate(place, "--max-tokens", 60, "--seed", 5, "--stop", stop)
     assert (code, err) == (0, "")
     assert out == whole[: whole.index(stop)] + "\n"
+
+
+def test_several_stops(place):
+    whole = generate(place, "--max-tokens", 60, "--seed", 5)[1]
+    one, two = whole[20:23], whole[30:33]
+    stops = ["--stop", two, "--stop", "never", "--stop", one, "--stop", ""]
+    done = generate(place, "--max-tokens", 60, "--seed", 5, *stops)
+    end = min(whole.index(one), whole.index(two))
+    assert done == (0, whole[:end] + "\n", "")
+
+
+def test_the_penalty_on_repetition(place):
+    plain = generate(place, "--max-tokens", 60, "--greedy")[1]
+    other = generate(place, "--max-tokens", 60, "--greedy", "--repetition-penalty", 3)[1]
+    assert generate(place, "--max-tokens", 60, "--greedy", "--repetition-penalty", 1)[1] == plain
+    assert other != plain
 
 
 def test_unknown_characters_in_the_prompt(place):

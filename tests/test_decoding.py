@@ -1,5 +1,7 @@
 """The decode loop, driven with an engine whose every call is written down."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tokenizers
@@ -93,6 +95,23 @@ def test_a_banned_token_is_never_drawn():
     assert {next(ids) for _ in range(500)} == set(range(12)) - {5}
 
 
+def test_the_penalty_is_for_what_the_window_holds():
+    logits = np.array([1, 4, 3.5, -1, 3.9] + [-9] * 8, "float32")
+    engine = ScriptedEngine(3, 1, logits_after=lambda held: logits)
+    ids = generate_ids(engine, [4], Sampler(0, repetition_penalty=2.0), 0)
+    # 4 halves what it has and leaves 1, then 2; with all three in the window, 1 has 2.0, the most.
+    # The window is full then: one of its tokens stays, beside the new one's.
+    assert [next(ids) for _ in range(5)] == [1, 2, 1, 4, 2]
+
+
+def test_the_penalty_of_a_pair_is_for_the_target_only():
+    logits = np.array([1, 4, 3.5, -1, 3.9] + [-9] * 8, "float32")
+    engine = ScriptedEngine(logits_after=lambda held: logits)
+    engine.end_token_id, engine.num_kept = 0, 0
+    ids = generate_ids(engine, [1, 2, 0], Sampler(0, repetition_penalty=5.0), 0)
+    assert list(ids) == [1, 4, 2]  # and then the end, which no penalty keeps away
+
+
 LETTERS = Tokenizer.characters_of("\nabcdefghijk")  # ids 0 .. 11; <unk> is 12
 NEXT_LETTER = dict(zip("\nabcdefghijk", "abcdefghijk\n"))
 
@@ -156,17 +175,17 @@ def test_same_seed_same_text():
 
 def test_a_stop_text_ends_generation_at_once():
     engine = ScriptedEngine()
-    assert write(engine, "a", 100, stop="e") == ["b", "c", "d"]
+    assert write(engine, "a", 100, stops=["e"]) == ["b", "c", "d"]
     assert engine.count("decode") == 4  # b c d e
 
 
 def test_the_prompt_is_not_searched_for_the_stop_text():
-    assert "".join(write(ScriptedEngine(), "abc", 3, stop="cd")) == "def"
+    assert "".join(write(ScriptedEngine(), "abc", 3, stops=["cd"])) == "def"
 
 
 def test_pieces_are_never_empty():
-    assert write(ScriptedEngine(), "a", 4, stop="de") == ["b", "c"]
-    assert write(ScriptedEngine(), "a", 4, stop="b") == []
+    assert write(ScriptedEngine(), "a", 4, stops=["de"]) == ["b", "c"]
+    assert write(ScriptedEngine(), "a", 4, stops=["b"]) == []
     tokenizer = byte_tokenizer()
     ids = tokenizer.encode("é€")  # of two and three bytes
     script = dict(zip([0, *ids.tolist()], ids.tolist()))
@@ -201,15 +220,44 @@ def byte_tokenizer():
     ],
 )
 def test_until(stop, pieces, expected):
-    assert "".join(until(stop, pieces)) == expected
+    assert "".join(until([stop], pieces)) == expected
 
 
 def test_until_holds_back_only_what_may_be_the_stop_text():
-    pieces = until("aab", iter(["xa", "a", "a", "c", "d"]))
+    pieces = until(["aab"], iter(["xa", "a", "a", "c", "d"]))
     assert list(pieces) == ["x", "", "a", "aac", "d", ""]
+
+
+@pytest.mark.parametrize(
+    ("stops", "text", "expected"),
+    [
+        (["END", "STOP"], "a STOP END", "a "),
+        (["END", "STOP"], "an END STOP", "an "),
+        (["abcd", "bc"], "xabcd", "xa"),  # the one that is complete first
+        (["cd", "abcd"], "xabcd", "x"),  # of two at once, the longer one
+        (["ab", "aab"], "aaab", "a"),
+        (["\n\n", "\nB"], "a\nb\nB", "a\nb"),
+        (["END", "EN"], "EEN", "E"),
+        (["END", "NO"], "ENNEN", "ENNEN"),
+    ],
+)
+def test_until_one_of_several_however_the_text_is_cut(stops, text, expected):
+    for cuts in itertools.product([False, True], repeat=len(text) - 1):
+        pieces = [text[0]]
+        for character, cut in zip(text[1:], cuts):
+            if cut:
+                pieces.append(character)
+            else:
+                pieces[-1] += character
+        assert "".join(until(stops, pieces)) == expected
+
+
+def test_until_one_of_several_holds_back_the_longest_beginning():
+    pieces = until(["abc", "bd"], iter(["xa", "b", "e", "b", "a"]))
+    assert list(pieces) == ["x", "", "abe", "", "b", "a"]
 
 
 def test_until_reads_no_further_than_the_stop_text():
     pieces = iter(["a", "END", "never"])
-    assert "".join(until("END", pieces)) == "a"
+    assert "".join(until(["END"], pieces)) == "a"
     assert list(pieces) == ["never"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from neo_keras.errors import InputError
-from neo_keras.generation.sampler import GREEDY, Sampler
+from neo_keras.generation.sampler import GREEDY, Sampler, penalized
 
 # Tokens of weight 2, 8, 1, 4, 1 sixteenths.
 WEIGHTS = np.array([2, 8, 1, 4, 1]) / 16
@@ -145,6 +145,46 @@ def test_draws_follow_the_distribution(sampler, expected):
     assert chi_square < {4: 18.47, 3: 16.27, 2: 13.82, 1: 10.83}[kept.sum() - 1]
 
 
+def reference(logits, sampler):
+    """The distribution, with sets of tokens and sums in plain Python: float64 throughout."""
+    weights = {t: np.exp(x / sampler.temperature) for t, x in enumerate(map(float, logits))}
+    order = sorted(weights, key=lambda t: (-weights[t], t))
+    if sampler.top_k is not None:
+        order = order[: sampler.top_k]
+    if sampler.top_p is not None:
+        total = sum(weights[t] for t in order)
+        reached = itertools.accumulate(weights[t] / total for t in order)
+        order = order[: 1 + sum(r < sampler.top_p for r in reached)]
+    if sampler.min_p is not None:
+        order = [t for t in order if weights[t] >= sampler.min_p * weights[order[0]]]
+    total = sum(weights[t] for t in order)
+    return np.array([weights[t] / total if t in order else 0.0 for t in weights])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_against_a_plain_implementation(seed):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, 31)
+    sampler = Sampler(
+        temperature=rng.choice([0.3, 1.0, 1.7]),
+        top_k=rng.choice([None, 3, 17]),
+        top_p=rng.choice([None, 0.31, 0.93]),
+        min_p=rng.choice([None, 0.01, 0.19]),
+    )
+    expected = reference(logits, sampler)
+    np.testing.assert_allclose(distribution(sampler, logits), expected, rtol=1e-10)
+
+
+def test_the_penalty_on_repetition():
+    logits = np.array([3.0, -2.0, 0.0, 5.0, -np.inf, 1.0], "float32")
+    changed = penalized(logits, [3, 1, 3, 3, 2, 4], 2.0)
+    assert changed.tolist() == [3.0, -4.0, 0.0, 2.5, -np.inf, 1.0]  # how often does not matter
+    assert penalized(logits, [0, 1], 0.5).tolist() == [6.0, -1.0, 0.0, 5.0, -np.inf, 1.0]
+    assert logits.tolist() == [3.0, -2.0, 0.0, 5.0, -np.inf, 1.0]  # left alone
+    assert penalized(logits, [], 2.0).tolist() == logits.tolist()
+    assert changed.dtype == np.float32
+
+
 def test_a_draw_is_a_function_of_seed_and_step():
     draws = [[Sampler().sample(LOGITS, seed, step) for step in range(50)] for seed in range(20)]
     assert draws == [[Sampler().sample(LOGITS, s, n) for n in range(50)] for s in range(20)]
@@ -181,10 +221,13 @@ def test_extreme_temperatures_are_finite(temperature):
         *(("top_k", value) for value in (0, -1)),
         *(("top_p", value) for value in (0, -0.1, 1.01, float("nan"))),
         *(("min_p", value) for value in (-0.01, 1.01, float("nan"))),
+        *(("repetition_penalty", value) for value in (0, -1.5, float("inf"), float("nan"))),
     ],
 )
 def test_values_out_of_range(field, value):
-    with pytest.raises(InputError, match=f"^{field.replace('_', '-')} must be .*, got {value}$"):
+    with pytest.raises(
+        InputError, match=f"^{field.replace('_', '-')} must be .*, got {value}( |$)"
+    ):
         Sampler(**{field: value})
 
 

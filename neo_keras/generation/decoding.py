@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 
 from neo_keras.errors import FailedError, InputError
+from neo_keras.generation.sampler import GREEDY, penalized
 
 
 def generate_ids(engine, prompt_ids, sampler, seed, banned_ids=()):
@@ -28,8 +29,10 @@ def generate_ids(engine, prompt_ids, sampler, seed, banned_ids=()):
     """
     window = [int(token_id) for token_id in prompt_ids[-engine.max_seq_len :]]
     engine.begin(window)
+    source_len = _source_len(engine, window)
     for step in itertools.count():
-        token_id = sampler.sample(_next_logits(engine, window, banned_ids), seed, step)
+        logits = _next_logits(engine, window, source_len, sampler, banned_ids)
+        token_id = sampler.sample(logits, seed, step)
         if token_id == engine.end_token_id:
             return
         yield token_id
@@ -38,7 +41,7 @@ def generate_ids(engine, prompt_ids, sampler, seed, banned_ids=()):
             return
 
 
-def search_ids(engine, prompt_ids, num_beams, max_tokens, banned_ids=()):
+def search_ids(engine, prompt_ids, num_beams, max_tokens, banned_ids=(), sampler=GREEDY):
     """Looks for the likeliest continuation: after each token the likeliest `num_beams` texts stay.
 
     Texts that end are compared with others by their log-probability per token.
@@ -48,18 +51,20 @@ def search_ids(engine, prompt_ids, num_beams, max_tokens, banned_ids=()):
         prompt_ids, banned_ids: as for `generate_ids`.
         num_beams: 1 is greedy.
         max_tokens: at least 1.
+        sampler: `Sampler`, of which only the penalty on repetition counts.
 
     Returns:
         list of int token ids.
     """
     window = [int(token_id) for token_id in prompt_ids[-engine.max_seq_len :]]
     engine.begin(window)
+    source_len = _source_len(engine, window)
     beams, ended = [(0.0, [], window, engine.state)], []  # log-probability, new tokens, ...
     while beams and len(beams[0][1]) < max_tokens:
         grown = []
         for score, token_ids, window, state in beams:
             engine.state = state
-            logits = np.float64(_next_logits(engine, window, banned_ids))
+            logits = np.float64(_next_logits(engine, window, source_len, sampler, banned_ids))
             logits -= logits.max()
             scores = score + logits - np.log(np.exp(logits).sum())
             for token_id in np.argsort(-scores, kind="stable")[:num_beams].tolist():
@@ -80,13 +85,20 @@ def search_ids(engine, prompt_ids, num_beams, max_tokens, banned_ids=()):
     return max(ended, key=lambda text: text[0])[1]
 
 
-def _next_logits(engine, window, banned_ids):
+def _source_len(engine, window):
+    """How much of the window is another text than the one that is written: the source of a pair."""
+    return 0 if engine.end_token_id is None else len(window)
+
+
+def _next_logits(engine, window, source_len, sampler, banned_ids):
     logits = np.array(engine.decode(window[-1]))
     if not np.isfinite(logits).all():
         raise FailedError(
             "the model's logits are not finite: its training diverged; train again with a "
             "smaller --learning-rate"
         )
+    if sampler.repetition_penalty != 1:
+        logits = penalized(logits, window[source_len:], sampler.repetition_penalty)
     logits[list(banned_ids)] = -np.inf
     return logits
 
@@ -100,7 +112,7 @@ def _with_room(engine, window):
     return window
 
 
-def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stop=None, num_beams=1):
+def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stops=(), num_beams=1):
     """Yields the continuation of a prompt or, of a model of pairs, its target, piece by piece.
 
     Of a search with beams it is one piece, at the end. Warns of what is unknown in the prompt.
@@ -112,7 +124,7 @@ def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stop=N
         max_tokens: int, how many to generate at most.
         sampler: `Sampler`.
         seed: int.
-        stop: a text that ends the continuation, and is not part of it; or None.
+        stops: texts of which the first to come ends the continuation, and is not part of it.
         num_beams: above 1: search, with so many texts at a time, instead of drawing.
 
     Yields:
@@ -131,11 +143,11 @@ def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stop=N
     prompt_ids = _prompt_ids(engine, tokenizer, prompt)
     banned_ids = [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]
     if num_beams > 1:
-        ids = search_ids(engine, prompt_ids, num_beams, max_tokens, banned_ids)
+        ids = search_ids(engine, prompt_ids, num_beams, max_tokens, banned_ids, sampler)
     else:
         ids = generate_ids(engine, prompt_ids, sampler, seed, banned_ids)
     pieces = tokenizer.stream(itertools.islice(ids, max_tokens))
-    yield from filter(None, until(stop, pieces)) if stop else pieces
+    yield from filter(None, until(stops, pieces)) if stops else pieces
 
 
 def _prompt_ids(engine, tokenizer, prompt):
@@ -153,11 +165,14 @@ def _prompt_ids(engine, tokenizer, prompt):
     return source_ids
 
 
-def until(stop, pieces):
-    """Yields the pieces of a text up to `stop`; holds back what may be its beginning.
+def until(stops, pieces):
+    """Yields the pieces of a text up to a stop text; holds back what may be the beginning of one.
+
+    Of several in the text it is the one that is complete first: it does not matter how the text is
+    cut into pieces.
 
     Args:
-        stop: str, not empty.
+        stops: sequence of str, none of them empty.
         pieces: iterable of str.
 
     Yields:
@@ -166,10 +181,11 @@ def until(stop, pieces):
     held = ""
     for piece in pieces:
         held += piece
-        if stop in held:
-            yield held[: held.index(stop)]
+        found = [(held.index(stop) + len(stop), -len(stop)) for stop in stops if stop in held]
+        if found:
+            yield held[: sum(min(found))]
             return
-        possible = max(n for n in range(len(stop)) if held.endswith(stop[:n]))
+        possible = max(n for stop in stops for n in range(len(stop)) if held.endswith(stop[:n]))
         yield held[: len(held) - possible]
         held = held[len(held) - possible :]
     yield held

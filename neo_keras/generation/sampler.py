@@ -22,12 +22,15 @@ class Sampler:
             (Holtzman et al. 2020, arXiv:1904.09751).
         min_p: keep tokens at least p times as likely as the likeliest
             (Nguyen et al. 2024, arXiv:2407.01082).
+        repetition_penalty: above 1, tokens that the text has already are less likely: see
+            `penalized`; 1: off.
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    repetition_penalty: float = 1.0
 
     def __post_init__(self):
         if not 0 <= self.temperature < float("inf"):
@@ -38,6 +41,10 @@ class Sampler:
             raise InputError(f"top-p must be above 0 and at most 1, got {self.top_p}")
         if self.min_p is not None and not 0 <= self.min_p <= 1:
             raise InputError(f"min-p must be between 0 and 1, got {self.min_p}")
+        if not 0 < self.repetition_penalty < float("inf"):
+            raise InputError(
+                f"repetition-penalty must be above 0, got {self.repetition_penalty} (1 is off)"
+            )
 
     def sample(self, logits, seed, step):
         """Draws one token, the same as the `sample` signature of an exported file.
@@ -79,6 +86,26 @@ class Sampler:
         if self.min_p is not None:
             probabilities[probabilities < self.min_p * probabilities.max()] = 0
         return probabilities
+
+
+def penalized(logits, token_ids, penalty):
+    """Divides the positive logits of some tokens by a penalty, and multiplies the negative ones.
+
+    Keskar et al. 2019, arXiv:1909.05858, section 4.1; the two cases as in Transformers'
+    `RepetitionPenaltyLogitsProcessor`, so that a penalty above 1 always makes a token less likely.
+
+    Args:
+        logits: float array [vocab_size].
+        token_ids: of the text so far, sequence of int; how often one occurs does not matter.
+        penalty: float, above 0.
+
+    Returns:
+        The shape and dtype of logits.
+    """
+    logits, token_ids = np.array(logits), np.unique(np.asarray(token_ids, "int64"))
+    chosen = logits[token_ids]
+    logits[token_ids] = np.where(chosen > 0, chosen / penalty, chosen * penalty)
+    return logits
 
 
 @functools.lru_cache(maxsize=4)

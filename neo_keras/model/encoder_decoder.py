@@ -67,8 +67,8 @@ class EncoderDecoder(GPT):
         token_ids = inputs["token_ids"]
         source = self.encode(inputs["source_ids"], inputs[SOURCE_LENS], training)
         positions = ops.arange(ops.shape(token_ids)[1], dtype="int32")
-        logits, _ = self._forward(token_ids, positions, positions, source, training)
-        return logits
+        x, _ = self._forward(token_ids, positions, positions, source, training)
+        return self.logits(x)
 
     def encode(self, source_ids, source_lens, training=False):
         """Reads a source, once for all steps.
@@ -112,14 +112,14 @@ class EncoderDecoder(GPT):
         after = ops.tile(after, (ops.shape(source_ids)[0], 1))
         return ops.concatenate([before, after], axis=1)
 
-    def empty_cache(self, batch_size=1):
+    def empty_cache(self, batch_size=1, max_seq_len=None):
         """As `GPT.empty_cache`, with what `encode` returns of a source without tokens."""
         config = self.config
         shape = (batch_size, config.num_kv_heads, config.max_seq_len, config.head_dim)
         zeros = ops.zeros(shape, dtype=self.compute_dtype)
         source = {f"source_{kind}_{i}": zeros for i in range(config.num_layers) for kind in "kv"}
         source[SOURCE_LENS] = ops.zeros((batch_size,), dtype="int32")
-        return {**super().empty_cache(batch_size), **source}
+        return {**super().empty_cache(batch_size, max_seq_len), **source}
 
     def _forward(self, token_ids, positions, key_positions, cache, training):
         source = {name: value for name, value in cache.items() if name.startswith("source")}
@@ -131,10 +131,10 @@ class EncoderDecoder(GPT):
         ]
         # With positions: [batch_size, 1, seq_len]. Without a source, too, it must be in the table.
         offset = ops.expand_dims(ops.maximum(lens, 1), (1, 2)) - 1
-        logits, cache = super()._forward(
+        x, cache = super()._forward(
             token_ids, positions, key_positions, cache, training, sources, offset
         )
-        return logits, {**cache, **source}
+        return x, {**cache, **source}
 
 
 def model_class(config):

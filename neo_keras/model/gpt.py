@@ -8,6 +8,7 @@ from keras import ops
 from neo_keras.config import ModelConfig
 from neo_keras.model.attention import causal_mask, rotary_tables, sinusoidal_table
 from neo_keras.model.blocks import TransformerBlock, make_norm
+from neo_keras.model.generate import BatchGenerator
 from neo_keras.model.ngrams import NgramEmbedding
 from neo_keras.model.weights import initial_weights
 
@@ -33,6 +34,7 @@ class GPT(keras.Model):
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
         self.config = config
+        self._generator = BatchGenerator(self)
         self._make_layers(config, self.dtype_policy)  # so that GPT(config, dtype=...) is enough
         self.build((None, config.max_seq_len))
 
@@ -105,8 +107,28 @@ class GPT(keras.Model):
             float32 [batch_size, seq_len, vocab_size]: position i predicts token i + 1.
         """
         positions = ops.arange(ops.shape(token_ids)[1], dtype="int32")
-        logits, _ = self._forward(token_ids, positions, positions, {}, training)
-        return logits
+        x, _ = self._forward(token_ids, positions, positions, {}, training)
+        return self.logits(x)
+
+    def generate(self, prompts, max_length=None, sampler="top_k", stop_token_ids=None):
+        """Continues a batch of texts, in one compiled function.
+
+        Args:
+            prompts: sequences of token ids, of any lengths. Of an encoder-decoder, sources.
+            max_length: of a text with its prompt, in tokens; None: `max_seq_len`. Of an
+                encoder-decoder: of a target with the token that it begins after.
+            sampler: of `keras_hub.samplers`, or its name: "greedy", "random", "top_k", "top_p",
+                "beam" or "contrastive". A function is compiled for each object and each shape.
+            stop_token_ids: tokens that end a text, and are not part of it; None: the model's own
+                token for an end, if it has one.
+
+        Returns:
+            list of lists of int: the texts, prompt included. Of an encoder-decoder, the targets.
+
+        Raises:
+            InputError: there is no such sampler, or a prompt is empty or too long.
+        """
+        return self._generator(prompts, max_length, sampler, stop_token_ids)
 
     def step(self, token_ids, positions, cache, key_positions=None):
         """Continues a sequence whose past is in the cache, by one token or by many.
@@ -122,30 +144,44 @@ class GPT(keras.Model):
             (logits, cache): float32 [batch_size, seq_len, vocab_size], and the new cache. Slots
             after the last position hold no meaning and are never seen.
         """
+        x, cache = self.hidden_step(token_ids, positions, cache, key_positions)
+        return self.logits(x), cache
+
+    def hidden_step(self, token_ids, positions, cache, key_positions=None):
+        """As `step`, but with what `logits` takes: [batch_size, seq_len, hidden_dim]."""
         if key_positions is None:
             key_positions = ops.arange(self.config.max_seq_len, dtype="int32")
         return self._forward(token_ids, positions, key_positions, cache, training=False)
 
-    def empty_cache(self, batch_size=1):
+    def logits(self, x):
+        """The logits of what the last block made of each token, in float32."""
+        return ops.cast(self.token_embedding(x, reverse=True), "float32")
+
+    def empty_cache(self, batch_size=1, max_seq_len=None):
         """What `step` keeps of a sequence, all zeros and named as LiteRT-LM wants it.
+
+        Args:
+            batch_size: int.
+            max_seq_len: int, None: the model's.
 
         Returns:
             dict: `kv_cache_k_i` and `kv_cache_v_i` for block i, each [batch_size, num_kv_heads,
             max_seq_len, head_dim]; with n-grams also `kv_cache_k_tokens`, of `empty_history`.
         """
         config = self.config
-        shape = (batch_size, config.num_kv_heads, config.max_seq_len, config.head_dim)
+        max_seq_len = max_seq_len or config.max_seq_len
+        shape = (batch_size, config.num_kv_heads, max_seq_len, config.head_dim)
         zeros = ops.zeros(shape, dtype=self.compute_dtype)
         cache = {f"kv_cache_{kind}_{i}": zeros for i in range(config.num_layers) for kind in "kv"}
         if config.max_ngram > 1:
-            cache[HISTORY] = self.ngram_embedding.empty_history(batch_size, config.max_seq_len)
+            cache[HISTORY] = self.ngram_embedding.empty_history(batch_size, max_seq_len)
         return cache
 
     def _forward(
         self, token_ids, positions, key_positions, cache, training, sources=None, offset=0
     ):
-        """Both `call` and `step`. A model with an encoder gives what its blocks take for sources,
-        and how far into the whole text position 0 is, as `rotate` counts it.
+        """Both `call` and `step`, up to what `logits` takes. A model with an encoder gives what its
+        blocks take for sources, and how far into the whole text position 0 is, as `rotate` counts.
         """
         new_cache, start = {}, positions[0]
         x, history = self._embed(token_ids, positions, cache.get(HISTORY), training)
@@ -167,8 +203,7 @@ class GPT(keras.Model):
                 training=training,
             )
             new_cache.update(zip(names, keys_values))
-        logits = self.token_embedding(self.final_norm(x), reverse=True)
-        return ops.cast(logits, "float32"), new_cache
+        return self.final_norm(x), new_cache
 
     def _embed(self, token_ids, positions, history=None, training=False):
         """(x, history): what goes into the first block, but for dropout."""

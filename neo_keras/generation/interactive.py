@@ -1,0 +1,68 @@
+"""Prompts line by line, from a person or from a pipe."""
+
+import contextlib
+import signal
+import sys
+
+from neo_keras.errors import InputError
+
+
+def answer_lines(pieces_after):
+    """Reads a line, writes the text after it, and so on to the end of stdin.
+
+    At a terminal, Ctrl-C ends the text that is being written; at the prompt it ends the session, as
+    Ctrl-D does, and a mistake does not end it. Empty lines are passed over.
+
+    Args:
+        pieces_after: a function of a prompt that yields the pieces of a text.
+    """
+    if sys.stdin is None:
+        return
+    sys.stdin.reconfigure(errors="surrogateescape")  # as Python reads its arguments
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        for line in sys.stdin:
+            if prompt := line.rstrip("\r\n"):
+                _write(pieces_after(prompt))
+        return
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 (a line can be edited, and an earlier one fetched)
+    try:
+        while True:
+            if prompt := input("> "):
+                try:
+                    _write(until_interrupted(pieces_after(prompt)))
+                except InputError as error:
+                    print(f"error: {error}", file=sys.stderr)
+    except (EOFError, KeyboardInterrupt):
+        print()
+
+
+def _write(pieces):
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print(flush=True)
+
+
+def until_interrupted(pieces):
+    """Yields pieces until Ctrl-C, which lets the one at hand be finished: an engine is not to be
+    left within a step. The second Ctrl-C does not wait.
+
+    Args:
+        pieces: iterable.
+    """
+    pressed = False
+
+    def press(signum, frame):
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    previous = signal.signal(signal.SIGINT, press)
+    try:
+        for piece in pieces:
+            yield piece
+            if pressed:
+                return
+    finally:
+        signal.signal(signal.SIGINT, previous)

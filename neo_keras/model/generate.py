@@ -1,0 +1,222 @@
+"""Batches of texts, each in one compiled function, with KerasHub's samplers."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from neo_keras.errors import InputError
+
+SAMPLERS = ("greedy", "random", "top_k", "top_p", "beam", "contrastive")
+MAX_COMPILED = 8  # functions that a model keeps
+
+
+class BatchGenerator:
+    """`GPT.generate` of one model. It keeps what it compiles, for each sampler and each shape.
+
+    Args:
+        model: `GPT`.
+    """
+
+    def __init__(self, model):
+        self._model = model
+        self._compiled = {}
+
+    def __call__(self, prompts, max_length, sampler, stop_token_ids):
+        config = self._model.config
+        if max_length is None:
+            max_length = config.max_seq_len
+        if not 1 <= max_length <= config.max_seq_len:
+            raise InputError(f"max_length must be 1 to {config.max_seq_len}, got {max_length}")
+        if stop_token_ids is None:
+            stop_token_ids = () if config.end_token_id is None else (config.end_token_id,)
+        stop_token_ids = tuple(map(int, stop_token_ids))
+        longest = config.max_seq_len if self._model.has_encoder else max_length
+        prompts = _checked(prompts, longest, config.vocab_size)
+        # KerasHub looks for the end in what is still to be written, too.
+        padding = min(set(range(len(stop_token_ids) + 1)) - set(stop_token_ids))
+        inputs = self._inputs(prompts, max_length, padding)
+        texts = self._function(sampler, stop_token_ids)(*inputs)
+        texts = ops.convert_to_numpy(texts).tolist()
+        return [
+            _up_to_stop(text, start, stop_token_ids)[1 if self._model.has_encoder else 0 :]
+            for text, start in zip(texts, inputs[1].tolist())
+        ]
+
+    def _inputs(self, prompts, max_length, padding):
+        """The arguments of `generate_batch` behind the first three.
+
+        Lengths that are compiled for are powers of two, so that they are few.
+        """
+        source = None
+        if self._model.has_encoder:
+            source_lens = [len(prompt) for prompt in prompts]
+            source_len = _rounded_up(max(source_lens), self._model.config.max_seq_len)
+            source = _padded(prompts, source_len, padding), np.array(source_lens, "int32")
+            prompts = [prompt[-1:] for prompt in prompts]
+        texts = _padded(prompts, max_length, padding)
+        text_lens = np.array([len(prompt) for prompt in prompts], "int32")
+        return texts, text_lens, texts[:, : _rounded_up(text_lens.min(), max_length)], source
+
+    def _function(self, sampler, stop_token_ids):
+        key = sampler, stop_token_ids
+        if key not in self._compiled:
+            if len(self._compiled) == MAX_COMPILED:
+                del self._compiled[next(iter(self._compiled))]
+            sampler = get_sampler(sampler)
+            self._compiled[key] = _compile(
+                lambda *inputs: generate_batch(self._model, sampler, stop_token_ids, *inputs),
+                self._model,
+                sampler,
+            )
+        return self._compiled[key]
+
+
+def get_sampler(sampler):
+    """A sampler of KerasHub, by its name or as it is.
+
+    Raises:
+        InputError: there is no such sampler, or no KerasHub.
+    """
+    try:
+        from keras_hub import samplers
+    except ImportError as error:
+        raise InputError(
+            f"samplers come from KerasHub ({error}): pip install -r requirements.txt"
+        ) from None
+    if isinstance(sampler, str) and sampler in SAMPLERS:
+        return samplers.get(sampler)
+    if not isinstance(sampler, samplers.Sampler) or isinstance(
+        sampler, samplers.SpeculativeSampler
+    ):
+        raise InputError(
+            f"sampler must be one of {', '.join(SAMPLERS)}, or an object of these classes of "
+            f"keras_hub.samplers, got {sampler!r}"
+        )
+    if getattr(sampler, "return_all_beams", False):
+        raise InputError("generate returns one text a prompt: make it return_all_beams=False")
+    return sampler
+
+
+def generate_batch(model, sampler, stop_token_ids, texts, text_lens, prefix, source):
+    """The whole of it: the beginning of all texts at once, then token by token.
+
+    Args:
+        model: `GPT`.
+        sampler: of `keras_hub.samplers`.
+        stop_token_ids: tuple of int.
+        texts: int32 [batch_size, max_length], of which the first `text_lens`, int32 [batch_size],
+            are given; the others are none of `stop_token_ids`.
+        prefix: the first columns of texts, at least as many as the shortest of them has.
+        source: of an encoder-decoder, what `encode` takes; else None.
+
+    Returns:
+        int32 [batch_size, max_length].
+    """
+    batch_size, max_length = texts.shape
+    slots = ops.arange(max_length, dtype="int32")
+    given = slots < ops.expand_dims(text_lens, 1)  # [batch_size, max_length]
+    cache = model.empty_cache(batch_size, max_length)
+    if source is not None:
+        cache.update(model.encode(*source))
+    # What stands in texts before its time has no effect: its slots are written anew in time.
+    x, cache = model.hidden_step(prefix, slots[: prefix.shape[1]], cache, slots)
+    hidden_states = ops.pad(x, ((0, 0), (0, max_length - prefix.shape[1]), (0, 0)))
+
+    def next_logits(texts, cache, index):
+        """As samplers call it, with the beams of a text in rows one after another."""
+        num_rows = texts.shape[0]
+        last = ops.slice(texts, (0, index - 1), (num_rows, 1))
+        x, cache = model.hidden_step(last, ops.reshape(index - 1, (1,)), cache, slots)
+        is_given = ops.repeat(given, num_rows // batch_size, axis=0)
+        # The contrastive sampler looks one token past the end.
+        index = ops.minimum(index, max_length - 1)
+        logits = _certain(model.logits(x)[:, 0], is_given[:, index], texts[:, index])
+        if stop_token_ids:
+            stopped = ops.any(_is_in(texts, stop_token_ids) & ~is_given, axis=1)
+            logits = _certain(logits, stopped, ops.full((num_rows,), stop_token_ids[0], "int32"))
+        return logits, x[:, 0], cache
+
+    return sampler(
+        next=next_logits,
+        prompt=texts,
+        cache=cache,
+        index=ops.min(text_lens),
+        mask=given,
+        stop_token_ids=stop_token_ids or None,
+        hidden_states=hidden_states,
+        model=model,
+    )
+
+
+def _certain(logits, rows, token_ids):
+    """Gives a token probability 1 in some rows.
+
+    Samplers put the given tokens of a longer prompt over what they drew, and go on writing after a
+    text's end. Without this a search with beams would count the probability of what it drew.
+    """
+    is_token = ops.arange(logits.shape[1], dtype="int32") == ops.expand_dims(token_ids, 1)
+    only_token = ops.where(is_token, 0.0, float("-inf"))
+    return ops.where(ops.expand_dims(rows, 1), only_token, logits)
+
+
+def _is_in(token_ids, values):
+    return ops.any(ops.expand_dims(token_ids, -1) == ops.array(values, dtype="int32"), axis=-1)
+
+
+def _compile(function, model, sampler):
+    """Compiles it where the backend can; elsewhere it runs as it is."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        compiled = tf.function(function, jit_compile=True)
+        # Called as it is, it would warn of each new sampler and shape.
+        return lambda *inputs: compiled.get_concrete_function(*inputs)(*inputs)
+    if keras.backend.backend() != "jax":
+        return function
+    import jax
+
+    variables = [*model.weights, *sampler.variables]
+
+    @jax.jit
+    def pure(values, *inputs):
+        with keras.StatelessScope(state_mapping=zip(variables, values)) as scope:
+            outputs = function(*inputs)
+        return outputs, [scope.get_current_value(variable) for variable in sampler.variables]
+
+    def run(*inputs):
+        outputs, states = pure([variable.value for variable in variables], *inputs)
+        for variable, state in zip(sampler.variables, states):
+            variable.assign(state)
+        return outputs
+
+    return run
+
+
+def _checked(prompts, longest, vocab_size):
+    """The prompts as lists of int."""
+    try:
+        prompts = [np.asarray(prompt) for prompt in prompts]
+    except TypeError:
+        prompts = []
+    if not prompts or any(p.ndim != 1 or p.dtype.kind not in "iu" for p in prompts):
+        raise InputError("prompts must be a list of texts, each a list of at least one token id")
+    for i, prompt in enumerate(prompts):
+        if len(prompt) > longest:
+            raise InputError(f"prompt {i} has {len(prompt)} tokens: {longest} are the most")
+        if not ((0 <= prompt) & (prompt < vocab_size)).all():
+            raise InputError(f"token ids of prompt {i} must be 0 to {vocab_size - 1}")
+    return [prompt.tolist() for prompt in prompts]
+
+
+def _padded(rows, length, padding):
+    """int32 [batch_size, length]."""
+    return np.array([row + [padding] * (length - len(row)) for row in rows], "int32")
+
+
+def _rounded_up(length, limit):
+    return min(1 << (int(length) - 1).bit_length(), limit)
+
+
+def _up_to_stop(text, start, stop_token_ids):
+    ends = (i for i in range(start, len(text)) if text[i] in stop_token_ids)
+    return text[: next(ends, None)]
