@@ -9,6 +9,7 @@ from neo_keras.config import ModelConfig
 from neo_keras.model.attention import causal_mask, rotary_tables, sinusoidal_table
 from neo_keras.model.blocks import TransformerBlock, make_norm
 from neo_keras.model.ngrams import NgramEmbedding
+from neo_keras.model.remat import rematerialized
 from neo_keras.model.weights import initial_weights
 
 HISTORY = "kv_cache_k_tokens"  # in a cache, the tokens themselves
@@ -29,6 +30,7 @@ class GPT(keras.Model):
     """
 
     has_encoder = False
+    remat = False  # in training, keep the inputs of the blocks only: less memory, more time
 
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
@@ -157,7 +159,7 @@ class GPT(keras.Model):
             rotation = ops.take(self.rotary_tables, positions + offset, axis=0)
         for i, block in enumerate(self.blocks):
             names = f"kv_cache_k_{i}", f"kv_cache_v_{i}"
-            x, keys_values = block(
+            x, keys_values = self._block_to_call(block, training)(
                 x,
                 attention_mask,
                 rotation=rotation,
@@ -169,6 +171,9 @@ class GPT(keras.Model):
             new_cache.update(zip(names, keys_values))
         logits = self.token_embedding(self.final_norm(x), reverse=True)
         return ops.cast(logits, "float32"), new_cache
+
+    def _block_to_call(self, block, training):
+        return rematerialized(block) if training and self.remat else block
 
     def _embed(self, token_ids, positions, history=None, training=False):
         """(x, history): what goes into the first block, but for dropout."""

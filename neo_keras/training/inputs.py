@@ -27,7 +27,7 @@ def training_input(model_config, config, corpus, strategy, first_step):
     Returns:
         `tf.data.Dataset` or, under a strategy, `tf.distribute.DistributedDataset`.
     """
-    settings = config.batch_size, config.seed, config.steps, first_step
+    settings = config.rows_per_step, config.seed, config.steps, first_step
     if model_config.end_token_id is not None:
         make = functools.partial(pairs_training_dataset, corpus.training, *settings)
     else:
