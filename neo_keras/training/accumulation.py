@@ -39,7 +39,7 @@ def _accumulating_model(model_class, num_slices):
                 loss = tf.where(counts, loss, 0.0)
             (tracker,) = self.metrics
             tracker.update_state(loss, sample_weight=tf.cast(counts, "float32"))
-            return {tracker.name: tracker.result()}
+            return {tracker.name: tf.where(tracker.count > 0, tracker.result(), float("nan"))}
 
         def _loss_and_gradients(self, data):
             """A slice's share of the loss, and of the gradients of the scaled loss, split."""
