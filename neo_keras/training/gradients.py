@@ -23,7 +23,8 @@ def split(gradients, variables):
 
 def _split(gradient, variable, is_tied):
     if not isinstance(gradient, tf.IndexedSlices):
-        return [gradient]
+        # Among several workers TensorFlow does not know how many rows there are, nor what follows.
+        return [tf.ensure_shape(gradient, variable.shape)]
     if "position_embedding" in variable.path:
         return [tf.convert_to_tensor(gradient)]
     if is_tied and "token_embedding" in variable.path:
