@@ -1,9 +1,8 @@
 """Train a transformer from scratch. Without arguments: on Shakespeare, in a minute or two."""
 
-import argparse
 import sys
 
-from neo_keras.config import ARCHITECTURES, OPTIMIZERS, PRESETS, SCHEDULES
+from neo_keras.config import ARCHITECTURES, OPTIMIZERS, PRECISIONS, PRESETS, SCHEDULES
 from neo_keras.errors import ArgumentParser, InputError, one_line_errors
 from neo_keras.quiet import import_tensorflow
 
@@ -33,6 +32,8 @@ def parse_arguments():
     length.add_argument("--epochs", type=float, metavar="X", help="passes over the text in all")
     add("--max-seconds", type=float, metavar="X", help="stop after so many seconds of training")
     add("--batch-size", type=int, metavar="N", help="windows in a batch")
+    add("--accumulate", type=int, metavar="N", help="batches whose gradients make one step: as N "
+        "times the batch size, in the memory of one batch [1]")
     add("--seq-len", type=int, metavar="N", dest="max_seq_len", help="tokens in a window")
     add("--num-layers", type=int, metavar="N", help="transformer blocks")
     add("--num-heads", type=int, metavar="N", help="attention heads; divides the hidden dim")
@@ -52,8 +53,10 @@ def parse_arguments():
         "TensorFlow's own kernels; auto: what is faster [%(default)s]")
     add("--strategy", choices=("mirrored", "multi-worker"), help="use all devices of this machine, "
         "or of several machines: see docs/cluster.md [one device]")
-    add("--mixed-precision", action=argparse.BooleanOptionalAction, help="compute in bfloat16 "
-        "[where that is faster]")
+    add("--mixed-precision", choices=("auto", *PRECISIONS), default="auto", help="compute in this, "
+        "keep weights in float32; auto: what is faster [%(default)s]")
+    add("--remat", action="store_const", const=True, help="compute each block again for its "
+        "gradients: less memory, for long contexts, in about a third more time")
     add("--eval-every", type=int, metavar="N", help="steps between two validations; each saves")
     add("--patience", type=int, metavar="N", help="stop after so many validations without a lower "
         "loss [0: never]")
@@ -65,7 +68,17 @@ def parse_arguments():
 
 
 def run_training(
-    run, data, preset, resume, overwrite, tokenizer, device, compile, strategy, **changes
+    run,
+    data,
+    preset,
+    resume,
+    overwrite,
+    tokenizer,
+    device,
+    compile,
+    mixed_precision,
+    strategy,
+    **changes,
 ):
     import rich
 
@@ -74,6 +87,7 @@ def run_training(
     from neo_keras.training.setup import resume_run, start_run
 
     changes["jit_compile"] = {"auto": None, "xla": True, "off": False}[compile]
+    changes["mixed_precision"] = None if mixed_precision == "auto" else mixed_precision
     if device != "auto":  # a device that is not there is said before anything is written
         import_tensorflow()
         from neo_keras.training.devices import select_device

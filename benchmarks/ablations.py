@@ -40,7 +40,7 @@ CHANGES = {
     "batch 32": {"batch_size": 32},
     "context 64, batch 32": {"max_seq_len": 64, "batch_size": 32},
     "dropout 0.1": {"dropout": 0.1},
-    "bfloat16, without XLA": {"mixed_precision": True, "jit_compile": False},
+    "bfloat16, without XLA": {"mixed_precision": "bfloat16", "jit_compile": False},
 }
 
 

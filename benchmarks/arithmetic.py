@@ -17,8 +17,8 @@ from neo_keras.text.tokenizer import Tokenizer
 WIDTHS = {128: 2, 192: 3, 384: 6}  # hidden_dim: num_heads
 SHAPE = {"num_layers": 6, "max_seq_len": 256, "batch_size": 8}
 MODES = {
-    "float32, XLA": {"jit_compile": True, "mixed_precision": False},
-    "bfloat16, no XLA": {"jit_compile": False, "mixed_precision": True},
+    "float32, XLA": {"jit_compile": True, "mixed_precision": "float32"},
+    "bfloat16, no XLA": {"jit_compile": False, "mixed_precision": "bfloat16"},
 }
 
 
@@ -69,7 +69,7 @@ def measure_peak(jit_compile, mixed_precision, size=2048, repeats=20):
     """FLOP/s of the best of several products of square matrices, through TensorFlow's kernels."""
     import tensorflow as tf
 
-    dtype = tf.bfloat16 if mixed_precision else tf.float32
+    dtype = tf.as_dtype(mixed_precision)
     a, b = (tf.cast(tf.random.normal((size, size)), dtype) for _ in range(2))
     times = []
     for _ in range(repeats):

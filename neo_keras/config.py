@@ -18,6 +18,7 @@ OPTIMIZERS = {
     "sgd": {"learning_rate": 3e-1, "max_warmup_steps": 100, "weight_decay": 0.0},
 }
 SCHEDULES = ("linear", "cosine", "wsd", "constant", "inverse-sqrt")
+PRECISIONS = ("float32", "bfloat16", "float16")  # of arithmetic; weights are float32
 MAX_NGRAM_ROWS = 2**18  # so that the hash of an n-gram fits int32: see `NgramEmbedding`
 
 
@@ -96,6 +97,7 @@ class TrainingConfig:
     """How a model is trained. The defaults are the fast recipe (benchmarks/README.md)."""
 
     batch_size: int = 16
+    accumulate: int = 1  # batches whose gradients make one step, in the memory of one
     steps: int = 1400
     optimizer: str = "muon"  # a key of OPTIMIZERS
     schedule: str = "linear"  # one of SCHEDULES: the way down after the warm-up
@@ -113,15 +115,18 @@ class TrainingConfig:
     max_seconds: float | None = None  # of training steps; None: no limit
     sliding_loss: bool = False  # at the end, also the loss with at least half a context
     seed: int = 1
-    mixed_precision: bool | None = None  # compute in bfloat16, keep weights in float32
+    mixed_precision: str | None = None  # one of PRECISIONS; what is computed in
+    remat: bool = False  # compute each block again for its gradients, to keep less in memory
     jit_compile: bool | None = None  # by XLA; None, here and above: see `choose_compute`
     steps_per_execution: int = 10  # steps between two looks at Ctrl-C, the clock and the bar
 
     def __post_init__(self):
-        for name in ("batch_size", "steps", "eval_every", "steps_per_execution"):
+        for name in ("batch_size", "accumulate", "steps", "eval_every", "steps_per_execution"):
             _check_positive_integer(name, getattr(self, name))
         for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             _check_choice(name, getattr(self, name), choices)
+        if self.mixed_precision is not None:
+            _check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
         self._fill_in()
         for name in ("learning_rate", "clip_norm", "max_seconds"):  # the last two may be None
             value = getattr(self, name)
@@ -137,6 +142,10 @@ class TrainingConfig:
             raise InputError(f"ema must be at least 0 and below 1, got {self.ema}")
         if self.optimizer == "adam" and self.weight_decay:
             raise InputError(f"adam has no weight_decay, got {self.weight_decay}: use adamw")
+
+    @property
+    def rows_per_step(self):
+        return self.batch_size * self.accumulate
 
     def _fill_in(self):
         suited = {**OPTIMIZERS[self.optimizer]}
@@ -195,7 +204,7 @@ PRESETS = {
         model={**CLASSIC, "max_seq_len": 64},
         training={**CLASSIC_TRAINING, "batch_size": 12, "steps": 2000, "learning_rate": 1e-3,
                   "final_learning_rate": 1e-4, "eval_every": 250, "jit_compile": True,
-                  "mixed_precision": False},
+                  "mixed_precision": "float32"},
     ),
     "transformer": Preset(
         "the encoder-decoder of 'Attention Is All You Need', small: 2 + 2 layers, 128 wide",

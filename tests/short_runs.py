@@ -27,6 +27,28 @@ def train_here(path, corpus_file, callbacks=(), resume=False, stopped_by=None, *
     return run, metrics
 
 
+class KeepLosses(keras.callbacks.Callback):
+    """Keras' mean loss so far after every step that is taken by itself, and the last weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.losses = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.losses.append(logs["loss"])
+
+    def on_train_end(self, logs=None):
+        self.weights = self.model.get_weights()
+
+
+def losses_and_weights(path, corpus_file, **settings):
+    """Of a run of 20 steps."""
+    keep = KeepLosses()
+    defaults = dict(steps=20, eval_every=50, steps_per_execution=1, mixed_precision="float32")
+    train_here(path, corpus_file, [keep], **{**defaults, **settings})
+    return keep.losses, keep.weights
+
+
 def stop_at(step):
     """A callback that sends this process what Ctrl-C sends, amid a step taken by itself."""
 

@@ -31,14 +31,15 @@ def machine(monkeypatch):
 @pytest.mark.parametrize(
     "devices, model_config, jit_compile, mixed_precision",
     [
-        ({}, WIDE, True, False),
-        ({"bfloat16": True}, WIDE, False, True),
-        ({"bfloat16": True}, NARROW, True, False),
-        ({"GPU": (8, 0)}, WIDE, True, True),
-        ({"GPU": (7, 5), "bfloat16": True}, WIDE, True, False),
-        ({"XPU": None, "bfloat16": True}, WIDE, False, False),
+        ({}, WIDE, True, "float32"),
+        ({"bfloat16": True}, WIDE, False, "bfloat16"),
+        ({"bfloat16": True}, NARROW, True, "float32"),
+        ({"GPU": (8, 0)}, WIDE, True, "bfloat16"),
+        ({"GPU": (7, 5), "bfloat16": True}, WIDE, True, "float16"),
+        ({"GPU": (6, 1), "bfloat16": True}, WIDE, True, "float32"),
+        ({"XPU": None, "bfloat16": True}, WIDE, False, "float32"),
     ],
-    ids=["CPU", "CPU with bfloat16", "narrow", "A100", "T4", "XPU"],
+    ids=["CPU", "CPU with bfloat16", "narrow", "A100", "T4", "P100", "XPU"],
 )
 def test_choice(machine, devices, model_config, jit_compile, mixed_precision):
     machine(**devices)
@@ -49,12 +50,13 @@ def test_choice(machine, devices, model_config, jit_compile, mixed_precision):
 @pytest.mark.parametrize(
     "asked, expected",
     [
-        ({"jit_compile": True}, (True, False)),  # XLA gains nothing from bfloat16 on a CPU
-        ({"jit_compile": False}, (False, True)),
-        ({"mixed_precision": True}, (False, True)),
-        ({"mixed_precision": False}, (True, False)),
-        ({"jit_compile": True, "mixed_precision": True}, (True, True)),
-        ({"jit_compile": False, "mixed_precision": False}, (False, False)),
+        ({"jit_compile": True}, (True, "float32")),  # XLA gains nothing from bfloat16 on a CPU
+        ({"jit_compile": False}, (False, "bfloat16")),
+        ({"mixed_precision": "bfloat16"}, (False, "bfloat16")),
+        ({"mixed_precision": "float32"}, (True, "float32")),
+        ({"mixed_precision": "float16"}, (True, "float16")),
+        ({"jit_compile": True, "mixed_precision": "bfloat16"}, (True, "bfloat16")),
+        ({"jit_compile": False, "mixed_precision": "float32"}, (False, "float32")),
     ],
 )
 def test_what_is_asked_for_is_kept(machine, asked, expected):
@@ -64,7 +66,7 @@ def test_what_is_asked_for_is_kept(machine, asked, expected):
 
 
 def test_description():
-    config = TrainingConfig(jit_compile=False, mixed_precision=True)
+    config = TrainingConfig(jit_compile=False, mixed_precision="bfloat16")
     assert compute.describe_compute(config) == "bfloat16, TensorFlow's own kernels"
-    config = TrainingConfig(jit_compile=True, mixed_precision=False)
+    config = TrainingConfig(jit_compile=True, mixed_precision="float32")
     assert compute.describe_compute(config) == "float32, compiled by XLA"

@@ -21,7 +21,7 @@ WORKER = pathlib.Path(__file__).with_name("worker.py")
 SETTINGS = dict(
     num_layers=2, num_heads=2, hidden_dim=20, max_seq_len=17, max_ngram=2, ngram_rows=53,
     ngram_dim=6, batch_size=12, clip_norm=0.1, steps=50, eval_every=1000, sample_every=0,
-    mixed_precision=False, steps_per_execution=1,
+    mixed_precision="float32", steps_per_execution=1,
 )  # fmt: skip
 WAITING = r"worker \d of \d, 127.0.0.1:\d+: waiting until all have started\n"
 SECONDS_TO_END = 60  # after another worker ended
@@ -82,15 +82,17 @@ def place(tmp_path, tiny_corpus_text):
 
 
 @pytest.mark.parametrize(
-    "num_workers, settings",
+    "num_workers, settings, of_several",
     [
-        (2, {"optimizer": "muon", "ema": 0.9}),
-        (4, {"optimizer": "adamw", "architecture": "encoder-decoder"}),
+        (2, {"optimizer": "muon", "ema": 0.9}, {}),
+        (4, {"optimizer": "adamw", "architecture": "encoder-decoder", "position": "learned",
+             "tie_embeddings": True}, {"batch_size": 4, "accumulate": 3}),
     ],
-)
-def test_as_one_device(place, num_workers, settings):
+)  # fmt: skip
+def test_as_one_device(place, num_workers, settings, of_several):
     """Losses of every step, weights and validation; gradients are clipped at every step."""
     succeed([start(place, {**settings, "run": "one", "strategy": None}, "--keep", "one.npz")])
+    settings = {**settings, **of_several}
     mirrored = {**settings, "run": "mirrored", "strategy": "mirrored"}
     (output,) = succeed([start(place, mirrored, "--devices", 2, "--keep", "mirrored.npz")])
     assert "float32, TensorFlow's own kernels, on 2 devices" in output

@@ -29,7 +29,7 @@ from neo_keras.training.source_dataset import (
 SETTINGS = dict(
     architecture="encoder-decoder", num_layers=2, num_heads=3, hidden_dim=30, max_seq_len=11,
     max_ngram=3, ngram_rows=101, ngram_dim=7, dropout=0.1, ngram_dropout=0.1, batch_size=13,
-    steps=60, eval_every=20, jit_compile=False, mixed_precision=False, steps_per_execution=1,
+    steps=60, eval_every=20, jit_compile=False, mixed_precision="float32", steps_per_execution=1,
     sample_every=0,
 )  # fmt: skip
 KINDS = ["text", "pairs"]

@@ -13,7 +13,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 DEFAULTS = dict(
     data=(), preset=None, resume=False, overwrite=False, tokenizer=None, device="auto",
-    compile="off",
+    compile="off", mixed_precision="auto",
 )  # fmt: skip
 
 

@@ -91,6 +91,7 @@ class EncoderDecoder(GPT):
         x, _ = self._embed(source_ids, positions)
         x = self.source_dropout(x, training=training)
         for block in self.encoder_blocks:
+            block = self._block_to_call(block, training)
             x, _ = block(x, mask, rotation=rotation, training=training)
         x = self.encoder_norm(x)
         source = {SOURCE_LENS: source_lens}

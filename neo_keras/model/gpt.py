@@ -10,6 +10,7 @@ from neo_keras.model.attention import causal_mask, rotary_tables, sinusoidal_tab
 from neo_keras.model.blocks import TransformerBlock, make_norm
 from neo_keras.model.generate import BatchGenerator
 from neo_keras.model.ngrams import NgramEmbedding
+from neo_keras.model.remat import rematerialized
 from neo_keras.model.weights import initial_weights
 
 HISTORY = "kv_cache_k_tokens"  # in a cache, the tokens themselves
@@ -30,6 +31,7 @@ class GPT(keras.Model):
     """
 
     has_encoder = False
+    remat = False  # in training, keep the inputs of the blocks only: less memory, more time
 
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
@@ -193,7 +195,7 @@ class GPT(keras.Model):
             rotation = ops.take(self.rotary_tables, positions + offset, axis=0)
         for i, block in enumerate(self.blocks):
             names = f"kv_cache_k_{i}", f"kv_cache_v_{i}"
-            x, keys_values = block(
+            x, keys_values = self._block_to_call(block, training)(
                 x,
                 attention_mask,
                 rotation=rotation,
@@ -204,6 +206,9 @@ class GPT(keras.Model):
             )
             new_cache.update(zip(names, keys_values))
         return self.final_norm(x), new_cache
+
+    def _block_to_call(self, block, training):
+        return rematerialized(block) if training and self.remat else block
 
     def _embed(self, token_ids, positions, history=None, training=False):
         """(x, history): what goes into the first block, but for dropout."""

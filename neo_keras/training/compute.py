@@ -1,4 +1,4 @@
-"""How the arithmetic of training runs: compiled by XLA or not, in float32 or bfloat16."""
+"""How the arithmetic of training runs: compiled by XLA or not, and in which precision."""
 
 import dataclasses
 import pathlib
@@ -23,16 +23,15 @@ def choose_compute(model_config, config):
         A `TrainingConfig` whose `jit_compile` and `mixed_precision` are not None.
     """
     if gpus := tf.config.get_visible_devices("GPU"):
-        details = tf.config.experimental.get_device_details(gpus[0])
-        has_bfloat16 = details.get("compute_capability", (0, 0)) >= (8, 0)
-        fast = {"jit_compile": True, "mixed_precision": has_bfloat16}
+        fast = {"jit_compile": True, "mixed_precision": _precision_of_gpu(gpus[0])}
     elif tf.config.get_visible_devices("XPU"):
-        fast = {"jit_compile": False, "mixed_precision": False}
+        fast = {"jit_compile": False, "mixed_precision": "float32"}
     else:
-        bfloat16 = config.mixed_precision
-        if bfloat16 is None and not config.jit_compile:
-            bfloat16 = model_config.hidden_dim >= BFLOAT16_HIDDEN_DIM and _cpu_has_bfloat16()
-        fast = {"jit_compile": not bfloat16, "mixed_precision": bool(bfloat16)}
+        precision = config.mixed_precision
+        if precision is None:
+            wide = model_config.hidden_dim >= BFLOAT16_HIDDEN_DIM and not config.jit_compile
+            precision = "bfloat16" if wide and _cpu_has_bfloat16() else "float32"
+        fast = {"jit_compile": precision != "bfloat16", "mixed_precision": precision}
     open_fields = {name: value for name, value in fast.items() if getattr(config, name) is None}
     return dataclasses.replace(config, **open_fields)
 
@@ -40,7 +39,14 @@ def choose_compute(model_config, config):
 def describe_compute(config):
     """What was chosen, for people."""
     compiler = "compiled by XLA" if config.jit_compile else "TensorFlow's own kernels"
-    return f"{'bfloat16' if config.mixed_precision else 'float32'}, {compiler}"
+    return f"{config.mixed_precision}, {compiler}"
+
+
+def _precision_of_gpu(gpu):
+    """Tensor cores take float16 since Volta (compute capability 7), bfloat16 since Ampere (8)."""
+    details = tf.config.experimental.get_device_details(gpu)
+    major, _ = details.get("compute_capability", (0, 0))
+    return "bfloat16" if major >= 8 else "float16" if major == 7 else "float32"
 
 
 def _cpu_has_bfloat16():

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from neo_keras.errors import InputError
+from neo_keras.training import gradients
 from neo_keras.training.cluster import read_cluster
 
 
@@ -153,23 +154,30 @@ def _replicated_model(model_class):
 
 
 def replicated_optimizer(optimizer):
-    """Makes an optimizer clip the gradients of the whole batch, not of each device's share."""
+    """Makes an optimizer see the gradients of the whole batch, not of each device's share."""
     if tf.distribute.has_strategy():
-        optimizer.__class__ = _replicated_optimizer(type(optimizer))
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        inner.__class__ = _subclass(_Summed, type(inner))
+        optimizer.__class__ = _subclass(_Summing, type(optimizer))
     return optimizer
 
 
+class _Summing:
+    def apply(self, grads, trainable_variables=None):
+        parts = gradients.split(grads, trainable_variables)
+        context = tf.distribute.get_replica_context()
+        parts = context.all_reduce(tf.distribute.ReduceOp.SUM, parts)
+        super().apply(gradients.join(parts), trainable_variables)
+
+
+class _Summed:
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return grads_and_vars  # which they are already
+
+
 @functools.cache
-def _replicated_optimizer(optimizer_class):
-    class Replicated(optimizer_class):
-        def _clip_gradients(self, grads):
-            context = tf.distribute.get_replica_context()
-            return super()._clip_gradients(context.all_reduce(tf.distribute.ReduceOp.SUM, grads))
-
-        def _all_reduce_sum_gradients(self, grads_and_vars):
-            return grads_and_vars  # which they are already
-
-    return Replicated
+def _subclass(*bases):
+    return type("Replicated", bases, {})
 
 
 def gather(strategy, number):

@@ -12,6 +12,9 @@ from neo_keras.training.source_dataset import (
 )
 
 VALIDATION_BATCH_SIZE = 64
+VALIDATION_BATCH_RATIO = (
+    2  # at most, to the training's: without gradients a window takes less memory
+)
 
 
 def training_input(model_config, config, corpus, strategy, first_step):
@@ -27,7 +30,7 @@ def training_input(model_config, config, corpus, strategy, first_step):
     Returns:
         `tf.data.Dataset` or, under a strategy, `tf.distribute.DistributedDataset`.
     """
-    settings = config.batch_size, config.seed, config.steps, first_step
+    settings = config.rows_per_step, config.seed, config.steps, first_step
     if model_config.end_token_id is not None:
         make = functools.partial(pairs_training_dataset, corpus.training, *settings)
     else:
@@ -51,7 +54,8 @@ def validation_inputs(model_config, config, corpus, strategy):
         (validation, sliding validation or None).
     """
     num_replicas = strategy.num_replicas_in_sync
-    batch_size = -(-VALIDATION_BATCH_SIZE // num_replicas) * num_replicas
+    batch_size = min(VALIDATION_BATCH_SIZE, VALIDATION_BATCH_RATIO * config.batch_size)
+    batch_size = -(-batch_size // num_replicas) * num_replicas
 
     def make(function, *data, **settings):
         return distribute(

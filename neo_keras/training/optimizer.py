@@ -30,7 +30,7 @@ def make_optimizer(config, model):
         model: the built model to optimize.
 
     Returns:
-        `keras.optimizers.Muon`, `AdamW`, `Adam` or `SGD`.
+        `keras.optimizers.Muon`, `AdamW`, `Adam` or `SGD`; for float16 in a `LossScale`.
     """
     final = min(config.final_learning_rate, config.learning_rate)
     settings = {
@@ -63,13 +63,26 @@ def make_optimizer(config, model):
     optimizer.exclude_from_weight_decay(
         var_list=[v for v in model.trainable_variables if not _decays(v, config.optimizer)]
     )
-    return optimizer
+    return LossScale(optimizer) if config.mixed_precision == "float16" else optimizer
 
 
 def _decays(variable, optimizer):
     if optimizer == "muon" and "embedding" in variable.path:  # what Muon leaves to Adam
         return variable.path.endswith("ngram_embedding/table/embeddings")
     return len(variable.shape) == 2 and not variable.path.endswith("/embeddings")
+
+
+@keras.saving.register_keras_serializable("neo_keras")
+class LossScale(keras.optimizers.LossScaleOptimizer):
+    """Keeps the gradients within what float16 can hold; where they are not, it skips the step.
+
+    A skipped step counts, too: batches, dropout and the schedule are functions of the step.
+    """
+
+    def apply(self, grads, trainable_variables=None):
+        next_step = self.iterations + 1
+        super().apply(grads, trainable_variables)
+        self.iterations.assign(next_step)
 
 
 @contextlib.contextmanager
@@ -82,7 +95,7 @@ def averaged_weights(model):
     Args:
         model: a compiled model that was trained for a step at least.
     """
-    if not model.optimizer.use_ema:
+    if not getattr(model.optimizer, "inner_optimizer", model.optimizer).use_ema:
         yield
         return
     weights = model.get_weights()

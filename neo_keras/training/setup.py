@@ -221,7 +221,7 @@ def _count_steps(epochs, corpus, model_config, training_config):
     if not 0 < epochs < math.inf:
         raise InputError(f"epochs must be above 0 and finite, got {epochs}")
     num_rows = corpus.count_training_rows(model_config)
-    return math.ceil(epochs * num_rows / training_config.batch_size)
+    return math.ceil(epochs * num_rows / training_config.rows_per_step)
 
 
 def _describe(sources, text):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from neo_keras.errors import InputError
 from neo_keras.model.encoder_decoder import model_class
+from neo_keras.training.accumulation import accumulating_model
 from neo_keras.training.callbacks import Clock, Recorder, StopOnSignal, out_of_patience
 from neo_keras.training.compute import choose_compute
 from neo_keras.training.devices import check_placement
@@ -67,7 +68,7 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
         )
     check_alike(strategy, first_step, run.model_config, config, run.data["sha256"])
     run.save_config()  # a resumed run may have new values; nothing is refused any more
-    set_dropout_step(model, first_step)
+    set_dropout_step(model, first_step * config.accumulate)
     dataset = training_input(run.model_config, config, corpus, strategy, first_step)
 
     console = rich.get_console()
@@ -75,7 +76,7 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     seconds = history[-1]["train_seconds"] if history else 0.0
     clock = Clock(first_step, seconds, config.max_seconds)
     stop = StopOnSignal(console)
-    tokens_per_step = config.batch_size * corpus.tokens_per_row(run.model_config)
+    tokens_per_step = config.rows_per_step * corpus.tokens_per_row(run.model_config)
     recorder = Recorder(run, clock, validation, sliding, corpus, stop, history, tokens_per_step)
     bar = ProgressBar(clock, recorder, config.steps, tokens_per_step, console)
     with stop.listening(), contextlib.closing(bar):
@@ -89,8 +90,11 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
 def make_compiled_model(model_config, training_config):
     """A new model of a seed, compiled for `fit`, with an optimizer that is ready to be loaded."""
     keras.utils.set_random_seed(training_config.seed)
-    dtype = "mixed_bfloat16" if training_config.mixed_precision else "float32"
-    model = replicated_model(model_class(model_config))(model_config, dtype=dtype)
+    precision = training_config.mixed_precision
+    dtype = "float32" if precision == "float32" else f"mixed_{precision}"
+    step_class = accumulating_model(model_class(model_config), training_config)
+    model = replicated_model(step_class)(model_config, dtype=dtype)
+    model.remat = training_config.remat
     optimizer = replicated_optimizer(make_optimizer(training_config, model))
     optimizer.build(model.trainable_variables)
     model.compile(
@@ -103,7 +107,7 @@ def make_compiled_model(model_config, training_config):
 
 
 def set_dropout_step(model, step):
-    """Makes every dropout layer draw what it would draw after `step` steps of training.
+    """Makes every dropout layer draw what it would draw after `step` batches of training.
 
     Keras keeps (seed, number of draws) in each layer, and does not save it.
     """

@@ -1,0 +1,42 @@
+"""Rematerialization: less memory in training, for a second forward pass of every block."""
+
+import keras
+from keras import ops
+
+
+def rematerialized(block):
+    """A block that keeps what goes into it alone, and computes the rest anew for the gradients.
+
+    Source: Chen et al. 2016, arXiv:1604.06174.
+
+    Args:
+        block: a built `TransformerBlock`.
+
+    Returns:
+        A function as `block.call`, for training without a cache. Gradients flow to x, the source
+        and the weights.
+    """
+
+    def call(x, attention_mask, source=None, **settings):
+        source = source or ()
+        weights = [variable.value for variable in block.trainable_variables]
+        # Where the dropout layers stand: both passes draw the same.
+        states = [variable.value * 1 for variable in block.non_trainable_variables]
+
+        def pure_call(x, *others):
+            outputs, _ = block.stateless_call(
+                others[len(source) :],
+                states,
+                x,
+                attention_mask,
+                source=others[: len(source)] or None,
+                **settings,
+            )
+            return outputs
+
+        outputs = keras.remat(pure_call)(x, *source, *weights)
+        for variable in block.non_trainable_variables:  # (seed, number of draws)
+            variable.assign(variable + ops.array([0, 1], variable.dtype))
+        return outputs
+
+    return call

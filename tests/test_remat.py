@@ -1,0 +1,56 @@
+"""Blocks that are computed twice train as blocks that are computed once."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from short_runs import different_arrays, losses_and_weights, train_here
+
+from neo_keras.model.gpt import GPT
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dropout": 0.2, "num_kv_heads": 1, "max_ngram": 2, "ngram_rows": 53},
+        {"dropout": 0.2, "jit_compile": True},
+        {"dropout": 0.2, "architecture": "encoder-decoder", "norm_position": "post"},
+        {"accumulate": 3, "mixed_precision": "bfloat16", "use_bias": True},
+    ],
+    ids=["GPT", "XLA", "encoder-decoder", "accumulated bfloat16"],
+)
+def test_the_same_losses_and_weights(corpus_file, tmp_path, settings):
+    settings = {"optimizer": "sgd", "clip_norm": 1.0, "ema": 0.9, **settings}
+    losses, weights = losses_and_weights(tmp_path / "a", corpus_file, **settings)
+    again = losses_and_weights(tmp_path / "b", corpus_file, remat=True, **settings)
+    assert losses[-1] < losses[0] - 0.05
+    np.testing.assert_allclose(again[0], losses, atol=2e-6, rtol=0)
+    for ours, theirs in zip(again[1], weights, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-6, rtol=0)
+
+
+def test_resumed_as_if_never_stopped(corpus_file, tmp_path):
+    settings = dict(steps=15, eval_every=5, remat=True, dropout=0.1)
+    undisturbed, _ = train_here(tmp_path / "undisturbed", corpus_file, **settings)
+    run, _ = train_here(tmp_path / "run", corpus_file, max_seconds=1e-9, **settings)
+    train_here(run.path, corpus_file, resume=True)
+    assert different_arrays(run.last, undisturbed.last) == []
+
+
+def test_the_blocks_are_computed_twice(tiny_config):
+    """As many more attention weights are computed as there are blocks."""
+
+    def count_softmaxes(remat):
+        model = GPT(tiny_config)
+        model.remat = remat
+
+        @tf.function
+        def gradients(token_ids):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(model(token_ids, training=True))
+            return tape.gradient(loss, model.trainable_variables)
+
+        graph = gradients.get_concrete_function(tf.zeros((2, 7), tf.int32)).graph
+        return sum(operation.type == "Softmax" for operation in graph.get_operations())
+
+    assert count_softmaxes(False) == tiny_config.num_layers
+    assert count_softmaxes(True) == 2 * tiny_config.num_layers
