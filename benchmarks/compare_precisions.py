@@ -26,7 +26,7 @@ def parse_arguments():
     add("--steps", type=int, metavar="N", help="of every run [the preset's]")
     add("--seeds", type=int, default=3, metavar="N", help="runs of each [%(default)s]")
     add("--precisions", nargs="+", metavar="NAME", choices=PRECISIONS,
-        default=["float32", "bfloat16"], help="the first is what others compare with [%(default)s]")  # fmt: skip
+        default=["float32", "bfloat16"], help="compared with the first [%(default)s]")  # fmt: skip
     return parser.parse_args()
 
 
