@@ -12,6 +12,7 @@ from neo_keras.training.source_dataset import (
 )
 
 VALIDATION_BATCH_SIZE = 64
+MAX_VALIDATION_LOGITS = 2**26  # in a batch: so that those of a large vocabulary fit the memory
 
 
 def training_input(model_config, config, corpus, strategy, first_step):
@@ -41,6 +42,12 @@ def training_input(model_config, config, corpus, strategy, first_step):
     return distribute(strategy, make)
 
 
+def validation_rows(model_config, config):
+    """How many windows or pairs to validate on at a time: no more than fit where training does."""
+    rows = MAX_VALIDATION_LOGITS // (model_config.max_seq_len * model_config.vocab_size)
+    return min(max(rows, config.batch_size), VALIDATION_BATCH_SIZE)
+
+
 def validation_inputs(model_config, config, corpus, strategy):
     """What `evaluate` takes.
 
@@ -51,7 +58,8 @@ def validation_inputs(model_config, config, corpus, strategy):
         (validation, sliding validation or None).
     """
     num_replicas = strategy.num_replicas_in_sync
-    batch_size = -(-VALIDATION_BATCH_SIZE // num_replicas) * num_replicas
+    batch_size = validation_rows(model_config, config)
+    batch_size = -(-batch_size // num_replicas) * num_replicas
 
     def make(function, *data, **settings):
         return distribute(
