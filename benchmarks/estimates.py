@@ -3,9 +3,11 @@
 import argparse
 import json
 import pathlib
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 import rich
 import tokenizer_memory
@@ -39,7 +41,7 @@ def parse_arguments():
     add = parser.add_argument
     add("--runs", nargs="+", choices=RUNS, default=list(RUNS), metavar="NAME",
         help=f"{'; '.join(RUNS)} [all]")  # fmt: skip
-    add("--measure", nargs=2, help=argparse.SUPPRESS)  # a run, and a folder, in this process
+    add("--measure", nargs=3, help=argparse.SUPPRESS)  # one run, in this process
     return parser.parse_args()
 
 
@@ -48,7 +50,7 @@ def compare(args):
     with tempfile.TemporaryDirectory() as folder:
         write_texts(pathlib.Path(folder), any(RUNS[name][0] == "gpt2-124m" for name in args.runs))
         for name in args.runs:
-            result = measure_in_subprocess(name, folder)
+            result = measure_in_subprocess(*RUNS[name], folder)
             print(name, json.dumps(result), flush=True)
             cells = []
             for what, unit in (("bytes", 1e9), ("seconds", 1)):
@@ -70,23 +72,30 @@ def write_texts(folder, with_tokenizer):
     (folder / "text.txt").write_text(text[:200_000], encoding="utf-8")
 
 
-def measure_in_subprocess(name, folder):
-    """Measures where the peak of the memory is of nothing else."""
-    command = [sys.executable, __file__, "--measure", name, str(folder)]
+def measure_in_subprocess(preset, changes, folder):
+    """Measures where the peak of the memory is of nothing else; as `measure`."""
+    command = [sys.executable, __file__, "--measure", preset, json.dumps(changes), str(folder)]
     done = subprocess.run(command, stdout=subprocess.PIPE)
     if done.returncode:
-        raise FailedError(f"{name} ended with exit code {done.returncode}")
+        raise FailedError(f"{preset} {changes} ended with exit code {done.returncode}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(name, folder):
-    """Trains as `train.py` does, and keeps what it estimated."""
+def measure(preset, changes, folder):
+    """Trains as `train.py` does, and prints what it estimated and what it took.
+
+    Args:
+        preset: a key of `PRESETS`.
+        changes: JSON of fields of the configurations.
+        folder: of `write_texts`.
+    """
     import_tensorflow()
+    import keras
+
     from neo_keras.training import trainer
     from neo_keras.training.setup import start_run
 
-    preset, changes = RUNS[name]
-    folder = pathlib.Path(folder)
+    changes, folder = json.loads(changes), pathlib.Path(folder)
     tokenizer = str(folder / "tokenizer.json") if preset == "gpt2-124m" else "char"
     run, corpus = start_run(
         folder / "run", [str(folder / "text.txt")], preset, overwrite=True, tokenizer=tokenizer,
@@ -99,15 +108,21 @@ def measure(name, folder):
         return estimates[0]
 
     trainer.estimate_training = keep
-    metrics, _ = trainer.train(run, corpus)
-    tokens = run.training_config.batch_size * corpus.tokens_per_row(run.model_config)
+    times, every = [], run.training_config.steps_per_execution
+
+    def note(batch, logs):
+        times.append(time.perf_counter())
+
+    stopwatch = keras.callbacks.LambdaCallback(on_train_batch_begin=note, on_train_batch_end=note)
+    metrics, _ = trainer.train(run, corpus, callbacks=[stopwatch])
+    calls = [end - begin for begin, end in zip(times[2::2], times[3::2])]  # the first one compiles
     [estimate] = estimates
     result = {
         "params": metrics["num_params"],
         "estimated": {"bytes": estimate.memory_bytes, "seconds": estimate.seconds_per_step},
         "measured": {
             "bytes": tokenizer_memory.memory_bytes("VmHWM"),
-            "seconds": tokens / metrics["tokens_per_second"],
+            "seconds": statistics.median(calls) / every,
         },
     }
     print(json.dumps(result))

@@ -79,25 +79,34 @@ def test_dropout_keeps_masks_and_draws():
 
 def test_memory_is_the_larger_of_backward_pass_and_update():
     training = TrainingConfig(jit_compile=False, mixed_precision=False, optimizer="adamw")
-    many = estimate.memory_parts(TINY, training, rows=13)
-    assert many["logits"] == 13 * 5 * 7 * 8
+    many = estimate.memory_parts(TINY, training, rows=131)
+    assert many["logits"] == 131 * 5 * 7 * 8
     assert many["optimizer"] == 2 * many["weights"]
     assert many["checkpoint"] == 3 * many["weights"]
     assert "gradients" not in many
-    wide = dataclasses.replace(TINY, hidden_dim=480)
+    wide = dataclasses.replace(TINY, hidden_dim=1200)
     one = estimate.memory_parts(wide, dataclasses.replace(training, clip_norm=1.0), rows=1)
     assert one["gradients"] == 2 * one["weights"]
     assert "activations" not in one
-    on_device = estimate.memory_parts(TINY, training, rows=13, on_device=True)
+    on_device = estimate.memory_parts(TINY, training, rows=131, on_device=True)
     assert many.keys() - on_device.keys() == {"process", "checkpoint"}
+
+
+def test_memory_may_be_that_of_validation():
+    training = TrainingConfig(jit_compile=False, mixed_precision=False, batch_size=1)
+    long = dataclasses.replace(TINY, max_seq_len=509)
+    rows = validation_rows(long, training)
+    assert rows == 64  # 2**25 // (509 * 2 * 509)
+    parts = estimate.memory_parts(long, training, rows=1)
+    assert parts["validation"] == 64 * 509 * (2 * 4 * 2 * 509 + 2 * 4 * 48 + (4 + 4) * 7)
 
 
 def test_bfloat16_halves_what_it_may():
     float32 = TrainingConfig(jit_compile=False, mixed_precision=False)
-    parts = estimate.memory_parts(TINY, dataclasses.replace(float32, mixed_precision=True), 13)
-    assert parts["weights"] == estimate.memory_parts(TINY, float32, 13)["weights"]
+    parts = estimate.memory_parts(TINY, dataclasses.replace(float32, mixed_precision=True), 131)
+    assert parts["weights"] == estimate.memory_parts(TINY, float32, 131)["weights"]
     assert parts["weight copies"] == 2 * costs.count_weights(TINY).num_in_products
-    assert parts["logits"] == 13 * 5 * 7 * (4 + 4 + 2)
+    assert parts["logits"] == 131 * 5 * 7 * (4 + 4 + 2)
 
 
 def test_seconds_are_those_of_the_parts():
@@ -150,3 +159,5 @@ def test_validation_takes_no_more_memory_than_fits():
     assert validation_rows(config, training) == 12  # as in training: 64 would be 13 GB of logits
     config, training = from_preset("shakespeare-cpu", 65)
     assert validation_rows(config, training) == 64
+    long = dataclasses.replace(config, max_seq_len=1024)
+    assert validation_rows(long, training) == 16  # of 2 heads: 2**25 scores

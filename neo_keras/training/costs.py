@@ -178,3 +178,15 @@ def logits_bytes(config, rows, size):
     """Of the logits, their copy in float32 and the gradient of that, and its copy."""
     copies = 2 * FLOAT32 + (size if size < FLOAT32 else 0)
     return rows * config.max_seq_len * config.vocab_size * copies
+
+
+def validation_bytes(config, rows, size):
+    """Of a forward pass, which keeps nothing: its largest tensors, each beside what it is made of.
+
+    Args:
+        as `activation_bytes`.
+    """
+    scores = 2 * FLOAT32 * config.num_heads * config.max_seq_len
+    feed_forward = 2 * size * config.feed_forward_dim
+    logits = (FLOAT32 + size) * config.vocab_size
+    return rows * config.max_seq_len * (scores + feed_forward + logits)

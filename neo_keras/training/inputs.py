@@ -12,7 +12,9 @@ from neo_keras.training.source_dataset import (
 )
 
 VALIDATION_BATCH_SIZE = 64
-MAX_VALIDATION_LOGITS = 2**26  # in a batch: so that those of a large vocabulary fit the memory
+# Logits, or scores of attention, in a batch to validate on, unless training has more: so that a
+# large vocabulary or a long context does not take gigabytes that training does not.
+MAX_VALIDATION_NUMBERS = 2**25
 
 
 def training_input(model_config, config, corpus, strategy, first_step):
@@ -43,9 +45,10 @@ def training_input(model_config, config, corpus, strategy, first_step):
 
 
 def validation_rows(model_config, config):
-    """How many windows or pairs to validate on at a time: no more than fit where training does."""
-    rows = MAX_VALIDATION_LOGITS // (model_config.max_seq_len * model_config.vocab_size)
-    return min(max(rows, config.batch_size), VALIDATION_BATCH_SIZE)
+    """How many windows or pairs to validate on at a time."""
+    seq_len = model_config.max_seq_len
+    numbers = seq_len * max(model_config.vocab_size, model_config.num_heads * seq_len)
+    return min(max(MAX_VALIDATION_NUMBERS // numbers, config.batch_size), VALIDATION_BATCH_SIZE)
 
 
 def validation_inputs(model_config, config, corpus, strategy):
