@@ -135,7 +135,7 @@ def plot(rows, path):
         for axis in (top, bottom):
             axis.grid(alpha=0.3)
             axis.minorticks_off()
-            axis.set_xticks(x, [f"{n / 1e6:.1f}M" if n > 1e5 else n for n in x])
+            axis.set_xticks(x, [f"{n / 1e6:.1f}M" if n > 1e5 else n for n in x], fontsize=8)
     axes[0, 0].legend()
     with complete_or_absent(path) as partial:
         figure.savefig(partial, dpi=120)
