@@ -32,6 +32,8 @@ def parse_arguments():
 
 def main(args):
     import_tensorflow()
+    from neo_keras.training.costs import flops_per_token
+
     text = load_corpus([args.data])
     tokenizer = Tokenizer.characters_of(text)
     token_ids = tokenizer.encode(text)
@@ -51,18 +53,6 @@ def main(args):
                 f"{peaks[mode] / 1e9:.0f}", f"{rate / peaks[mode]:.0%}",
             )  # fmt: skip
     rich.print(table)
-
-
-def flops_per_token(config):
-    """Of a training step: 6 for each weight in a matrix product, and the attention's products.
-
-    As Chowdhery et al. 2022 (arXiv:2204.02311, appendix B) count: look-ups, norms, the optimizer
-    and its Newton-Schulz iterations are overhead, not model FLOPs.
-    """
-    block = (4 + 2 * 4) * config.hidden_dim**2
-    weights = config.num_layers * block + config.hidden_dim * config.vocab_size
-    attention = 12 * config.num_layers * config.hidden_dim * config.max_seq_len
-    return 6 * weights + attention
 
 
 def measure_peak(jit_compile, mixed_precision, size=2048, repeats=20):

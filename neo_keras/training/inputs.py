@@ -12,9 +12,7 @@ from neo_keras.training.source_dataset import (
 )
 
 VALIDATION_BATCH_SIZE = 64
-VALIDATION_BATCH_RATIO = (
-    2  # at most, to the training's: without gradients a window takes less memory
-)
+VALIDATION_BATCH_RATIO = 2  # to the training's: without gradients a window takes less memory
 
 
 def training_input(model_config, config, corpus, strategy, first_step):
@@ -44,6 +42,11 @@ def training_input(model_config, config, corpus, strategy, first_step):
     return distribute(strategy, make)
 
 
+def validation_rows(config):
+    """How many windows or pairs to validate on at a time."""
+    return min(VALIDATION_BATCH_SIZE, VALIDATION_BATCH_RATIO * config.batch_size)
+
+
 def validation_inputs(model_config, config, corpus, strategy):
     """What `evaluate` takes.
 
@@ -54,7 +57,7 @@ def validation_inputs(model_config, config, corpus, strategy):
         (validation, sliding validation or None).
     """
     num_replicas = strategy.num_replicas_in_sync
-    batch_size = min(VALIDATION_BATCH_SIZE, VALIDATION_BATCH_RATIO * config.batch_size)
+    batch_size = validation_rows(config)
     batch_size = -(-batch_size // num_replicas) * num_replicas
 
     def make(function, *data, **settings):

@@ -19,6 +19,7 @@ from neo_keras.training.distribution import (
     replicated_optimizer,
     suit_strategy,
 )
+from neo_keras.training.estimate import estimate_training
 from neo_keras.training.inputs import training_input, validation_inputs
 from neo_keras.training.optimizer import make_optimizer
 from neo_keras.training.plot import plot_history
@@ -72,7 +73,10 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     dataset = training_input(run.model_config, config, corpus, strategy, first_step)
 
     console = rich.get_console()
-    console.print(*describe_start(model, corpus, config, strategy), sep="\n", soft_wrap=True)
+    lines = describe_start(model, corpus, config, strategy)
+    if strategy.num_replicas_in_sync == 1:  # the cost of summing gradients was never measured
+        lines.append(estimate_training(run.model_config, config, config.steps - first_step))
+    console.print(*lines, sep="\n", soft_wrap=True)
     seconds = history[-1]["train_seconds"] if history else 0.0
     clock = Clock(first_step, seconds, config.max_seconds)
     stop = StopOnSignal(console)
