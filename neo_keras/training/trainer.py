@@ -75,7 +75,7 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     console = rich.get_console()
     lines = describe_start(model, corpus, config, strategy)
     if strategy.num_replicas_in_sync == 1:  # the cost of summing gradients was never measured
-        lines.append(estimate_training(run.model_config, config, config.steps - first_step))
+        lines.append(str(estimate_training(run.model_config, config, config.steps - first_step)))
     console.print(*lines, sep="\n", soft_wrap=True)
     seconds = history[-1]["train_seconds"] if history else 0.0
     clock = Clock(first_step, seconds, config.max_seconds)
