@@ -90,8 +90,8 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
 def make_compiled_model(model_config, training_config):
     """A new model of a seed, compiled for `fit`, with an optimizer that is ready to be loaded."""
     keras.utils.set_random_seed(training_config.seed)
-    precision = training_config.mixed_precision
-    dtype = "float32" if precision == "float32" else f"mixed_{precision}"
+    precision = training_config.mixed_precision or "float32"
+    dtype = precision if precision == "float32" else f"mixed_{precision}"
     step_class = accumulating_model(model_class(model_config), training_config)
     model = replicated_model(step_class)(model_config, dtype=dtype)
     model.remat = training_config.remat
