@@ -56,7 +56,7 @@ def parse_arguments():
     add("--mixed-precision", choices=("auto", *PRECISIONS), default="auto", help="compute in this, "
         "keep weights in float32; auto: what is faster [%(default)s]")
     add("--remat", action="store_const", const=True, help="compute each block again for its "
-        "gradients: less memory, for long contexts, in about a third more time")
+        "gradients: slower, but less memory, for long contexts")
     add("--eval-every", type=int, metavar="N", help="steps between two validations; each saves")
     add("--patience", type=int, metavar="N", help="stop after so many validations without a lower "
         "loss [0: never]")
