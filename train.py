@@ -3,7 +3,7 @@
 import sys
 
 from neo_keras.config import ARCHITECTURES, OPTIMIZERS, PRECISIONS, PRESETS, SCHEDULES
-from neo_keras.errors import ArgumentParser, InputError, one_line_errors
+from neo_keras.errors import ArgumentParser, one_line_errors
 from neo_keras.quiet import import_tensorflow
 
 
@@ -67,49 +67,12 @@ def parse_arguments():
 # fmt: on
 
 
-def run_training(
-    run,
-    data,
-    preset,
-    resume,
-    overwrite,
-    tokenizer,
-    device,
-    compile,
-    mixed_precision,
-    strategy,
-    **changes,
-):
+def run_training(**arguments):
     import rich
 
-    from neo_keras.training.cluster import ReadOnlyRun, read_cluster
-    from neo_keras.training.run import RunDirectory
-    from neo_keras.training.setup import resume_run, start_run
+    from neo_keras.training.launch import launch
 
-    changes["jit_compile"] = {"auto": None, "xla": True, "off": False}[compile]
-    changes["mixed_precision"] = None if mixed_precision == "auto" else mixed_precision
-    if device != "auto":  # a device that is not there is said before anything is written
-        import_tensorflow()
-        from neo_keras.training.devices import select_device
-
-        select_device(device)
-    directory = RunDirectory
-    if strategy:
-        if compile == "xla":
-            raise InputError("--compile xla does not go with --strategy: leave one of them out")
-        if strategy == "multi-worker" and not read_cluster().is_chief:
-            directory = ReadOnlyRun
-        import_tensorflow()
-        from neo_keras.training.distribution import make_strategy
-
-        strategy = make_strategy(strategy)
-    changes["directory"] = directory
-    if resume:
-        changes.update(preset=preset, tokenizer=tokenizer)
-        run, corpus = resume_run(run, data, **changes)
-    else:
-        changes["tokenizer"] = tokenizer or "char"
-        run, corpus = start_run(run, data, preset or "shakespeare-cpu", overwrite, **changes)
+    run, corpus, strategy = launch(**arguments)
     import_tensorflow()
 
     from neo_keras.generation.callback import SampleText
@@ -130,7 +93,7 @@ def run_training(
         samples = [SampleText(run.load_tokenizer(), every, show_sample, prompt=prompt)]
     rich.get_console().quiet = not run.keeps_files
     with lost_workers_end_all():
-        metrics, stopped_by = train(run, corpus, resume, samples, strategy)
+        metrics, stopped_by = train(run, corpus, arguments["resume"], samples, strategy)
     if not run.keeps_files:  # the chief speaks for all
         sys.exit(stopped_by and 128 + stopped_by)
     if stopped_by:

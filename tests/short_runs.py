@@ -27,6 +27,16 @@ def train_here(path, corpus_file, callbacks=(), resume=False, stopped_by=None, *
     return run, metrics
 
 
+def assert_resumes(directory, corpus_file, **settings):
+    """Stopped at its second validation and resumed, a run of 15 steps ends with the same bits."""
+    settings = dict(steps=15, eval_every=5, **settings)
+    undisturbed, _ = train_here(directory / "undisturbed", corpus_file, **settings)
+    run, metrics = train_here(directory / "run", corpus_file, max_seconds=1e-9, **settings)
+    assert metrics["step"] == 10
+    train_here(run.path, corpus_file, resume=True)
+    assert different_arrays(run.last, undisturbed.last) == []
+
+
 class KeepLosses(keras.callbacks.Callback):
     """Keras' mean loss so far after every step that is taken by itself, and the last weights."""
 

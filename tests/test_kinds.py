@@ -7,25 +7,13 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import decoders, models, normalizers, pre_tokenizers
+from tiny_tokenizers import MAKE, SAMPLE
 
-from neo_keras.errors import InputError
 from neo_keras.text import kinds
 from neo_keras.text.corpus import load_corpus
 from neo_keras.text.tokenizer import Tokenizer
 
 seeded = settings(max_examples=200, derandomize=True, deadline=None, database=None)
-
-SAMPLE = (
-    "Où est l'été ? 日本語。「the  the\tthe」 we'll, e\u0301a\u0301 😀😀\r\n\n\n  x_1 x_1 9½\0\n"
-    * 3
-)
-MAKE = {
-    "char": lambda: kinds.from_tokens("char", sorted(set(SAMPLE))),
-    "word": lambda: kinds.learn_words([SAMPLE], 1000),
-    "bpe": lambda: kinds.learn_bpe([SAMPLE], 331),
-    "byte": kinds.single_bytes,
-}
 
 
 @pytest.fixture(scope="module", params=kinds.KINDS)
@@ -215,90 +203,3 @@ def test_a_text_may_end_within_a_character():
             assert list(tokenizer.stream(token_ids)) == shown
     # What is broken off by another character is not lost, nor is that one.
     assert list(tokenizer.stream([0xE2, 0x82, 0x61, 0xFF, 0x62])) == ["\ufffda", "\ufffd", "b"]
-
-
-GPT2_LIKE = ["<|endoftext|>", "<|pad|>"]
-
-
-def gpt2_like():
-    """As GPT-2's file is: an added token, a post-processor, empty affixes instead of none."""
-    hf = kinds.learn_bpe([SAMPLE], 300)
-    vocab, merges = hf.get_vocab(), []
-    model = models.BPE(vocab, merges, continuing_subword_prefix="", end_of_word_suffix="")
-    hf = tokenizers.Tokenizer(model)
-    hf.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    hf.decoder = decoders.ByteLevel()
-    hf.post_processor = tokenizers.processors.TemplateProcessing(
-        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", len(vocab))]
-    )
-    hf.add_special_tokens(GPT2_LIKE)
-    hf.enable_truncation(3)
-    hf.enable_padding(length=9, pad_id=len(vocab) + 1, pad_token="<|pad|>")
-    return hf
-
-
-def test_added_tokens_are_kept_and_nothing_else_is_added():
-    hf = gpt2_like()
-    tokenizer = Tokenizer.from_json(hf.to_str())
-    assert (tokenizer.kind, tokenizer.vocab_size) == ("bpe", 302)
-    text = "the été<|endoftext|>\n日"
-    token_ids = tokenizer.encode(text).tolist()
-    assert token_ids.count(300) == 1 and 301 not in token_ids
-    assert tokenizer.decode(token_ids) == "".join(tokenizer.stream(token_ids)) == text
-    broken = [*tokenizer.encode("é")[:1], 300, 300]
-    assert (
-        "".join(tokenizer.stream(broken))
-        == "\ufffd" + 2 * "<|endoftext|>"
-        == tokenizer.decode(broken)
-    )
-    assert Tokenizer.from_json(tokenizer.to_json()).encode(text).tolist() == token_ids
-
-
-def changed(kind, **parts):
-    hf = MAKE[kind]()
-    for name, part in parts.items():
-        setattr(hf, name, part)
-    return hf
-
-
-def with_model(model):
-    hf = MAKE["bpe"]()
-    hf.model = model
-    return hf
-
-
-LETTERS = kinds.BYTE_OF_LETTER
-
-
-@pytest.mark.parametrize(
-    "hf",
-    [
-        tokenizers.Tokenizer(models.Unigram([("a", -1.0), ("b", -2.0)])),
-        tokenizers.Tokenizer(models.WordPiece({"a": 0, "[UNK]": 1}, unk_token="[UNK]")),
-        tokenizers.Tokenizer(models.BPE()),
-        changed("bpe", normalizer=normalizers.NFC()),
-        changed("char", normalizer=normalizers.Lowercase()),
-        changed("bpe", pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=True)),
-        changed("bpe", pre_tokenizer=pre_tokenizers.ByteLevel(False, use_regex=False)),
-        changed("bpe", pre_tokenizer=pre_tokenizers.Whitespace()),
-        changed("bpe", decoder=decoders.Fuse()),
-        changed("char", pre_tokenizer=pre_tokenizers.Whitespace()),
-        changed("char", decoder=decoders.WordPiece()),
-        changed("word", pre_tokenizer=pre_tokenizers.Metaspace()),
-        with_model(models.BPE({letter: i for letter, i in LETTERS.items() if i != 7}, [])),
-        with_model(models.BPE({letter: i + 1 for letter, i in LETTERS.items()}, [])),
-        with_model(models.BPE(LETTERS, [], dropout=0.1)),
-        changed("char", model=models.WordLevel({"a": 0, "b": 1}, unk_token="?")),
-    ],
-    ids=lambda hf: type(hf.model).__name__,
-)  # fmt: skip
-def test_other_tokenizers_are_refused(hf, tmp_path):
-    path = tmp_path / "tokenizer.json"
-    hf.save(str(path))
-    for make in (lambda: Tokenizer(hf), lambda: Tokenizer.load(path)):
-        with pytest.raises(
-            InputError, match="expected a tokenizer of .*, got a .* of another kind"
-        ):
-            make()
-    with pytest.raises(InputError, match=re.escape(f"{path}: expected ")):
-        Tokenizer.load(path)

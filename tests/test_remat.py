@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from short_runs import different_arrays, losses_and_weights, train_here
+from short_runs import assert_resumes, losses_and_weights
 
 from neo_keras.model.gpt import GPT
 
@@ -29,11 +29,7 @@ def test_the_same_losses_and_weights(corpus_file, tmp_path, settings):
 
 
 def test_resumed_as_if_never_stopped(corpus_file, tmp_path):
-    settings = dict(steps=15, eval_every=5, remat=True, dropout=0.1)
-    undisturbed, _ = train_here(tmp_path / "undisturbed", corpus_file, **settings)
-    run, _ = train_here(tmp_path / "run", corpus_file, max_seconds=1e-9, **settings)
-    train_here(run.path, corpus_file, resume=True)
-    assert different_arrays(run.last, undisturbed.last) == []
+    assert_resumes(tmp_path, corpus_file, remat=True, dropout=0.1)
 
 
 def test_the_blocks_are_computed_twice(tiny_config):

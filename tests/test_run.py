@@ -245,12 +245,3 @@ def test_a_full_disk_names_the_file(tmp_path):
         with complete_or_absent(tmp_path / "file.json"):
             raise OSError(errno.ENOSPC, "No space left on device")
     assert contents(tmp_path) == {}
-
-
-def test_a_precision_as_earlier_runs_have_it(run):
-    path = run.path / "config.json"
-    for value, expected in [(True, "bfloat16"), (False, "float32"), (None, None)]:
-        config = json.loads(path.read_text())
-        config["training"]["mixed_precision"] = value
-        path.write_text(json.dumps(config))
-        assert RunDirectory.open(run.path).training_config.mixed_precision == expected

@@ -166,12 +166,11 @@ def num_dropout_draws(config, rows):
     if not config.dropout:
         return 0
     scores = config.num_heads * config.max_seq_len
-    layers, inputs = config.num_layers, 1
-    hidden, attentions = 2 * layers + inputs, _num_attentions(config)
+    hidden = 2 * config.num_layers + 1  # both parts of each block, and what goes into the first
     if config.architecture == "encoder-decoder":
-        hidden, attentions = 5 * layers + 2 * inputs, attentions
+        hidden = 5 * config.num_layers + 2
     tokens = rows * config.max_seq_len
-    return tokens * (hidden * config.hidden_dim + attentions * scores)
+    return tokens * (hidden * config.hidden_dim + _num_attentions(config) * scores)
 
 
 def weight_copy_bytes(config, size):

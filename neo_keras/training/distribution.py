@@ -143,9 +143,8 @@ def _replicated_model(model_class):
                 return logs
             return {name: value[None] for name, value in logs.items()}
 
-        # Keras wants a batch in one piece, to build what is built already.
         def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-            pass
+            """Keras wants a batch in one piece here, to build what is built already."""
 
         # What is copied or saved is the model itself.
         from_config = model_class.from_config

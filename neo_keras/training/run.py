@@ -53,7 +53,7 @@ class RunDirectory:
         try:
             config = json.loads(run._config_path.read_text(encoding="utf-8"))
             run.model_config = ModelConfig(**config["model"])
-            run.training_config = TrainingConfig(**_with_precision(config["training"]))
+            run.training_config = TrainingConfig(**config["training"])
             run.data = {key: config["data"][key] for key in ("sources", "sha256")}
             tokenizer = config.get("tokenizer")
             run.tokenizer = tokenizer and {key: tokenizer[key] for key in ("kind", "sha256")}
@@ -240,13 +240,6 @@ class RunDirectory:
         for path in (self.logs, self.export):
             if path.exists():
                 shutil.rmtree(path)
-
-
-def _with_precision(training):
-    """Of earlier runs `mixed_precision` says whether to compute in bfloat16."""
-    precision = training.get("mixed_precision")
-    names = {True: "bfloat16", False: "float32"}
-    return {**training, "mixed_precision": names.get(precision, precision)}
 
 
 def _sha256(data):
