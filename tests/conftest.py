@@ -48,6 +48,15 @@ def corpus_file(tiny_corpus_text, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def pairs_file(tmp_path_factory):
+    """90 strings of up to 8 letters, and each backwards."""
+    rng, path = np.random.default_rng(3), tmp_path_factory.mktemp("pairs") / "pairs.tsv"
+    words = ["".join(rng.choice(list("abcdefg"), rng.integers(1, 9))) for _ in range(90)]
+    path.write_text("".join(f"{word}\t{word[::-1]}\n" for word in words))
+    return path
+
+
+@pytest.fixture(scope="session")
 def tiny_config():
     """A modern model; head_dim 14."""
     return ModelConfig(vocab_size=13, max_seq_len=17, num_layers=3, num_heads=5, hidden_dim=70)

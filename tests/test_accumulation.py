@@ -29,15 +29,12 @@ def test_as_the_large_batch(corpus_file, tmp_path, settings):
 
 
 @pytest.mark.parametrize("tie_embeddings", [False, True])
-def test_pairs_whose_weights_are_of_the_whole_batch(tmp_path, tie_embeddings):
-    rng, pairs = np.random.default_rng(3), tmp_path / "pairs.tsv"
-    words = ["".join(rng.choice(list("abcdefg"), rng.integers(1, 9))) for _ in range(90)]
-    pairs.write_text("".join(f"{word}\t{word[::-1]}\n" for word in words))
+def test_pairs_whose_weights_are_of_the_whole_batch(pairs_file, tmp_path, tie_embeddings):
     settings = {"optimizer": "adam", "architecture": "encoder-decoder", "max_seq_len": 11,
                 "tie_embeddings": tie_embeddings, "clip_norm": 0.1}  # fmt: skip
-    losses, weights = losses_and_weights(tmp_path / "a", pairs, batch_size=14, **settings)
+    losses, weights = losses_and_weights(tmp_path / "a", pairs_file, batch_size=14, **settings)
     small = {"batch_size": 2, "accumulate": 7, **settings}
-    other_losses, other_weights = losses_and_weights(tmp_path / "b", pairs, **small)
+    other_losses, other_weights = losses_and_weights(tmp_path / "b", pairs_file, **small)
     assert_as_close_as_rounding(other_losses, losses, other_weights, weights)
 
 

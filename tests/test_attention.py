@@ -107,17 +107,6 @@ def test_first_position_sees_itself_alone():
     np.testing.assert_allclose(y[:, 0], own @ np.array(layer.output_projection.kernel), rtol=1e-5)
 
 
-def test_dropout_acts_while_training_only():
-    layer = make_attention(5, num_kv_heads=5, dropout=0.5)
-    x, positions = make_inputs(5), np.arange(SEQ_LEN, dtype="int32")
-    mask = causal_mask(positions, positions)
-    still = np.array(layer(x, mask)[0])
-    np.testing.assert_array_equal(layer(x, mask, training=False)[0], still)
-    dropped = np.array(layer(x, mask, training=True)[0])
-    assert not np.allclose(dropped, still)
-    assert not np.allclose(layer(x, mask, training=True)[0], dropped)
-
-
 def draw(mask):
     """One string per query: "." where it sees the key."""
     mask = np.array(mask)

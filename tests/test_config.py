@@ -78,6 +78,7 @@ def test_the_fix_that_a_message_suggests_is_one(tiny_config, changes):
         ({"ema": math.nan}, "ema must be at least 0 and below 1, got nan"),
         ({"patience": -1}, "patience must be at least 0, got -1"),
         ({"ngram_decay": -1}, "ngram_decay must be at least 0, got -1"),
+        ({"consistency": -1}, "consistency must be at least 0, got -1"),
         ({"warmup_steps": -1}, "warmup_steps must be at least 0, got -1"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
         ({"sample_every": -1}, "sample_every must be at least 0, got -1"),
@@ -125,7 +126,7 @@ def test_presets_say_what_their_descriptions_say():
     }
     assert shapes == {
         "shakespeare-cpu": (4, 2, 128, 128),
-        "shakespeare-cpu-long": (6, 3, 192, 256),
+        "shakespeare-cpu-long": (6, 3, 192, 512),
         "shakespeare-gpu": (6, 6, 384, 256),
         "nanogpt-cpu": (4, 4, 128, 64),
         "transformer": (2, 4, 128, 64),

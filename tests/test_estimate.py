@@ -72,8 +72,8 @@ def test_activations_of_a_tiny_model():
 def test_dropout_keeps_masks_and_draws():
     config = dataclasses.replace(TINY, dropout=0.1)
     more = costs.activation_bytes(config, 1, 4) - costs.activation_bytes(TINY, 1, 4)
-    assert more == 5 * 3 * (2 * 12 + 10 * (4 + 1))  # a byte for each; scores are kept twice
-    assert costs.num_dropout_draws(config, 1) == 5 * ((2 * 3 + 1) * 12 + 3 * 10)
+    assert more == 5 * 3 * 2 * 12  # a byte for each
+    assert costs.num_dropout_draws(config, 1) == 5 * (2 * 3 + 1) * 12
     assert costs.num_dropout_draws(TINY, 1) == 0
 
 

@@ -146,6 +146,16 @@ def test_agrees_with_the_reference(config, make_model, changes):
     np.testing.assert_allclose(model(random_ids(11)), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_dropout_acts_while_training_only(tiny_config):
+    model = GPT(dataclasses.replace(tiny_config, dropout=0.5))
+    token_ids = np.arange(13, dtype="int32")[None]
+    still = np.array(model(token_ids))
+    np.testing.assert_array_equal(model(token_ids, training=False), still)
+    dropped = np.array(model(token_ids, training=True))
+    assert not np.allclose(dropped, still)
+    assert not np.allclose(model(token_ids, training=True), dropped)
+
+
 def test_number_of_parameters(tiny_config, classic_config):
     # block: qkv 70 * 210, output 70 * 70, feed-forward 2 * 70 * 280, two norms 70
     block = 14_700 + 4_900 + 39_200 + 140
@@ -180,7 +190,7 @@ def test_keras_file_round_trip(config, make_model, tmp_path):
 @pytest.mark.parametrize(
     "make_layer",
     [
-        lambda: Attention(15, 3, 0.3, True, True, output_stddev=0.05, name="a"),
+        lambda: Attention(15, 3, True, True, output_stddev=0.05, name="a"),
         lambda: FeedForward(7, "gelu_tanh", True, output_stddev=0.05, name="b"),
         lambda: TransformerBlock(ModelConfig(13, num_kv_heads=2, dropout=0.3), name="c"),
         lambda: GPT(ModelConfig(13, num_layers=1, norm="layer"), dtype="mixed_bfloat16", name="d"),

@@ -97,7 +97,6 @@ class Attention(keras.layers.Layer):
     Args:
         num_heads: query heads.
         num_kv_heads: key and value heads; divides `num_heads`.
-        dropout: of the attention weights, while training.
         use_bias: in both dense layers.
         qk_norm: scale queries and keys to root-mean-square 1 (Henry et al. 2020,
             arXiv:2010.04245), which keeps scores bounded at high learning rates.
@@ -109,7 +108,6 @@ class Attention(keras.layers.Layer):
         self,
         num_heads,
         num_kv_heads,
-        dropout=0.0,
         use_bias=False,
         qk_norm=False,
         output_stddev=INITIALIZER_STDDEV,
@@ -123,7 +121,6 @@ class Attention(keras.layers.Layer):
         self.qk_norm = qk_norm
         self.output_stddev = output_stddev
         self.cross = cross
-        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
 
     def build(self, input_shape):
         hidden_dim = input_shape[-1]
@@ -150,7 +147,7 @@ class Attention(keras.layers.Layer):
             name=name,
         )
 
-    def call(self, x, attention_mask, rotation=None, cache=None, start=0, training=False):
+    def call(self, x, attention_mask, rotation=None, cache=None, start=0):
         """Attends from each position of x to the keys that the mask lets it see.
 
         Args:
@@ -175,7 +172,7 @@ class Attention(keras.layers.Layer):
             if cache is not None:
                 keys = ops.slice_update(cache[0], (0, 0, start, 0), keys)
                 values = ops.slice_update(cache[1], (0, 0, start, 0), values)
-        x = self._attend(queries, keys, values, attention_mask, training)
+        x = self._attend(queries, keys, values, attention_mask)
         return self.output_projection(x), (keys, values)
 
     def keys_values(self, source, rotation=None):
@@ -209,7 +206,7 @@ class Attention(keras.layers.Layer):
             queries_keys = ops.rms_normalization(queries_keys, axis=-1, epsilon=1e-6)
         return queries_keys if rotation is None else rotate(queries_keys, rotation)
 
-    def _attend(self, queries, keys, values, attention_mask, training):
+    def _attend(self, queries, keys, values, attention_mask):
         seq_len = ops.shape(queries)[2]
         group_size = self.num_heads // self.num_kv_heads
         if group_size > 1:
@@ -229,7 +226,6 @@ class Attention(keras.layers.Layer):
         # The mask too: a layer that computes in bfloat16 casts its float arguments.
         scores = ops.cast(scores, "float32") + ops.cast(attention_mask, "float32")
         weights = ops.cast(ops.softmax(scores, axis=-1), values.dtype)
-        weights = self.dropout(weights, training=training)
         if one_row:
             x = ops.sum(ops.transpose(weights, (0, 1, 3, 2)) * values, axis=2)
         else:
@@ -243,7 +239,6 @@ class Attention(keras.layers.Layer):
             **super().get_config(),
             "num_heads": self.num_heads,
             "num_kv_heads": self.num_kv_heads,
-            "dropout": self.dropout.rate,
             "use_bias": self.use_bias,
             "qk_norm": self.qk_norm,
             "output_stddev": self.output_stddev,

@@ -135,7 +135,6 @@ class TransformerBlock(keras.layers.Layer):
         attention = Attention(
             config.num_heads,
             config.num_kv_heads,
-            dropout=config.dropout,
             use_bias=config.use_bias,
             qk_norm=config.qk_norm,
             output_stddev=self._output_stddev,
@@ -170,7 +169,6 @@ class TransformerBlock(keras.layers.Layer):
             rotation=rotation,
             cache=cache,
             start=start,
-            training=training,
         )
         x = self.attention_dropout(x, training=training)
         x = self._added(residual, x, self.attention_norm)
@@ -182,7 +180,6 @@ class TransformerBlock(keras.layers.Layer):
                 source_mask,
                 rotation=rotation,
                 cache=keys_values,
-                training=training,
             )
             x = self.cross_attention_dropout(x, training=training)
             x = self._added(residual, x, self.cross_attention_norm)

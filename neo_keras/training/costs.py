@@ -157,7 +157,7 @@ def _attention_bytes(config, size):
     total = 2 * size * (queries + keys)
     if config.qk_norm:
         total += FLOAT32 * (queries + keys)
-    score = FLOAT32 + (size if config.dropout or size < FLOAT32 else 0) + bool(config.dropout)
+    score = FLOAT32 + (size if size < FLOAT32 else 0)
     return total + score * config.num_heads * config.max_seq_len
 
 
@@ -165,12 +165,10 @@ def num_dropout_draws(config, rows):
     """How many numbers dropout decides about in a step."""
     if not config.dropout:
         return 0
-    scores = config.num_heads * config.max_seq_len
     hidden = 2 * config.num_layers + 1  # both parts of each block, and what goes into the first
     if config.architecture == "encoder-decoder":
         hidden = 5 * config.num_layers + 2
-    tokens = rows * config.max_seq_len
-    return tokens * (hidden * config.hidden_dim + _num_attentions(config) * scores)
+    return rows * config.max_seq_len * hidden * config.hidden_dim
 
 
 def weight_copy_bytes(config, size):

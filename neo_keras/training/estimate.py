@@ -122,7 +122,7 @@ def memory_parts(config, training, on_device=False):
     Returns:
         dict of what for: bytes.
     """
-    size, rows = _number_size(training), training.batch_size
+    size, rows = _number_size(training), training.batch_size * _passes(training)
     weights = FLOAT32 * costs.count_weights(config).total
     optimizer = costs.optimizer_bytes(config, training.optimizer, training.ema > 0)
     if training.remat:
@@ -151,6 +151,11 @@ def memory_parts(config, training, on_device=False):
     return {"process": process, **parts, "checkpoint": _checkpoint_copy_bytes(weights + optimizer)}
 
 
+def _passes(training):
+    """How often a step takes each row."""
+    return 2 if training.consistency else 1
+
+
 def _checkpoint_copy_bytes(size):
     """Without psutil, Keras does not know of more than a gigabyte of room, and takes half of it."""
     return size if size < 2**29 or importlib.util.find_spec("psutil") else 0
@@ -165,7 +170,7 @@ def seconds_per_step(config, training, machine):
         machine: `Machine`.
     """
     execution = EXECUTIONS[_execution_name(training)]
-    size, rows = _number_size(training), training.rows_per_step
+    size, rows = _number_size(training), training.rows_per_step * _passes(training)
     tokens = rows * config.max_seq_len
     weights = costs.count_weights(config)
     forwards = 4 / 3 if training.remat else 1  # of three passes as long, the first comes twice
