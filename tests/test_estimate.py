@@ -80,6 +80,16 @@ def test_dropout_keeps_masks_and_draws():
 FLOAT32 = TrainingConfig(jit_compile=False, mixed_precision="float32", optimizer="adamw")
 
 
+def test_rows_that_are_taken_twice_are_kept_twice():
+    training = dataclasses.replace(FLOAT32, batch_size=23)
+    once, twice = (
+        estimate.memory_parts(TINY, dataclasses.replace(training, consistency=c))
+        for c in (0.0, 1.0)
+    )
+    for part in ("activations", "logits"):
+        assert twice[part] == 2 * once[part]
+
+
 def memory(config, on_device=False, **changes):
     training = dataclasses.replace(FLOAT32, **changes)
     return estimate.memory_parts(config, training, on_device)
