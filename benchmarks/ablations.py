@@ -27,6 +27,8 @@ CHANGES = {
     "no decay of the n-gram table": {"ngram_decay": 0.0},
     "dropout of n-grams 0.2": {"ngram_dropout": 0.2},
     "no norm after the embeddings": {"embedding_norm": False},
+    "the next token alone": {"lookahead": 0},
+    "... and temperature 1": {"lookahead": 0, "temperature": 1.0},
     "AdamW instead of Muon": {"optimizer": "adamw"},
     "average of the weights": {"ema": 0.98},
     "cosine decay": {"schedule": "cosine"},

@@ -1,7 +1,10 @@
 """The engines of on_device.py: each writes its file once, and then decodes from it, greedily."""
 
+import contextlib
+import io
 import itertools
 import pathlib
+import shutil
 import tempfile
 import time
 
@@ -60,16 +63,21 @@ class LiteRTLM:
 
     requires = {"litert_lm": "litert-lm-api"}
     compiles = False
+    name = "model"
 
-    @staticmethod
-    def write(files, model, weights, quantization):
+    @classmethod
+    def path(cls, files, quantization):
+        return files.path(f"{cls.name}-{quantization}.litertlm")
+
+    @classmethod
+    def write(cls, files, model, weights, quantization):
         from neo_keras.export import litertlm, signatures, tflite
 
         with tempfile.TemporaryDirectory() as directory:
             inner = pathlib.Path(directory) / "inner.tflite"
             write_saved_model = signatures.write_functional_for_litert_lm
             tflite.convert(write_saved_model, model, inner, None, quantization)
-            path = files.path(f"model-{quantization}.litertlm")
+            path = cls.path(files, quantization)
             tokenizer = character_tokenizer(files.config.vocab_size)
             litertlm.bundle(inner, path, files.config, tokenizer)
 
@@ -77,7 +85,7 @@ class LiteRTLM:
         import litert_lm
 
         litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
-        self._path = str(files.path(f"model-{quantization}.litertlm"))
+        self._path = str(self.path(files, quantization))
         self._backend = litert_lm.Backend.CPU(thread_count=num_threads)
         self._config = files.config
         self._tokenizer = character_tokenizer(files.config.vocab_size)
@@ -109,6 +117,41 @@ class LiteRTLM:
         ):
             session.run_prefill([self._tokenizer.decode(prompt_ids)])
             return self._tokenizer.encode(session.run_decode().texts[0]).tolist()
+
+
+class LiteRTTorch(LiteRTLM):
+    """The `.litertlm` that Google's own exporter makes of the Hugging Face model, in LiteRT-LM."""
+
+    requires = {"litert_torch": "litert-torch", "transformers": "transformers", **LiteRTLM.requires}
+    name = "litert-torch"
+
+    @classmethod
+    def write(cls, files, model, weights, quantization):
+        import transformers
+        from litert_torch.generative.export_hf import export
+
+        config = files.config
+        model = gpt2_weights.to_hugging_face(weights, config)
+        # What the exporter wants, and GPT-2's configuration does not have.
+        model.config.num_key_value_heads = config.num_heads
+        model.config.head_dim = config.head_dim
+        model.generation_config.eos_token_id = config.vocab_size  # no token: the text has no end
+        with tempfile.TemporaryDirectory() as name:
+            directory = pathlib.Path(name)
+            model.save_pretrained(directory)
+            tokenizer_file = directory / "characters.json"
+            character_tokenizer(config.vocab_size).save(tokenizer_file)
+            tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tokenizer_file))
+            tokenizer.save_pretrained(directory)
+            with native_log_hidden(), contextlib.redirect_stdout(io.StringIO()):
+                export.export(
+                    name,
+                    name,
+                    cache_length=config.max_seq_len,
+                    prefill_lengths=[64],
+                    quantization_recipe=quantization,
+                )
+            shutil.move(directory / "model.litertlm", cls.path(files, quantization))
 
 
 class KerasHub:
@@ -243,6 +286,7 @@ class LlamaCpp(Stepwise):
 FAMILIES = {  # name: (class, {precision: of the file})
     "neo_keras": (NeoKeras, {"float32": "float32", "8 bits": "int8"}),
     "litert-lm": (LiteRTLM, {"float32": "float32", "8 bits": "int8"}),
+    "litert-torch": (LiteRTTorch, {"float32": "none", "8 bits": "dynamic_wi8_afp32"}),
     "keras-hub": (KerasHub, {"float32": "float32"}),
     "transformers": (Transformers, {"float32": "float32"}),
     "llama.cpp": (LlamaCpp, {"float32": "float32", "8 bits": "Q8_0"}),

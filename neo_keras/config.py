@@ -107,7 +107,8 @@ class TrainingConfig:
     beta_2: float = 0.95
     weight_decay: float | None = None  # of matrices; None: what suits the optimizer
     ngram_decay: float = 10.0  # weight decay of the n-gram table, under Muon
-    consistency: float = 0.0  # weight of R-Drop's loss: see `consistent_model`; 0: none
+    lookahead: int | None = None  # tokens after the next one that training predicts, too
+    temperature: float | None = None  # of predictions; None, here and above: see `suit_text`
     clip_norm: float | None = None  # of all gradients together; None: no limit
     ema: float = 0.0  # decay of the average of the weights; 0: no average
     eval_every: int = 500  # steps; also when a checkpoint is written
@@ -129,14 +130,15 @@ class TrainingConfig:
         if self.mixed_precision is not None:
             _check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
         self._fill_in()
-        for name in ("learning_rate", "clip_norm", "max_seconds"):  # the last two may be None
+        for name in ("learning_rate", "temperature", "clip_norm", "max_seconds"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(f"{name} must be above 0 and finite, got {value}")
         for name in ("final_learning_rate", "warmup_steps", "weight_decay", "ngram_decay",
-                     "consistency", "patience", "sample_every", "seed"):  # fmt: skip
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
+                     "lookahead", "patience", "sample_every", "seed"):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise InputError(f"{name} must be at least 0, got {value}")
         if self.seed >= 2**32:
             raise InputError(f"seed must be below 2**32, got {self.seed}")
         if not 0 <= self.ema < 1:
@@ -173,7 +175,10 @@ CLASSIC = {
     "tie_embeddings": True,
 }
 
+PLAIN = {"lookahead": 0, "temperature": 1.0}  # the loss of the next token, and nothing else
+
 CLASSIC_TRAINING = {
+    **PLAIN,
     "optimizer": "adamw",
     "schedule": "cosine",
     "beta_2": 0.99,
@@ -192,7 +197,7 @@ PRESETS = {
         "4.8M parameters, about 30 minutes on two CPU cores, better text",
         model={**NGRAMS, "num_layers": 6, "num_heads": 3, "hidden_dim": 192, "max_seq_len": 512,
                "dropout": 0.2, "ngram_dropout": 0.1},
-        training={"batch_size": 4, "steps": 4900, "consistency": 3.0},
+        training={"batch_size": 8, "steps": 4500},
     ),
     "shakespeare-gpu": Preset(
         "nanoGPT's GPU configuration in size, 10.7M parameters and an n-gram table",
@@ -212,7 +217,7 @@ PRESETS = {
         model={"architecture": "encoder-decoder", "position": "sinusoidal", "norm": "layer",
                "norm_position": "post", "activation": "relu", "use_bias": True, "qk_norm": False,
                "tie_embeddings": True, "num_layers": 2, "max_seq_len": 64, "dropout": 0.1},
-        training={"optimizer": "adam", "schedule": "inverse-sqrt", "beta_2": 0.98,
+        training={**PLAIN, "optimizer": "adam", "schedule": "inverse-sqrt", "beta_2": 0.98,
                   "learning_rate": 2e-3, "warmup_steps": 200, "batch_size": 32, "steps": 4000},
     ),
     "gpt2-124m": Preset(

@@ -86,7 +86,7 @@ def place(tmp_path, tiny_corpus_text):
     [
         (2, {"optimizer": "muon", "ema": 0.9}, {}),
         (4, {"optimizer": "sgd", "architecture": "encoder-decoder", "position": "learned",
-             "tie_embeddings": True, "consistency": 1.0}, {"batch_size": 4, "accumulate": 3}),
+             "tie_embeddings": True, "lookahead": 2}, {"batch_size": 4, "accumulate": 3}),
     ],
 )  # fmt: skip
 def test_as_one_device(place, num_workers, settings, of_several):

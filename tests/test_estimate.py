@@ -80,14 +80,13 @@ def test_dropout_keeps_masks_and_draws():
 FLOAT32 = TrainingConfig(jit_compile=False, mixed_precision="float32", optimizer="adamw")
 
 
-def test_rows_that_are_taken_twice_are_kept_twice():
+def test_tokens_further_ahead_have_logits_too():
     training = dataclasses.replace(FLOAT32, batch_size=23)
-    once, twice = (
-        estimate.memory_parts(TINY, dataclasses.replace(training, consistency=c))
-        for c in (0.0, 1.0)
+    alone, ahead = (
+        estimate.memory_parts(TINY, dataclasses.replace(training, lookahead=n)) for n in (0, 3)
     )
-    for part in ("activations", "logits"):
-        assert twice[part] == 2 * once[part]
+    assert ahead.pop("logits") == 4 * alone.pop("logits")
+    assert ahead == alone
 
 
 def memory(config, on_device=False, **changes):

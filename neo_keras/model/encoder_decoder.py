@@ -64,11 +64,15 @@ class EncoderDecoder(GPT):
         Returns:
             float32 [batch_size, seq_len, vocab_size]: position i predicts token i + 1.
         """
+        return super().call(inputs, training)
+
+    def hidden(self, inputs, training=False):
+        """As `call`, but with what `logits` takes: [batch_size, seq_len, hidden_dim]."""
         token_ids = inputs["token_ids"]
         source = self.encode(inputs["source_ids"], inputs[SOURCE_LENS], training)
         positions = ops.arange(ops.shape(token_ids)[1], dtype="int32")
         x, _ = self._forward(token_ids, positions, positions, source, training)
-        return self.logits(x)
+        return x
 
     def encode(self, source_ids, source_lens, training=False):
         """Reads a source, once for all steps.

@@ -108,9 +108,13 @@ class GPT(keras.Model):
         Returns:
             float32 [batch_size, seq_len, vocab_size]: position i predicts token i + 1.
         """
+        return self.logits(self.hidden(token_ids, training))
+
+    def hidden(self, token_ids, training=False):
+        """As `call`, but with what `logits` takes: [batch_size, seq_len, hidden_dim]."""
         positions = ops.arange(ops.shape(token_ids)[1], dtype="int32")
         x, _ = self._forward(token_ids, positions, positions, {}, training)
-        return self.logits(x)
+        return x
 
     def generate(self, prompts, max_length=None, sampler="top_k", stop_token_ids=None):
         """Continues a batch of texts, in one compiled function.

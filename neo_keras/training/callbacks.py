@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from neo_keras.errors import FailedError
 from neo_keras.files import write_json
+from neo_keras.training.costs import count_weights
 from neo_keras.training.optimizer import averaged_weights
 
 
@@ -206,7 +207,7 @@ class Recorder(keras.callbacks.Callback):
             "tokens_per_second": round(self.tokens_per_step / self.clock.seconds_per_step),
             "train_seconds": self.history[-1]["train_seconds"],
             "compile_seconds": round(self.clock.compile_seconds, 3),
-            "num_params": self.model.count_params(),
+            "num_params": count_weights(self.model.config).total,
         }
         if self.run.keeps_files:
             write_json(self.run.path / "metrics.json", self.metrics)

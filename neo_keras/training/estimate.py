@@ -122,7 +122,7 @@ def memory_parts(config, training, on_device=False):
     Returns:
         dict of what for: bytes.
     """
-    size, rows = _number_size(training), training.batch_size * _passes(training)
+    size, rows = _number_size(training), training.batch_size
     weights = FLOAT32 * costs.count_weights(config).total
     optimizer = costs.optimizer_bytes(config, training.optimizer, training.ema > 0)
     if training.remat:
@@ -134,7 +134,7 @@ def memory_parts(config, training, on_device=False):
     activations += costs.activation_bytes(config, rows, size, layers=1)
     backward = {
         "activations": activations,
-        "logits": costs.logits_bytes(config, rows, size),
+        "logits": costs.logits_bytes(config, rows, size) * _predictions(training),
         "weight copies": costs.weight_copy_bytes(config, size),
         "summed gradients": weights if training.accumulate > 1 else 0,
     }
@@ -151,9 +151,9 @@ def memory_parts(config, training, on_device=False):
     return {"process": process, **parts, "checkpoint": _checkpoint_copy_bytes(weights + optimizer)}
 
 
-def _passes(training):
-    """How often a step takes each row."""
-    return 2 if training.consistency else 1
+def _predictions(training):
+    """How many tokens each position predicts in training."""
+    return 1 + (training.lookahead or 0)
 
 
 def _checkpoint_copy_bytes(size):
@@ -170,16 +170,18 @@ def seconds_per_step(config, training, machine):
         machine: `Machine`.
     """
     execution = EXECUTIONS[_execution_name(training)]
-    size, rows = _number_size(training), training.rows_per_step * _passes(training)
+    size, rows = _number_size(training), training.rows_per_step
     tokens = rows * config.max_seq_len
     weights = costs.count_weights(config)
     forwards = 4 / 3 if training.remat else 1  # of three passes as long, the first comes twice
-    product_flops = 6 * weights.num_in_products * tokens * forwards
+    num_ahead = (_predictions(training) - 1) * config.vocab_size * config.hidden_dim
+    product_flops = 6 * (weights.num_in_products * forwards + num_ahead) * tokens
     if training.optimizer == "muon":
         product_flops += costs.newton_schulz_flops(config)
     products = product_flops / machine.product_rate
     products += costs.attention_flops_per_token(config) * tokens * forwards / machine.attention_rate
-    kept = costs.activation_bytes(config, rows, size) + costs.logits_bytes(config, rows, size)
+    kept = costs.activation_bytes(config, rows, size)
+    kept += costs.logits_bytes(config, rows, size) * _predictions(training)
     draws = costs.num_dropout_draws(config, rows)
     optimizer_bytes = FLOAT32 * weights.total * execution.optimizer_numbers
     return (

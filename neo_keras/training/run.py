@@ -187,7 +187,8 @@ class RunDirectory:
         """Saves the weights alone; Keras opens the file too, once `neo_keras.GPT` is imported."""
         # Keras saves the optimizer with a compiled model, thrice the size: save one that is not.
         uncompiled = type(model).from_config(model.get_config())
-        uncompiled.set_weights(model.get_weights())
+        # What only training needs comes last: see `training_model`.
+        uncompiled.set_weights(model.get_weights()[: len(uncompiled.weights)])
         with complete_or_absent(self.best) as partial:
             uncompiled.save(partial)
 

@@ -16,6 +16,9 @@ from neo_keras.training.pairs import split_pairs, tokenize_pairs
 from neo_keras.training.run import RunDirectory
 from neo_keras.training.windows import count_training_windows, count_validation_windows
 
+LOOKAHEAD = 3
+MAX_CHARACTERS = 256  # a vocabulary that is larger has words, or parts of them
+TEMPERATURE_RISE = 0.08  # in e passes over a text as many as in the first
 MAX_VALIDATION_PAIRS = 1000  # kept, to verify exports on
 # Of a run that is resumed, all else must stay as it was.
 CHANGEABLE = ("steps", "max_seconds", "eval_every", "patience", "sample_every", "sliding_loss")
@@ -95,6 +98,7 @@ def start_run(
     if epochs is not None:
         changes["steps"] = _count_steps(epochs, corpus, model_config, training_config)
         _, training_config = from_preset(preset, tokenizer.vocab_size, **changes)
+    training_config = suit_text(model_config, training_config, corpus)
     if training_config.warmup_steps >= training_config.steps:
         raise InputError(
             f"the warm-up must be shorter than the training, got {training_config.warmup_steps} "
@@ -104,6 +108,33 @@ def start_run(
     excerpt = _validation_excerpt(text, pairs)
     run.create(model_config, training_config, data, tokenizer, excerpt, overwrite)
     return run, corpus
+
+
+def suit_text(model_config, training_config, corpus):
+    """Fills in what suits a text, and was measured (benchmarks/README.md).
+
+    Where tokens are characters or bytes, `lookahead` reaches as far as a short word. `temperature`
+    grows with how often the text is read.
+
+    Args:
+        model_config: `ModelConfig`.
+        training_config: `TrainingConfig`, whose `steps` are known.
+        corpus: `TokenizedCorpus` or `TokenizedPairs`.
+
+    Returns:
+        A `TrainingConfig` whose `lookahead` and `temperature` are not None.
+    """
+    passes = training_config.steps * training_config.rows_per_step
+    passes /= corpus.count_training_rows(model_config)
+    suited = {
+        "lookahead": LOOKAHEAD if model_config.vocab_size <= MAX_CHARACTERS else 0,
+        "temperature": 1 + TEMPERATURE_RISE * math.log(max(passes, 1)),
+    }
+    suited["lookahead"] = min(suited["lookahead"], model_config.max_seq_len - 1)
+    return dataclasses.replace(
+        training_config,
+        **{name: v for name, v in suited.items() if getattr(training_config, name) is None},
+    )
 
 
 def resume_run(

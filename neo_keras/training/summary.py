@@ -3,6 +3,7 @@
 import shlex
 
 from neo_keras.training.compute import describe_compute
+from neo_keras.training.costs import count_weights
 from neo_keras.training.distribution import describe_strategy
 
 
@@ -22,8 +23,9 @@ def describe_start(model, corpus, config, strategy):
     unknown = []
     if share := corpus.validation.unknown_share:
         unknown = [f"{share:.2%} of the tokens to validate on are unknown to the tokenizer"]
+    num_params = count_weights(model.config).total
     return [
-        f"{model.count_params():,} parameters; {model.config.vocab_size:,} different tokens, "
+        f"{num_params:,} parameters; {model.config.vocab_size:,} different tokens, "
         f"{corpus.describe()}, {corpus.validation.tokens_per_char:.2f} per character",
         *unknown,
         f"{config.steps:,} steps, {epochs:.3g} times over that; {config.optimizer}, learning "

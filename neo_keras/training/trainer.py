@@ -11,7 +11,6 @@ from neo_keras.model.encoder_decoder import model_class
 from neo_keras.training.accumulation import accumulating_model
 from neo_keras.training.callbacks import Clock, Recorder, StopOnSignal, out_of_patience
 from neo_keras.training.compute import choose_compute
-from neo_keras.training.consistency import consistent_model
 from neo_keras.training.devices import check_placement
 from neo_keras.training.distribution import (
     StopTogether,
@@ -22,6 +21,7 @@ from neo_keras.training.distribution import (
 )
 from neo_keras.training.estimate import estimate_training
 from neo_keras.training.inputs import training_input, validation_inputs
+from neo_keras.training.objective import training_model
 from neo_keras.training.optimizer import make_optimizer
 from neo_keras.training.plot import plot_history
 from neo_keras.training.progress_bar import ProgressBar
@@ -97,7 +97,7 @@ def make_compiled_model(model_config, training_config):
     keras.utils.set_random_seed(training_config.seed)
     precision = training_config.mixed_precision or "float32"
     dtype = "float32" if precision == "float32" else f"mixed_{precision}"
-    step_class = consistent_model(model_class(model_config), training_config)
+    step_class = training_model(model_class(model_config), training_config)
     step_class = accumulating_model(step_class, training_config)
     model = replicated_model(step_class)(model_config, dtype=dtype)
     model.remat = training_config.remat

@@ -1,0 +1,75 @@
+"""What is trained beside the next token's prediction: further tokens, and sharper predictions."""
+
+import functools
+
+import keras
+from keras import ops
+
+from neo_keras.model.weights import initial_weights
+
+AHEAD_WEIGHT = 0.3  # of the loss of the token after next; of the one after that, a half; a third
+
+
+def training_model(model_class, config):
+    """The class with what only training needs. Elsewhere it is as ever, and so is what it saves.
+
+    From each position it also predicts `config.lookahead` tokens after the next one, with an output
+    layer of its own for each (Gloeckle et al. 2024, arXiv:2404.19737). That is for the gradients;
+    the loss that is told is the next token's.
+
+    What it trains is `config.temperature` times as sharp as what the model then gives. Who reads a
+    text many times grows too sure of what comes next; softer predictions have a lower loss on
+    another text (Guo et al. 2017, arXiv:1706.04599).
+
+    Args:
+        model_class: `GPT` or `EncoderDecoder`.
+        config: `TrainingConfig`.
+    """
+    lookahead, temperature = config.lookahead or 0, config.temperature or 1.0
+    if not lookahead and temperature == 1:
+        return model_class
+    return _training_model(model_class, lookahead, temperature)
+
+
+@functools.cache
+def _training_model(model_class, lookahead, temperature):
+    class Training(model_class):
+        def _make_layers(self, config, dtype):
+            super()._make_layers(config, dtype)
+            if lookahead:
+                self.ahead_unembedding = keras.layers.Dense(
+                    lookahead * config.vocab_size,
+                    use_bias=False,
+                    kernel_initializer=initial_weights(),
+                    dtype=dtype,
+                    name="ahead_unembedding",
+                )
+
+        def build(self, input_shape):
+            super().build(input_shape)
+            if lookahead:
+                self.ahead_unembedding.build((None, None, self.config.hidden_dim))
+
+        def call(self, inputs, training=False):
+            if not (training and lookahead):
+                return super().call(inputs, training)
+            x = self.hidden(inputs, training)
+            ahead = ops.cast(self.ahead_unembedding(x), "float32")
+            return ops.concatenate([self.logits(x), ahead], axis=-1)
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            loss = super().compute_loss
+            if not training:
+                return loss(x, y, y_pred, sample_weight, training)
+            logits, *ahead = ops.split(temperature * y_pred, 1 + lookahead, axis=-1)
+            total = loss(x, y, logits, sample_weight)
+            for i, further in enumerate(ahead, 1):
+                weights = None if sample_weight is None else sample_weight[:, i:]
+                further_loss = loss(x, y[:, i:], further[:, :-i], weights)
+                total += AHEAD_WEIGHT / i * (further_loss - ops.stop_gradient(further_loss))
+            return total
+
+        # What is copied or saved is the model itself.
+        from_config = model_class.from_config
+
+    return Training

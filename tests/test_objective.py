@@ -1,0 +1,121 @@
+"""What training adds to the loss of the next token, and takes away again."""
+
+import dataclasses
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from short_runs import assert_resumes, read_checkpoint, train_here
+
+from neo_keras.config import ModelConfig, TrainingConfig
+from neo_keras.model.gpt import GPT
+from neo_keras.training.objective import AHEAD_WEIGHT, training_model
+from neo_keras.training.setup import suit_text
+
+CONFIG = ModelConfig(vocab_size=7, max_seq_len=5, num_layers=1, num_heads=1, hidden_dim=12)
+LOOKAHEAD, TEMPERATURE = 2, 1.3
+
+
+def compiled(model_class):
+    keras.utils.set_random_seed(1)
+    model = model_class(CONFIG)
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+@pytest.fixture
+def model():
+    config = TrainingConfig(lookahead=LOOKAHEAD, temperature=TEMPERATURE)
+    return compiled(training_model(GPT, config))
+
+
+@pytest.fixture
+def batch():
+    token_ids = np.random.default_rng(2).integers(7, size=(3, 6))
+    return token_ids[:, :-1], token_ids[:, 1:]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_loss_and_gradients_by_hand(model, batch, weighted):
+    inputs, targets = batch
+    weights = np.random.default_rng(3).random(targets.shape) if weighted else np.ones(targets.shape)
+    with tf.GradientTape() as tape:
+        predictions = model(inputs, training=True)
+        loss = model.compute_loss(inputs, targets, predictions, weights if weighted else None)
+    gradient = tape.gradient(loss, model.ahead_unembedding.kernel.value)
+
+    x = model.hidden(inputs).numpy()
+    probabilities = softmax(TEMPERATURE * model(inputs).numpy())
+    chosen = np.take_along_axis(probabilities, targets[..., None], axis=-1)[..., 0]
+    np.testing.assert_allclose(loss, np.mean(weights * -np.log(chosen)), rtol=1e-5)
+
+    kernels = np.split(model.ahead_unembedding.kernel.numpy(), LOOKAHEAD, axis=1)
+    for i, (kernel, ours) in enumerate(zip(kernels, np.split(gradient, LOOKAHEAD, axis=1)), 1):
+        seen, wanted = x[:, :-i], targets[:, i:]
+        errors = softmax(TEMPERATURE * seen @ kernel) - np.eye(7)[wanted]
+        errors *= TEMPERATURE * weights[:, i:, None] * AHEAD_WEIGHT / i / wanted.size
+        np.testing.assert_allclose(ours, np.einsum("bsd,bsv->dv", seen, errors), atol=1e-7)
+
+
+def softmax(x):
+    exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def test_validation_is_as_ever(model, batch):
+    plain = compiled(GPT)
+    plain.set_weights(model.get_weights()[:-1])
+    assert model.evaluate(*batch, verbose=0) == plain.evaluate(*batch, verbose=0)
+
+
+def test_nothing_to_add_is_the_class_itself():
+    assert training_model(GPT, TrainingConfig(lookahead=0, temperature=1.0)) is GPT
+    assert training_model(GPT, TrainingConfig()) is GPT
+
+
+def test_temperature_alone(batch):
+    model = compiled(training_model(GPT, TrainingConfig(lookahead=0, temperature=TEMPERATURE)))
+    inputs, targets = batch
+    sharper = TEMPERATURE * model(inputs)
+    expected = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, sharper)
+    loss = model.compute_loss(inputs, targets, model(inputs, training=True))
+    np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-6)
+
+
+def test_what_is_for_training_is_not_in_the_best_model(corpus_file, tmp_path):
+    """But in what training resumes from."""
+    run, metrics = train_here(tmp_path / "run", corpus_file, steps=5, lookahead=3)
+    assert metrics["num_params"] == run.load_model().count_params()
+    heads = {
+        path.name: [name for name in read_checkpoint(path) if "ahead_unembedding" in name]
+        for path in (run.best, run.last)
+    }
+    assert not heads["best.keras"] and heads["last.keras"]
+
+
+@pytest.mark.parametrize("architecture", ["decoder-only", "encoder-decoder"])
+def test_resumed_as_if_never_stopped(architecture, corpus_file, pairs_file, tmp_path):
+    file = corpus_file if architecture == "decoder-only" else pairs_file
+    assert_resumes(
+        tmp_path, file, architecture=architecture, lookahead=2, temperature=1.3, dropout=0.1
+    )
+
+
+@pytest.mark.parametrize(
+    "vocab_size, max_seq_len, steps, lookahead, temperature",
+    [
+        (256, 5, 10, 3, 1.0),  # half a pass
+        (257, 5, 20, 0, 1.0),  # one
+        (256, 3, 40, 2, 1 + 0.08 * np.log(2)),
+    ],
+)
+def test_what_suits_a_text(vocab_size, max_seq_len, steps, lookahead, temperature):
+    model_config = dataclasses.replace(CONFIG, vocab_size=vocab_size, max_seq_len=max_seq_len)
+    corpus = types.SimpleNamespace(count_training_rows=lambda model_config: 460)
+    config = TrainingConfig(batch_size=23, steps=steps)
+    suited = suit_text(model_config, config, corpus)
+    assert (suited.lookahead, suited.temperature) == (lookahead, pytest.approx(temperature))
+    asked = dataclasses.replace(config, lookahead=1, temperature=0.9)
+    assert suit_text(model_config, asked, corpus) == asked
