@@ -55,7 +55,7 @@ def test_loss_and_gradients_by_hand(model, batch, weighted):
     for i, (kernel, ours) in enumerate(zip(kernels, np.split(gradient, LOOKAHEAD, axis=1)), 1):
         seen, wanted = x[:, :-i], targets[:, i:]
         errors = softmax(TEMPERATURE * seen @ kernel) - np.eye(7)[wanted]
-        errors *= TEMPERATURE * weights[:, i:, None] * AHEAD_WEIGHT / i / wanted.size
+        errors *= TEMPERATURE * weights[:, i:, None] * AHEAD_WEIGHT / i / targets.size
         np.testing.assert_allclose(ours, np.einsum("bsd,bsv->dv", seen, errors), atol=1e-7)
 
 

@@ -3,6 +3,7 @@
 import functools
 
 import keras
+import numpy as np
 from keras import ops
 
 from neo_keras.model.weights import initial_weights
@@ -61,15 +62,29 @@ def _training_model(model_class, lookahead, temperature):
             loss = super().compute_loss
             if not training:
                 return loss(x, y, y_pred, sample_weight, training)
-            logits, *ahead = ops.split(temperature * y_pred, 1 + lookahead, axis=-1)
+            logits, ahead = ops.split(temperature * y_pred, [self.config.vocab_size], axis=-1)
             total = loss(x, y, logits, sample_weight)
-            for i, further in enumerate(ahead, 1):
-                weights = None if sample_weight is None else sample_weight[:, i:]
-                further_loss = loss(x, y[:, i:], further[:, :-i], weights)
-                total += AHEAD_WEIGHT / i * (further_loss - ops.stop_gradient(further_loss))
+            if lookahead:
+                ahead = ops.reshape(ahead, (-1, y.shape[1], lookahead, self.config.vocab_size))
+                further = loss(x, *_further(y, ahead, sample_weight, lookahead))
+                total += lookahead * (further - ops.stop_gradient(further))
             return total
 
         # What is copied or saved is the model itself.
         from_config = model_class.from_config
 
     return Training
+
+
+def _further(y, ahead, sample_weight, lookahead):
+    """What `compute_loss` takes for the tokens after the next ones: [batch_size, seq_len, lookahead]
+    targets, their logits, and weights, which are 0 past the end of the window.
+    """
+    steps = range(1, lookahead + 1)
+    seq_len = y.shape[1]
+    weights = [AHEAD_WEIGHT / i * (np.arange(seq_len) < seq_len - i) for i in steps]
+    weights = np.stack(weights, axis=-1).astype("float32")
+    targets = ops.stack([ops.roll(y, -i, axis=1) for i in steps], axis=-1)
+    if sample_weight is not None:
+        weights = weights * ops.stack([ops.roll(sample_weight, -i, axis=1) for i in steps], axis=-1)
+    return targets, ahead, weights
