@@ -15,7 +15,7 @@ from neo_keras.training.objective import AHEAD_WEIGHT, training_model
 from neo_keras.training.setup import suit_text
 
 CONFIG = ModelConfig(vocab_size=7, max_seq_len=5, num_layers=1, num_heads=1, hidden_dim=12)
-LOOKAHEAD, TEMPERATURE = 2, 1.3
+TEMPERATURE = 1.3
 
 
 def compiled(model_class):
@@ -25,10 +25,10 @@ def compiled(model_class):
     return model
 
 
-@pytest.fixture
-def model():
-    config = TrainingConfig(lookahead=LOOKAHEAD, temperature=TEMPERATURE)
-    return compiled(training_model(GPT, config))
+def make_model(lookahead):
+    return compiled(
+        training_model(GPT, TrainingConfig(lookahead=lookahead, temperature=TEMPERATURE))
+    )
 
 
 @pytest.fixture
@@ -38,8 +38,9 @@ def batch():
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_loss_and_gradients_by_hand(model, batch, weighted):
-    inputs, targets = batch
+@pytest.mark.parametrize("lookahead", [1, 2])
+def test_loss_and_gradients_by_hand(batch, lookahead, weighted):
+    model, (inputs, targets) = make_model(lookahead), batch
     weights = np.random.default_rng(3).random(targets.shape) if weighted else np.ones(targets.shape)
     with tf.GradientTape() as tape:
         predictions = model(inputs, training=True)
@@ -51,8 +52,8 @@ def test_loss_and_gradients_by_hand(model, batch, weighted):
     chosen = np.take_along_axis(probabilities, targets[..., None], axis=-1)[..., 0]
     np.testing.assert_allclose(loss, np.mean(weights * -np.log(chosen)), rtol=1e-5)
 
-    kernels = np.split(model.ahead_unembedding.kernel.numpy(), LOOKAHEAD, axis=1)
-    for i, (kernel, ours) in enumerate(zip(kernels, np.split(gradient, LOOKAHEAD, axis=1)), 1):
+    kernels = np.split(model.ahead_unembedding.kernel.numpy(), lookahead, axis=1)
+    for i, (kernel, ours) in enumerate(zip(kernels, np.split(gradient, lookahead, axis=1)), 1):
         seen, wanted = x[:, :-i], targets[:, i:]
         errors = softmax(TEMPERATURE * seen @ kernel) - np.eye(7)[wanted]
         errors *= TEMPERATURE * weights[:, i:, None] * AHEAD_WEIGHT / i / targets.size
@@ -64,8 +65,8 @@ def softmax(x):
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def test_validation_is_as_ever(model, batch):
-    plain = compiled(GPT)
+def test_validation_is_as_ever(batch):
+    model, plain = make_model(lookahead=2), compiled(GPT)
     plain.set_weights(model.get_weights()[:-1])
     assert model.evaluate(*batch, verbose=0) == plain.evaluate(*batch, verbose=0)
 
@@ -76,8 +77,7 @@ def test_nothing_to_add_is_the_class_itself():
 
 
 def test_temperature_alone(batch):
-    model = compiled(training_model(GPT, TrainingConfig(lookahead=0, temperature=TEMPERATURE)))
-    inputs, targets = batch
+    model, (inputs, targets) = make_model(lookahead=0), batch
     sharper = TEMPERATURE * model(inputs)
     expected = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, sharper)
     loss = model.compute_loss(inputs, targets, model(inputs, training=True))

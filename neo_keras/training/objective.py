@@ -66,7 +66,8 @@ def _training_model(model_class, lookahead, temperature):
             total = loss(x, y, logits, sample_weight)
             if lookahead:
                 ahead = ops.reshape(ahead, (-1, y.shape[1], lookahead, self.config.vocab_size))
-                further = loss(x, *_further(y, ahead, sample_weight, lookahead))
+                weights = _weights(y.shape[1], sample_weight, lookahead)
+                further = loss(x, _following(y, lookahead), ahead, weights)
                 total += lookahead * (further - ops.stop_gradient(further))
             return total
 
@@ -76,15 +77,14 @@ def _training_model(model_class, lookahead, temperature):
     return Training
 
 
-def _further(y, ahead, sample_weight, lookahead):
-    """What `compute_loss` takes for the tokens after the next ones: [batch_size, seq_len, lookahead]
-    targets, their logits, and weights, which are 0 past the end of the window.
-    """
-    steps = range(1, lookahead + 1)
-    seq_len = y.shape[1]
-    weights = [AHEAD_WEIGHT / i * (np.arange(seq_len) < seq_len - i) for i in steps]
-    weights = np.stack(weights, axis=-1).astype("float32")
-    targets = ops.stack([ops.roll(y, -i, axis=1) for i in steps], axis=-1)
-    if sample_weight is not None:
-        weights = weights * ops.stack([ops.roll(sample_weight, -i, axis=1) for i in steps], axis=-1)
-    return targets, ahead, weights
+def _following(rows, lookahead):
+    """What follows in rows [batch_size, seq_len], past their end anything: [..., lookahead]."""
+    return ops.stack([ops.roll(rows, -i, axis=1) for i in range(1, lookahead + 1)], axis=-1)
+
+
+def _weights(seq_len, sample_weight, lookahead):
+    """Of what `_following` gives: less further ahead, and 0 past the end."""
+    ahead = np.arange(1, lookahead + 1)
+    inside = np.arange(seq_len)[None, :, None] < seq_len - ahead  # [1, seq_len, lookahead]
+    weights = (AHEAD_WEIGHT / ahead * inside).astype("float32")
+    return weights if sample_weight is None else weights * _following(sample_weight, lookahead)
