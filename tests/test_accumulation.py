@@ -12,7 +12,7 @@ NGRAMS = dict(max_ngram=3, ngram_rows=53, ngram_dim=6)
     [
         {"optimizer": "muon", **NGRAMS},
         {"optimizer": "adamw", "ema": 0.9, **NGRAMS},
-        {"optimizer": "adam", "tie_embeddings": True, "position": "learned"},
+        {"optimizer": "adam", "tie_embeddings": True, "position": "learned", "lookahead": 0},
         {"optimizer": "sgd", **NGRAMS},
         {"optimizer": "muon", "jit_compile": True, **NGRAMS},
     ],
