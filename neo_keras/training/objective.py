@@ -43,7 +43,7 @@ def _training_model(model_class, lookahead, temperature):
                     use_bias=False,
                     kernel_initializer=initial_weights(),
                     dtype=dtype,
-                    name="ahead_unembedding",
+                    name="ahead_unembedding",  # an embedding is Adam's, and does not decay
                 )
 
         def build(self, input_shape):
