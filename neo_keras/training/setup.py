@@ -18,7 +18,7 @@ from neo_keras.training.windows import count_training_windows, count_validation_
 
 LOOKAHEAD = 3
 MAX_CHARACTERS = 256  # a vocabulary that is larger has words, or parts of them
-TEMPERATURE_RISE = 0.08  # in e passes over a text as many as in the first
+TEMPERATURE_RISE = 0.08  # with the natural logarithm of the passes over a text
 MAX_VALIDATION_PAIRS = 1000  # kept, to verify exports on
 # Of a run that is resumed, all else must stay as it was.
 CHANGEABLE = ("steps", "max_seconds", "eval_every", "patience", "sample_every", "sliding_loss")
