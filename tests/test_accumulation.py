@@ -31,7 +31,7 @@ def test_as_the_large_batch(corpus_file, tmp_path, settings):
 @pytest.mark.parametrize("tie_embeddings", [False, True])
 def test_pairs_whose_weights_are_of_the_whole_batch(pairs_file, tmp_path, tie_embeddings):
     settings = {"optimizer": "sgd", "architecture": "encoder-decoder", "max_seq_len": 11,
-                "tie_embeddings": tie_embeddings, "clip_norm": 0.1}  # fmt: skip
+                "tie_embeddings": tie_embeddings, "clip_norm": 0.1, **NGRAMS}  # fmt: skip
     losses, weights = losses_and_weights(tmp_path / "a", pairs_file, batch_size=14, **settings)
     small = {"batch_size": 2, "accumulate": 7, **settings}
     other_losses, other_weights = losses_and_weights(tmp_path / "b", pairs_file, **small)

@@ -11,8 +11,9 @@ from neo_keras.training.optimizer import averaged_weights
 from neo_keras.training.trainer import make_compiled_model
 
 DECAY = 0.7
+# Without lookahead: the best model has all the weights that training has.
 SETTINGS = dict(steps=11, eval_every=4, steps_per_execution=1, dropout=0.1, max_ngram=2,
-                ngram_rows=53, lookahead=0)  # fmt: skip  # all weights are in the best model
+                ngram_rows=53, lookahead=0)  # fmt: skip
 
 
 class KeepWeights(keras.callbacks.Callback):
