@@ -76,9 +76,13 @@ def run_training(**arguments):
     import_tensorflow()
 
     from neo_keras.generation.callback import SampleText
+    from neo_keras.training.compute import share_cores
     from neo_keras.training.distribution import lost_workers_end_all
     from neo_keras.training.summary import describe_end, describe_stop
     from neo_keras.training.trainer import train
+
+    if strategy is None:
+        run.training_config = share_cores(run.model_config, run.training_config)
 
     def show_sample(step, text):
         if corpus.sample_prompt:

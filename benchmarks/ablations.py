@@ -80,6 +80,7 @@ def main(args):
 
 def train(text, directory, changes):
     from neo_keras.training import trainer
+    from neo_keras.training.compute import share_cores
     from neo_keras.training.setup import start_run
 
     rich.get_console().quiet = True
@@ -87,6 +88,7 @@ def train(text, directory, changes):
         pathlib.Path(directory) / "run", [str(text)], PRESET, overwrite=True,
         eval_every=changes["steps"], sample_every=0, **changes,
     )  # fmt: skip
+    run.training_config = share_cores(run.model_config, run.training_config)
     metrics, signal = trainer.train(run, corpus)
     rich.get_console().quiet = False
     if signal:

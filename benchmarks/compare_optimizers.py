@@ -58,6 +58,7 @@ def main(args):
 def train(text, args, optimizer, learning_rate, seed):
     """The validation losses of a run, [(step, loss)] at every quarter; none if it diverged."""
     from neo_keras.training import trainer
+    from neo_keras.training.compute import share_cores
     from neo_keras.training.setup import start_run
 
     rich.get_console().quiet = True
@@ -66,6 +67,7 @@ def train(text, args, optimizer, learning_rate, seed):
         learning_rate=learning_rate, steps=args.steps, seed=seed, sample_every=0,
         eval_every=-(-args.steps // 4),
     )  # fmt: skip
+    run.training_config = share_cores(run.model_config, run.training_config)
     try:
         _, signal = trainer.train(run, corpus)
     except FailedError:

@@ -52,6 +52,7 @@ def main(args):
 def train(args, path, precision, seed):
     """The loss on the whole validation text at the end."""
     from neo_keras.training import trainer
+    from neo_keras.training.compute import share_cores
     from neo_keras.training.setup import start_run
 
     rich.get_console().quiet = True
@@ -59,6 +60,7 @@ def train(args, path, precision, seed):
         path, [args.data], args.preset, overwrite=True, mixed_precision=precision,
         steps=args.steps, seed=seed, sample_every=0,
     )  # fmt: skip
+    run.training_config = share_cores(run.model_config, run.training_config)
     metrics, signal = trainer.train(run, corpus)
     rich.get_console().quiet = False
     if signal:

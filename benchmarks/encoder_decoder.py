@@ -73,6 +73,7 @@ def run_one(args, architecture, seed):
 
 def train(args, architecture, seed, steps):
     from neo_keras.training import trainer
+    from neo_keras.training.compute import share_cores
     from neo_keras.training.setup import start_run
 
     model, training = from_preset(args.preset, vocab_size=1)
@@ -89,6 +90,7 @@ def train(args, architecture, seed, steps):
         run, corpus = start_run(
             pathlib.Path(directory) / "run", [args.data], args.preset, **changes
         )
+        run.training_config = share_cores(run.model_config, run.training_config)
         metrics, signal = trainer.train(run, corpus)
     if signal:
         sys.exit(128 + signal)

@@ -93,6 +93,7 @@ def measure(preset, changes, folder):
     import keras
 
     from neo_keras.training import trainer
+    from neo_keras.training.compute import share_cores
     from neo_keras.training.setup import start_run
 
     changes, folder = json.loads(changes), pathlib.Path(folder)
@@ -101,6 +102,7 @@ def measure(preset, changes, folder):
         folder / "run", [str(folder / "text.txt")], preset, overwrite=True, tokenizer=tokenizer,
         sample_every=0, **changes,
     )  # fmt: skip
+    run.training_config = share_cores(run.model_config, run.training_config)
     estimates, estimate_training = [], trainer.estimate_training
 
     def keep(*args):

@@ -133,12 +133,12 @@ def read_batches(token_ids):
 
 def training_speed(preset, token_ids):
     """Tokens/s of training on these tokens, once it is compiled."""
-    from neo_keras.training.compute import choose_compute
+    from neo_keras.training.compute import choose_compute, share_cores
     from neo_keras.training.dataset import training_dataset
     from neo_keras.training.trainer import make_compiled_model
 
     config, training = from_preset(preset, 256)
-    training = choose_compute(config, training)
+    training = choose_compute(config, share_cores(config, training))
     model = make_compiled_model(config, training)
     settings = config.max_seq_len, training.batch_size, training.seed
     model.fit(

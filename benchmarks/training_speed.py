@@ -75,11 +75,13 @@ def measure_keras(token_ids, model_config, config, steps):
     import_tensorflow()
     import keras
 
+    from neo_keras.training.compute import choose_compute, share_cores
     from neo_keras.training.dataset import training_dataset
     from neo_keras.training.devices import select_device
     from neo_keras.training.trainer import make_compiled_model
 
     select_device("cpu")
+    config = choose_compute(model_config, share_cores(model_config, config))
     model = make_compiled_model(model_config, config)
     marks = []  # (steps done, mean loss, seconds): reading the loss waits for the steps
 

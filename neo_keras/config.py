@@ -98,6 +98,7 @@ class TrainingConfig:
 
     batch_size: int = 16
     accumulate: int = 1  # batches whose gradients make one step, in the memory of one
+    parts: int | None = None  # of a batch, computed side by side; None: see `choose_compute`
     steps: int = 1400
     optimizer: str = "muon"  # a key of OPTIMIZERS
     schedule: str = "linear"  # one of SCHEDULES: the way down after the warm-up
@@ -125,6 +126,10 @@ class TrainingConfig:
     def __post_init__(self):
         for name in ("batch_size", "accumulate", "steps", "eval_every", "steps_per_execution"):
             _check_positive_integer(name, getattr(self, name))
+        if self.parts is not None and (self.parts < 1 or self.batch_size % self.parts):
+            raise InputError(
+                f"parts must divide batch_size, got {self.parts} and {self.batch_size}"
+            )
         for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             _check_choice(name, getattr(self, name), choices)
         if self.mixed_precision is not None:

@@ -1,5 +1,7 @@
 """Which arithmetic is chosen, on machines of all kinds."""
 
+import functools
+
 import pytest
 import tensorflow as tf
 
@@ -65,8 +67,49 @@ def test_what_is_asked_for_is_kept(machine, asked, expected):
     assert (config.jit_compile, config.mixed_precision) == expected
 
 
+@pytest.fixture
+def threads(monkeypatch):
+    """What TensorFlow was told: {"inter": threads, "intra": threads}."""
+    told = {}
+    for kind in ("inter", "intra"):
+        name = f"set_{kind}_op_parallelism_threads"
+        monkeypatch.setattr(tf.config.threading, name, functools.partial(told.__setitem__, kind))
+    return told
+
+
+@pytest.mark.parametrize(
+    "num_cores, batch_size, parts, intra",
+    [(2, 16, 2, 1), (8, 12, 6, 1), (4, 6, 3, 1), (1, 16, 1, None), (2, 7, 1, None),
+     (64, 16, 1, None)],
+)  # fmt: skip
+def test_cores_are_shared(machine, threads, monkeypatch, num_cores, batch_size, parts, intra):
+    machine()
+    monkeypatch.setattr(compute, "_num_cores", lambda: num_cores)
+    config = compute.share_cores(WIDE, TrainingConfig(batch_size=batch_size))
+    assert config.parts == parts
+    assert threads == ({"inter": parts, "intra": intra} if intra else {})
+
+
+def test_cores_are_shared_as_when_the_run_began(machine, threads, monkeypatch):
+    machine()
+    monkeypatch.setattr(compute, "_num_cores", lambda: 8)
+    config = TrainingConfig(batch_size=9, parts=3)
+    assert compute.share_cores(WIDE, config) == config
+    assert threads == {"inter": 3, "intra": 2}
+
+
+@pytest.mark.parametrize("device, hidden_dim", [("GPU", 128), ("XPU", 128), (None, 2**11)])
+def test_cores_are_not_shared(machine, threads, monkeypatch, device, hidden_dim):
+    """What computes elsewhere, and models with large gradients."""
+    machine(**({device: None} if device else {}))
+    monkeypatch.setattr(compute, "_num_cores", lambda: 2)
+    config = compute.share_cores(ModelConfig(13, hidden_dim=hidden_dim), TrainingConfig())
+    assert config.parts == 1 and threads == {}
+
+
 def test_description():
-    config = TrainingConfig(jit_compile=False, mixed_precision="bfloat16")
+    config = TrainingConfig(jit_compile=False, mixed_precision="bfloat16", parts=1)
     assert compute.describe_compute(config) == "bfloat16, TensorFlow's own kernels"
-    config = TrainingConfig(jit_compile=True, mixed_precision="float32")
-    assert compute.describe_compute(config) == "float32, compiled by XLA"
+    config = TrainingConfig(jit_compile=True, mixed_precision="float32", parts=2)
+    described = "float32, compiled by XLA, 2 parts of a batch side by side"
+    assert compute.describe_compute(config) == described

@@ -77,7 +77,7 @@ def test_dropout_keeps_masks_and_draws():
     assert costs.num_dropout_draws(TINY, 1) == 0
 
 
-FLOAT32 = TrainingConfig(jit_compile=False, mixed_precision="float32", optimizer="adamw")
+FLOAT32 = TrainingConfig(parts=1, jit_compile=False, mixed_precision="float32", optimizer="adamw")
 
 
 def test_tokens_further_ahead_have_logits_too():
@@ -165,14 +165,16 @@ def test_durations(seconds, words):
 
 def test_estimate_measures_and_respects_the_limit(monkeypatch):
     monkeypatch.setattr(estimate, "measure_machine", lambda *args: MACHINE)
-    training = TrainingConfig(jit_compile=False, mixed_precision="float32", max_seconds=3.0)
+    training = TrainingConfig(
+        parts=1, jit_compile=False, mixed_precision="float32", max_seconds=3.0
+    )
     assert estimate.estimate_training(TINY, training, steps=10**9).seconds == 3.0
     one = estimate.estimate_training(TINY, dataclasses.replace(training, max_seconds=None), 7)
     assert one.seconds == pytest.approx(7 * one.seconds_per_step)
 
 
 def test_machine_is_measured_with_and_without_dropout():
-    training = TrainingConfig(batch_size=2, jit_compile=False, mixed_precision="float32")
+    training = TrainingConfig(batch_size=2, parts=1, jit_compile=False, mixed_precision="float32")
     machine = estimate.measure_machine(dataclasses.replace(TINY, dropout=0.1), training)
     assert all(0 < rate < math.inf for rate in dataclasses.astuple(machine))
     assert estimate.measure_machine(TINY, training).dropout_rate == math.inf

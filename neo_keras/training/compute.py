@@ -1,15 +1,49 @@
-"""How the arithmetic of training runs: compiled by XLA or not, and in which precision."""
+"""How the arithmetic of training runs: compiled or not, in which precision, on which cores."""
 
 import dataclasses
+import os
 import pathlib
 
 import tensorflow as tf
+
+from neo_keras.training.costs import count_weights
 
 # On CPUs that have instructions for it, bfloat16 through TensorFlow's own kernels (oneDNN) is as
 # fast as float32 through XLA at this width, and compiles sooner. At 192 it is 13 to 18% faster, at
 # 384 27 to 43%.
 # XLA itself gains nothing from bfloat16 on a CPU (benchmarks/README.md).
 BFLOAT16_HIDDEN_DIM = 128
+# Each part of a batch has gradients of its own: 128 MB. A larger model was not measured.
+MAX_WEIGHTS_IN_PARTS = 2**25
+
+
+def share_cores(model_config, config):
+    """Gives the cores of this machine to parts of a batch, instead of to one operation at a time.
+
+    A core that computes a part by itself does not wait for the others at every operation. On two
+    cores a step of the default preset takes three quarters of the time (benchmarks/README.md).
+
+    Args:
+        model_config: `ModelConfig`.
+        config: `TrainingConfig`.
+
+    Returns:
+        A `TrainingConfig` whose `parts` are not None.
+
+    Raises:
+        RuntimeError: TensorFlow has computed something already.
+    """
+    num_cores, parts = _num_cores(), config.parts
+    if parts is None:
+        parts = max(n for n in range(1, num_cores + 1) if config.batch_size % n == 0)
+        on_cpu = not any(map(tf.config.get_visible_devices, ("GPU", "XPU")))
+        is_small = count_weights(model_config).total <= MAX_WEIGHTS_IN_PARTS
+        if not (on_cpu and is_small and 2 * parts > num_cores):  # or half the cores would be idle
+            parts = 1
+    if parts > 1:
+        tf.config.threading.set_inter_op_parallelism_threads(parts)
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, num_cores // parts))
+    return dataclasses.replace(config, parts=parts)
 
 
 def choose_compute(model_config, config):
@@ -20,7 +54,7 @@ def choose_compute(model_config, config):
         config: `TrainingConfig`.
 
     Returns:
-        A `TrainingConfig` whose `jit_compile` and `mixed_precision` are not None.
+        A `TrainingConfig` whose `jit_compile`, `mixed_precision` and `parts` are not None.
     """
     if gpus := tf.config.get_visible_devices("GPU"):
         fast = {"jit_compile": True, "mixed_precision": _precision_of_gpu(gpus[0])}
@@ -32,6 +66,7 @@ def choose_compute(model_config, config):
             wide = model_config.hidden_dim >= BFLOAT16_HIDDEN_DIM and not config.jit_compile
             precision = "bfloat16" if wide and _cpu_has_bfloat16() else "float32"
         fast = {"jit_compile": precision != "bfloat16", "mixed_precision": precision}
+    fast["parts"] = 1  # unless `share_cores` could make room for more
     open_fields = {name: value for name, value in fast.items() if getattr(config, name) is None}
     return dataclasses.replace(config, **open_fields)
 
@@ -39,7 +74,15 @@ def choose_compute(model_config, config):
 def describe_compute(config):
     """What was chosen, for people."""
     compiler = "compiled by XLA" if config.jit_compile else "TensorFlow's own kernels"
-    return f"{config.mixed_precision}, {compiler}"
+    parts = f", {config.parts} parts of a batch side by side" if config.parts > 1 else ""
+    return f"{config.mixed_precision}, {compiler}{parts}"
+
+
+def _num_cores():
+    """That this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _precision_of_gpu(gpu):

@@ -84,7 +84,7 @@ def suit_strategy(config, strategy):
             f"{-(-config.batch_size // num_replicas) * num_replicas}"
         )
     # Keras fails with either when gradients cross devices inside the compiled step.
-    return dataclasses.replace(config, jit_compile=False, steps_per_execution=1)
+    return dataclasses.replace(config, jit_compile=False, steps_per_execution=1, parts=1)
 
 
 def describe_strategy(strategy):

@@ -42,6 +42,8 @@ class Execution:
 
 
 EXECUTIONS = {"tensorflow": Execution(1.0, 12, 1, 35), "xla": Execution(0.9, 8, 4, 7)}
+# Parts of a batch side by side take longer than one by itself: they share caches and memory.
+SIDE_BY_SIDE = 1.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +141,8 @@ def memory_parts(config, training, on_device=False):
         "summed gradients": weights if training.accumulate > 1 else 0,
     }
     update = {"gradients": weights * (2 if training.clip_norm else 1)}  # and clipped ones
+    if training.parts > 1:
+        update["gradients of parts"] = weights * training.parts
     validation_batch = validation_rows(training)
     validation = {"validation": costs.validation_bytes(config, validation_batch, size)}
     phases = backward, update, validation
@@ -169,7 +173,7 @@ def seconds_per_step(config, training, machine):
         training: `TrainingConfig` that leaves nothing open.
         machine: `Machine`.
     """
-    execution = EXECUTIONS[_execution_name(training)]
+    execution = update = EXECUTIONS[_execution_name(training)]
     size, rows = _number_size(training), training.rows_per_step
     tokens = rows * config.max_seq_len
     weights = costs.count_weights(config)
@@ -183,13 +187,18 @@ def seconds_per_step(config, training, machine):
     # Logits of tokens further ahead cost next to nothing: a step is 4% longer with three.
     kept = costs.activation_bytes(config, rows, size) + costs.logits_bytes(config, rows, size)
     draws = costs.num_dropout_draws(config, rows)
-    optimizer_bytes = FLOAT32 * weights.total * execution.optimizer_numbers
-    return (
+    if training.parts > 1:  # the optimizer is compiled with the rest, or not at all
+        update = EXECUTIONS["tensorflow"]
+    optimizer_bytes = FLOAT32 * weights.total * update.optimizer_numbers
+    seconds = (
         products / execution.product_share
         + execution.passes * kept / machine.activation_rate
         + execution.dropout_passes * draws / machine.dropout_rate
         + optimizer_bytes / machine.weight_rate
     )
+    if training.parts == 1:
+        return seconds
+    return SIDE_BY_SIDE * seconds / training.parts  # the machine was measured with a part's cores
 
 
 def measure_machine(config, training):

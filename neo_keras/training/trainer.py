@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from neo_keras.errors import InputError
 from neo_keras.model.encoder_decoder import model_class
-from neo_keras.training.accumulation import accumulating_model
 from neo_keras.training.callbacks import Clock, Recorder, StopOnSignal, out_of_patience
 from neo_keras.training.compute import choose_compute
 from neo_keras.training.devices import check_placement
@@ -25,6 +24,7 @@ from neo_keras.training.objective import training_model
 from neo_keras.training.optimizer import make_optimizer
 from neo_keras.training.plot import plot_history
 from neo_keras.training.progress_bar import ProgressBar
+from neo_keras.training.slices import dropout_states, sliced_model
 from neo_keras.training.summary import describe_start
 
 
@@ -70,7 +70,7 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
         )
     check_alike(strategy, first_step, run.model_config, config, run.data["sha256"])
     run.save_config()  # a resumed run may have new values; nothing is refused any more
-    set_dropout_step(model, first_step * config.accumulate)
+    set_dropout_step(model, first_step * config.accumulate * config.parts)
     dataset = training_input(run.model_config, config, corpus, strategy, first_step)
 
     console = rich.get_console()
@@ -98,7 +98,7 @@ def make_compiled_model(model_config, training_config):
     precision = training_config.mixed_precision or "float32"
     dtype = "float32" if precision == "float32" else f"mixed_{precision}"
     step_class = training_model(model_class(model_config), training_config)
-    step_class = accumulating_model(step_class, training_config)
+    step_class = sliced_model(step_class, training_config)
     model = replicated_model(step_class)(model_config, dtype=dtype)
     model.remat = training_config.remat
     optimizer = replicated_optimizer(make_optimizer(training_config, model))
@@ -106,7 +106,8 @@ def make_compiled_model(model_config, training_config):
     model.compile(
         optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=training_config.jit_compile,
+        # XLA runs what it compiles together one by one: parts are compiled apart (`sliced_model`).
+        jit_compile=training_config.jit_compile and (training_config.parts or 1) == 1,
         steps_per_execution=training_config.steps_per_execution,
     )
     return model
@@ -115,9 +116,8 @@ def make_compiled_model(model_config, training_config):
 def set_dropout_step(model, step):
     """Makes every dropout layer draw what it would draw after `step` batches of training.
 
-    Keras keeps (seed, number of draws) in each layer, and does not save it.
+    Keras does not save what a layer has drawn.
     """
-    for variable in model.variables:
-        if variable.path.endswith("seed_generator_state"):
-            seed, _ = keras.ops.convert_to_numpy(variable)
-            variable.assign([seed, step])
+    for variable in dropout_states(model):
+        seed, _ = keras.ops.convert_to_numpy(variable)
+        variable.assign([seed, step])
