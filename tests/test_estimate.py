@@ -127,6 +127,14 @@ def test_accumulation_keeps_one_batch_and_the_sum():
     assert slices["summed gradients"] == whole["weights"]
 
 
+def test_parts_have_gradients_of_their_own():
+    wide = dataclasses.replace(TINY, hidden_dim=1200)
+    parts = memory(wide, batch_size=3, parts=3)
+    assert parts["gradients of parts"] == 3 * parts["weights"]
+    assert parts["gradients"] == parts["weights"]  # their sum
+    assert "gradients of parts" not in memory(wide, batch_size=3)
+
+
 def test_rematerialization_keeps_what_goes_into_blocks():
     kept = memory(TINY, batch_size=131, remat=True)["activations"]
     one = costs.activation_bytes(TINY, 131, 4, layers=1)
@@ -143,6 +151,17 @@ def test_seconds_are_those_of_the_parts():
         + 12 * kept / 1e6
         + 35 * 4 * weights.total / 5e5
     )
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_seconds_of_parts(jit_compile):
+    """Those of TensorFlow's optimizer, whatever compiles the rest."""
+    training = dataclasses.replace(FLOAT32, batch_size=2, jit_compile=jit_compile)
+    whole = estimate.seconds_per_step(TINY, training, MACHINE)
+    if jit_compile:
+        whole += (35 - 7) * 4 * costs.count_weights(TINY).total / 5e5
+    parts = dataclasses.replace(training, parts=2)
+    assert estimate.seconds_per_step(TINY, parts, MACHINE) == pytest.approx(1.2 / 2 * whole)
 
 
 def test_the_line():
