@@ -43,7 +43,7 @@ class Execution:
 
 EXECUTIONS = {"tensorflow": Execution(1.0, 12, 1, 35), "xla": Execution(0.9, 8, 4, 7)}
 # Parts of a batch side by side take longer than one by itself: they share caches and memory.
-SIDE_BY_SIDE = 1.2
+SIDE_BY_SIDE = 1.1
 
 
 @dataclasses.dataclass(frozen=True)
