@@ -61,6 +61,7 @@ def main(args):
 
 def measure_peak(jit_compile, mixed_precision, size=2048, repeats=20):
     """FLOP/s of the best of several products of square matrices, through TensorFlow's kernels."""
+    import_tensorflow()
     import tensorflow as tf
 
     dtype = tf.as_dtype(mixed_precision)
