@@ -98,7 +98,7 @@ class TrainingConfig:
 
     batch_size: int = 16
     accumulate: int = 1  # batches whose gradients make one step, in the memory of one
-    parts: int | None = None  # of a batch, computed side by side; None: see `choose_compute`
+    parts: int | None = None  # of a batch, computed side by side; None: see `share_cores`
     steps: int = 1400
     optimizer: str = "muon"  # a key of OPTIMIZERS
     schedule: str = "linear"  # one of SCHEDULES: the way down after the warm-up

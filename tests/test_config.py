@@ -63,6 +63,8 @@ def test_the_fix_that_a_message_suggests_is_one(tiny_config, changes):
     [
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+        ({"batch_size": 16, "parts": 3}, "parts must divide batch_size, got 3 and 16"),
+        ({"parts": 0}, "parts must divide batch_size, got 0 and"),
         ({"eval_every": 0}, "eval_every must be a whole number of at least 1, got 0"),
         ({"steps_per_execution": 1.5}, "steps_per_execution must be a whole number .*, got 1.5"),
         ({"learning_rate": 0}, "learning_rate must be above 0 and finite, got 0"),
