@@ -135,7 +135,11 @@ def _write_tflite(model, path, tokenizer, quantization, reference, converted):
         return verify.measure(LiteRTEncoderDecoderEngine(path, model_config), reference)
     stateful = tflite.StatefulEngine(path, model_config.max_seq_len)
     verify.check(verify.measure(stateful, reference), reference, quantization, path.name)
-    return verify.measure(LiteRTEngine(path, model_config), reference)
+    engine = LiteRTEngine(path, model_config)
+    if engine.num_drafts:
+        ahead = verify.measure(engine, reference, read_ahead=True)
+        verify.check(ahead, reference, quantization, path.name)
+    return verify.measure(engine, reference)
 
 
 def _write_litertlm(model, path, tokenizer, quantization, reference, converted):

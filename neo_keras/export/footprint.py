@@ -3,6 +3,7 @@
 A process of its own for each file, with nothing of TensorFlow in it, as on a device.
 """
 
+import itertools
 import json
 import pathlib
 import subprocess
@@ -10,6 +11,8 @@ import sys
 import time
 
 from neo_keras.errors import FailedError
+from neo_keras.generation.decoding import generate_ids
+from neo_keras.generation.sampler import Sampler
 
 MAX_PARTS = 8  # of the context, each timed by itself
 REPEATS = 3
@@ -25,7 +28,8 @@ def measure_footprint(path):
         dict: `load_seconds`; `peak_memory_bytes` of the process, Python and NumPy included;
         `prefill_tokens_per_second` and `decode_tokens_per_second`, each by number of threads ("1"
         and "2"); `decode_by_position`, [first position of a part of the context, tokens/s with 2
-        threads].
+        threads]. Of a model that drafts also `drafting`, with 2 threads: `tokens_per_second` of
+        sampled text, and `tokens_per_step`.
 
     Raises:
         FailedError: the process ended early, as for want of memory.
@@ -59,6 +63,8 @@ def main(path):
                 [i * part_len, round(part_len / seconds)] for i, seconds in enumerate(part_seconds)
             ]
             footprint["peak_memory_bytes"] = _peak_memory_bytes()
+            if engine.num_drafts:
+                footprint["drafting"] = _time_drafting(engine)
     footprint["prefill_tokens_per_second"] = prefill
     footprint["decode_tokens_per_second"] = decode
     print(json.dumps(footprint))
@@ -78,6 +84,22 @@ def _time_context(engine):
             engine.decode(0)
         part_seconds.append(time.perf_counter() - begin)
     return prefill_seconds, part_seconds
+
+
+def _time_drafting(engine):
+    """Of texts as long as the context, at a temperature of 0.8."""
+    num_tokens = engine.max_seq_len - 1
+    begin = time.perf_counter()
+    num_steps = 0
+    for seed in range(REPEATS):
+        for _ in itertools.islice(generate_ids(engine, [0], Sampler(0.8), seed), num_tokens):
+            pass
+        num_steps += num_tokens - engine.num_foreseen
+    seconds = time.perf_counter() - begin
+    return {
+        "tokens_per_second": round(REPEATS * num_tokens / seconds),
+        "tokens_per_step": round(REPEATS * num_tokens / num_steps, 2),
+    }
 
 
 def _parts(engine):

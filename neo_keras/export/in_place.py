@@ -28,18 +28,29 @@ class InPlaceGPT:
 
     def signatures(self):
         """(method, its inputs) of each signature."""
+        config = self._model.config
         shared = {"key_positions": tf.TensorSpec([None], tf.int32, name="key_positions")}
         for name, value in self._model.empty_cache().items():
             shape = list(value.shape)
             if len(shape) == 4:  # keys and values; not the history of tokens, which is small
                 shape[2] = None
             shared[name] = tf.TensorSpec(shape, value.dtype, name=name)
-        chunk_size = chunk_size_for(self._model.config.max_seq_len)
-        return [
+        signatures = [
             # First what may run with a single slot: LiteRT's Interpreter tries the first one.
             (self.decode_in_place, [{**step_specs(1, 1), **shared}]),
-            (self.prefill_in_place, [{**step_specs(1, chunk_size), **shared}]),
+            (
+                self.prefill_in_place,
+                [{**step_specs(1, chunk_size_for(config.max_seq_len)), **shared}],
+            ),
         ]
+        if config.num_drafts:
+            num_tokens = 1 + config.num_drafts
+            noise_shape = [num_tokens + config.num_drafts, config.vocab_size]
+            noise = {"noise": tf.TensorSpec(noise_shape, tf.float32, name="noise")}
+            signatures.append(
+                (self.verify_in_place, [{**step_specs(1, num_tokens), **noise, **shared}])
+            )
+        return signatures
 
     def prefill_in_place(self, inputs):
         """Takes in a chunk of tokens."""
@@ -50,5 +61,15 @@ class InPlaceGPT:
         logits, cache = self._step(**inputs)
         return {"logits": logits + self._bias, **cache}
 
+    def verify_in_place(self, inputs):
+        """Takes in a token and its drafts: `logits` of each, and `drafts`, as `GPT.verify`."""
+        return self._verify(**inputs)
+
     def _step(self, tokens, input_pos, key_positions, **cache):
         return self._model.step(tokens, input_pos, cache, key_positions)
+
+    def _verify(self, tokens, input_pos, noise, key_positions, **cache):
+        logits, drafts, cache = self._model.verify(
+            tokens, input_pos, cache, noise + self._bias, key_positions
+        )
+        return {"logits": logits + self._bias, "drafts": drafts, **cache}

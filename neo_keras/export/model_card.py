@@ -5,8 +5,8 @@ import json
 from neo_keras.files import write_text
 from neo_keras.generation.engine import (
     ENCODER_DECODER_SIGNATURES,
-    IN_PLACE_SIGNATURES,
     STATEFUL_SIGNATURES,
+    in_place_signatures,
 )
 from neo_keras.text.corpus import TINY_SHAKESPEARE
 
@@ -84,7 +84,7 @@ def write_model_card(path, run, rows, num_params, tokenizer):
     names = [row["file"] for row in files if row["file"].endswith(".tflite")]
     metrics = _read_metrics(run)
     is_decoder = model.architecture == "decoder-only"
-    decoder_signatures = (*STATEFUL_SIGNATURES, *IN_PLACE_SIGNATURES)
+    decoder_signatures = (*STATEFUL_SIGNATURES, *in_place_signatures(model))
     signatures = decoder_signatures if is_decoder else ENCODER_DECODER_SIGNATURES
     purpose = "It continues a text, token by token."
     if model.end_token_id is not None:

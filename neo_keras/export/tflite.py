@@ -38,7 +38,7 @@ def write_tflite(model, path, tokenizer, quantization, converted=None):
 
 
 def write_signatures(model, path, unk_token_id):
-    """Writes a SavedModel with `IN_PLACE_SIGNATURES` and `STATEFUL_SIGNATURES`.
+    """Writes a SavedModel with `in_place_signatures` and `STATEFUL_SIGNATURES`.
 
     Args:
         model: `GPT`.

@@ -1,12 +1,14 @@
 """Holds every exported file against the Keras model, in the runtime that the file is for."""
 
 import dataclasses
+import functools
 import time
 
 import numpy as np
 from keras import ops
 
 from neo_keras.errors import FailedError, InputError
+from neo_keras.generation.sampler import GREEDY
 
 NUM_WINDOWS = 16
 MAX_LOGITS = 2**27  # of all windows: with a large vocabulary and context there are fewer windows
@@ -163,23 +165,25 @@ def _targets(reference):
     return reference.token_ids[:, reference.prefix_len + 1 :]
 
 
-def measure(engine, reference):
+def measure(engine, reference, read_ahead=False):
     """Runs an engine over the reference: prefill, then the window's true tokens one by one.
 
     Args:
         engine: `Engine`.
         reference: `Reference`.
+        read_ahead: let it draft, if it does.
 
     Returns:
         `Measurement`.
     """
     prefix_len = reference.prefix_len
+    noise = functools.partial(GREEDY.noise, 0, 0) if read_ahead else None
     logits, seconds = [], 0.0
     for window in reference.token_ids:
         prefix, rest = window[: prefix_len + 1], window[prefix_len:]
         engine.begin(prefix[prefix >= 0])
         begin = time.perf_counter()
-        logits += [engine.decode(token_id) for token_id in rest[rest >= 0][:-1]]
+        logits += [engine.decode(token_id, noise) for token_id in rest[rest >= 0][:-1]]
         seconds += time.perf_counter() - begin
     logits, expected = np.array(logits), _expected(reference)  # [number of tokens, vocab_size]
     difference = np.abs(logits - expected)[:, reference.known].max()

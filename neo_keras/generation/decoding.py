@@ -1,5 +1,6 @@
 """The decode loop: one generator of tokens for every engine, and text on top of it."""
 
+import functools
 import itertools
 import warnings
 
@@ -31,7 +32,8 @@ def generate_ids(engine, prompt_ids, sampler, seed, banned_ids=()):
     engine.begin(window)
     source_len = _source_len(engine, window)
     for step in itertools.count():
-        logits = _next_logits(engine, window, source_len, sampler, banned_ids)
+        noise = functools.partial(sampler.noise, seed, step)
+        logits = _next_logits(engine, window, source_len, sampler, banned_ids, noise)
         token_id = sampler.sample(logits, seed, step)
         if token_id == engine.end_token_id:
             return
@@ -90,8 +92,8 @@ def _source_len(engine, window):
     return 0 if engine.end_token_id is None else len(window)
 
 
-def _next_logits(engine, window, source_len, sampler, banned_ids):
-    logits = np.array(engine.decode(window[-1]))
+def _next_logits(engine, window, source_len, sampler, banned_ids, noise=None):
+    logits = np.array(engine.decode(window[-1], noise))
     if not np.isfinite(logits).all():
         raise FailedError(
             "the model's logits are not finite: its training diverged; train again with a "

@@ -5,11 +5,18 @@ import abc
 import numpy as np
 
 from neo_keras.errors import InputError
+from neo_keras.generation.foresight import Foresight
 
 MAX_CHUNK_SIZE = 64
 IN_PLACE_SIGNATURES = ("decode_in_place", "prefill_in_place")  # see `export.in_place`
+VERIFY_SIGNATURE = "verify_in_place"  # the third of them, where the model drafts
 STATEFUL_SIGNATURES = ("reset", "prefill", "decode", "sample", "generate")  # `export.stateful`
 ENCODER_DECODER_SIGNATURES = ("encode", "decode", "reset")  # `export.encoder_decoder`
+
+
+def in_place_signatures(model_config):
+    """The signatures of `export.in_place` that a file of this model has, in their order."""
+    return (*IN_PLACE_SIGNATURES, VERIFY_SIGNATURE)[: 3 if model_config.num_drafts else 2]
 
 
 def chunk_size_for(max_seq_len):
@@ -31,9 +38,11 @@ class Engine(abc.ABC):
         position: how many tokens the cache holds.
         end_token_id: of the token that ends a text, or None: then a text has no end.
         num_kept: how many of the last tokens matter when the cache is full; 0: the text ends.
+        num_drafts: how many tokens it foresees; then it has a `vocab_size`, too.
     """
 
     end_token_id = None
+    num_drafts = 0
     _cache = None  # a dict of arrays, each step's another one; of engines that have it so
 
     def __init__(self, max_seq_len, chunk_size):
@@ -41,6 +50,7 @@ class Engine(abc.ABC):
         self.chunk_size = chunk_size
         self.num_kept = max(max_seq_len // 2, 1)
         self.position = 0
+        self._foresight = Foresight()
 
     def begin(self, token_ids):
         """Begins anew after a text; its last token is the next one to decode.
@@ -54,6 +64,7 @@ class Engine(abc.ABC):
     def reset(self):
         """Begins a new sequence. Old slots stay, and are never seen: see `causal_mask`."""
         self.position = 0
+        self._foresight = Foresight()
 
     def prefill(self, token_ids):
         """Takes in tokens of which only the influence on later ones matters.
@@ -62,6 +73,7 @@ class Engine(abc.ABC):
             token_ids: sequence of int, at most `max_seq_len - position`.
         """
         token_ids = np.asarray(token_ids, "int32")
+        self._foresight.forget()
         while len(token_ids):
             # A padded chunk must fit: a write past the last slot would move to earlier slots.
             if self.position + self.chunk_size > self.max_seq_len:
@@ -74,22 +86,42 @@ class Engine(abc.ABC):
             self._prefill(padded, np.arange(self.chunk_size, dtype="int32") + self.position)
             self.position += len(chunk)
 
-    def decode(self, token_id):
+    def decode(self, token_id, noise=None):
         """Takes in one token.
 
         Args:
             token_id: int.
+            noise: function of (num_steps, vocab_size) that returns what sampling adds to the logits
+                of the next steps: `Sampler.noise`, from the step on that draws the next token. With
+                it, an engine that drafts reads ahead.
 
         Returns:
             float32 array [vocab_size], the logits of the token after it.
         """
         if self.position >= self.max_seq_len:
             raise ValueError(f"the cache holds {self.max_seq_len} tokens and is full: reset it")
-        logits = self._decode(
-            np.array([[token_id]], "int32"), np.array([self.position], dtype="int32")
-        )
+        if not self._foresight.follow(int(token_id)):
+            self._take_in(token_id, noise)
         self.position += 1
-        return logits
+        return self._foresight.logits
+
+    def _take_in(self, token_id, noise):
+        has_room = self.position + 1 + self.num_drafts <= self.max_seq_len
+        if not (self.num_drafts and noise and has_room and self._foresight.pays):
+            position = np.array([self.position], "int32")
+            logits = self._decode(np.array([[token_id]], "int32"), position)
+            self._foresight.keep([token_id], [logits])
+            return
+        token_ids = [int(token_id), *self._foresight.draft(self.num_drafts)]
+        positions = np.arange(len(token_ids), dtype="int32") + self.position
+        rows = noise(len(token_ids) + self.num_drafts, self.vocab_size)
+        logits, drafts = self._verify(np.array([token_ids], "int32"), positions, rows)
+        self._foresight.keep(token_ids, logits, drafts)
+
+    @property
+    def num_foreseen(self):
+        """How many tokens of the text it read before they were drawn."""
+        return self._foresight.num_foreseen
 
     @property
     def state(self):
@@ -107,6 +139,7 @@ class Engine(abc.ABC):
     @state.setter
     def state(self, state):
         self.position, self._cache = state
+        self._foresight.forget()
 
     @abc.abstractmethod
     def _prefill(self, tokens, input_pos):
@@ -115,6 +148,14 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def _decode(self, tokens, input_pos):
         """Writes one token, int32 [1, 1] at int32 [1]; returns float32 [vocab_size]."""
+
+    def _verify(self, tokens, input_pos, noise):
+        """Of engines that draft: writes int32 [1, n] tokens at int32 [n], n = 1 + `num_drafts`.
+
+        Returns:
+            (logits, drafts): float32 [n, vocab_size] and int32 [n, num_drafts], as `GPT.verify`.
+        """
+        raise NotImplementedError
 
 
 class EncoderDecoderEngine(Engine):

@@ -10,12 +10,14 @@ class KerasEngine(Engine):
 
     Args:
         model: `GPT`.
+        drafts: let it read ahead, if its drafter has learned.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, drafts=False):
         max_seq_len = model.config.max_seq_len
         super().__init__(max_seq_len, chunk_size_for(max_seq_len))
-        self._step = _compiled(model.step)
+        self.num_drafts, self.vocab_size = drafts * model.config.num_drafts, model.config.vocab_size
+        self._step, self._step_ahead = _compiled(model.step), _compiled(model.verify)
         self._cache = model.empty_cache()
 
     def _prefill(self, tokens, input_pos):
@@ -24,6 +26,10 @@ class KerasEngine(Engine):
     def _decode(self, tokens, input_pos):
         logits, self._cache = self._step(tokens, input_pos, self._cache)
         return keras.ops.convert_to_numpy(logits)[0, -1]
+
+    def _verify(self, tokens, input_pos, noise):
+        logits, drafts, self._cache = self._step_ahead(tokens, input_pos, self._cache, noise)
+        return keras.ops.convert_to_numpy(logits)[0], keras.ops.convert_to_numpy(drafts)[0]
 
 
 class KerasEncoderDecoderEngine(EncoderDecoderEngine):
@@ -46,10 +52,11 @@ class KerasEncoderDecoderEngine(EncoderDecoderEngine):
         return keras.ops.convert_to_numpy(logits)[0, -1]
 
 
-def keras_engine(model):
+def keras_engine(model, drafts=False):
     """The engine for a model: `KerasEngine` or `KerasEncoderDecoderEngine`."""
-    is_decoder = model.config.architecture == "decoder-only"
-    return (KerasEngine if is_decoder else KerasEncoderDecoderEngine)(model)
+    if model.config.architecture == "decoder-only":
+        return KerasEngine(model, drafts)
+    return KerasEncoderDecoderEngine(model)
 
 
 def _compiled(function):

@@ -8,7 +8,13 @@ from ai_edge_litert.compiled_model import CompiledModel
 from ai_edge_litert.environment import Environment
 from ai_edge_litert.options import CpuOptions, Options
 
-from neo_keras.generation.engine import IN_PLACE_SIGNATURES, STATEFUL_SIGNATURES, Engine
+from neo_keras.generation.engine import (
+    IN_PLACE_SIGNATURES,
+    STATEFUL_SIGNATURES,
+    VERIFY_SIGNATURE,
+    Engine,
+    in_place_signatures,
+)
 from neo_keras.generation.flatbuffer import (
     check_names,
     check_sizes,
@@ -19,6 +25,7 @@ from neo_keras.generation.flatbuffer import (
 from neo_keras.quiet import hide_native_farewell, native_log_hidden
 
 DECODE, PREFILL = IN_PLACE_SIGNATURES
+OWN = {"tokens", "input_pos", "noise", "logits", "drafts"}  # what signatures do not share
 STEP = 64  # slots by which a cache grows at least
 
 
@@ -40,9 +47,11 @@ class LiteRTEngine(Engine):
 
     def __init__(self, path, model_config, num_threads=2):
         content = pathlib.Path(path).read_bytes()
+        self.num_drafts, self.vocab_size = model_config.num_drafts, model_config.vocab_size
+        self._signatures = in_place_signatures(model_config)
         with loading(path):
             _check(read_signatures(content), path, model_config)
-            content = keep_first_signatures(content, len(IN_PLACE_SIGNATURES))
+            content = keep_first_signatures(content, len(self._signatures))
             self._content = content  # LiteRT goes on reading in it
             hide_native_farewell()
             with native_log_hidden():
@@ -50,7 +59,6 @@ class LiteRTEngine(Engine):
                 self._grow(next_capacity(0, 1, model_config.max_seq_len))
         chunk_size = self._model.get_input_tensor_details(PREFILL)["tokens"]["shape"][1]
         super().__init__(model_config.max_seq_len, chunk_size)
-        self._vocab_size = model_config.vocab_size
 
     def reset(self):
         super().reset()
@@ -61,7 +69,17 @@ class LiteRTEngine(Engine):
 
     def _decode(self, tokens, input_pos):
         self._run(DECODE, tokens, input_pos)
-        return self._buffers["logits"].read(self._vocab_size, np.float32)
+        return self._buffers[DECODE, "logits"].read(self.vocab_size, np.float32)
+
+    def _verify(self, tokens, input_pos, noise):
+        self._buffers[VERIFY_SIGNATURE, "noise"].write(noise)
+        self._run(VERIFY_SIGNATURE, tokens, input_pos)
+        num_tokens = tokens.size
+        logits, drafts = (self._buffers[VERIFY_SIGNATURE, name] for name in ("logits", "drafts"))
+        return (
+            logits.read(num_tokens * self.vocab_size, np.float32).reshape(num_tokens, -1),
+            drafts.read(num_tokens * self.num_drafts, np.int32).reshape(num_tokens, -1),
+        )
 
     def _run(self, signature, tokens, input_pos):
         needed = int(input_pos[-1]) + 1
@@ -81,13 +99,13 @@ class LiteRTEngine(Engine):
             self._replace(name, values)
         self._replace("key_positions", np.arange(capacity, dtype="int32"))
         self._capacity = capacity
-        self._calls = {signature: self._call(signature) for signature in IN_PLACE_SIGNATURES}
+        self._calls = {signature: self._call(signature) for signature in self._signatures}
 
     def _replace(self, name, values):
         """Makes a buffer of another shape."""
         if name in self._buffers:
             self._buffers[name].destroy()
-        for signature in IN_PLACE_SIGNATURES:
+        for signature in self._signatures:
             index = self._names[signature]["inputs"].index(name)
             signature_index = self._model.get_signature_index(signature)
             self._model.resize_input_tensor(index, values.shape, signature_index)
@@ -108,13 +126,15 @@ class LiteRTEngine(Engine):
         )
         self._names = self._model.get_signature_list()
         self._capacity = 0
-        # By name; what only one signature has by (signature, name). First those that do not grow.
-        self._buffers = {
-            (signature, name): self._model.create_input_buffer_by_name(signature, name)
-            for signature in IN_PLACE_SIGNATURES
-            for name in ("tokens", "input_pos")
-        }
-        self._buffers["logits"] = self._model.create_output_buffer_by_name(DECODE, "logits")
+        # By name; what each signature has of its own by (signature, name): that does not grow.
+        self._buffers = {}
+        for signature in self._signatures:
+            for form, create in (
+                ("inputs", self._model.create_input_buffer_by_name),
+                ("outputs", self._model.create_output_buffer_by_name),
+            ):
+                for name in OWN.intersection(self._names[signature][form]):
+                    self._buffers[signature, name] = create(signature, name)
         details = self._model.get_input_tensor_details(DECODE)
         shapes = {name: details[name]["shape"] for name in details if name.startswith("kv_cache")}
         self._cache_shapes = {name: shape for name, shape in shapes.items() if len(shape) == 4}
@@ -132,7 +152,7 @@ def _environment():
 
 
 def _check(signatures, path, model_config):
-    check_names(signatures, (*IN_PLACE_SIGNATURES, *STATEFUL_SIGNATURES), path)
+    check_names(signatures, (*in_place_signatures(model_config), *STATEFUL_SIGNATURES), path)
     sizes = {
         "max_seq_len": signatures["generate"]["inputs"]["tokens"][1],
         "vocab_size": signatures[DECODE]["outputs"]["logits"][2],

@@ -61,4 +61,4 @@ def _load_run(path):
     import_tensorflow()
     from neo_keras.generation.keras_engine import keras_engine
 
-    return keras_engine(run.load_model()), tokenizer
+    return keras_engine(run.load_model(), drafts=True), tokenizer

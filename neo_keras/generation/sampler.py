@@ -65,6 +65,26 @@ class Sampler:
         scores = np.where(kept, logits + np.float32(self.temperature) * noise, -np.inf)
         return int(np.argmax(scores))
 
+    def noise(self, seed, step, num_steps, vocab_size):
+        """What `sample` adds to the logits of some steps, where no cut applies.
+
+        Args:
+            seed, step: as for `sample`.
+            num_steps: int, at most `STEPS_AT_A_TIME`.
+            vocab_size: int.
+
+        Returns:
+            float32 [num_steps, vocab_size].
+        """
+        if self.temperature == 0:
+            return np.zeros((num_steps, vocab_size), "float32")
+        block, row = divmod(step, STEPS_AT_A_TIME)
+        noise = _noise_of_steps(seed, block, vocab_size)[row : row + num_steps]
+        if len(noise) < num_steps:
+            following = _noise_of_steps(seed, block + 1, vocab_size)[: num_steps - len(noise)]
+            noise = np.concatenate([noise, following])
+        return np.float32(self.temperature) * noise
+
     def probabilities(self, logits):
         """The distribution that `sample` draws from; temperature above 0.
 

@@ -8,6 +8,7 @@ from keras import ops
 from neo_keras.config import ModelConfig
 from neo_keras.model.attention import causal_mask, rotary_tables, sinusoidal_table
 from neo_keras.model.blocks import TransformerBlock, make_norm
+from neo_keras.model.drafter import Drafter
 from neo_keras.model.generate import BatchGenerator
 from neo_keras.model.ngrams import NgramEmbedding
 from neo_keras.model.remat import rematerialized
@@ -80,6 +81,8 @@ class GPT(keras.Model):
             for i in range(config.num_layers)
         ]
         self.final_norm = make_norm(config, dtype=dtype, name="final_norm")
+        if config.num_drafts:
+            self.drafter = Drafter(config.vocab_size, dtype=dtype, name="drafter")
 
     @property
     def max_text_len(self):
@@ -97,6 +100,10 @@ class GPT(keras.Model):
             layer.build(hidden_shape)
         if self.config.embedding_norm:
             self.embedding_norm.build(hidden_shape)
+        if self.config.num_drafts:
+            self.drafter.build(hidden_shape)
+            # `fit` leaves it alone: it learns from a model that has learned (`fit_drafter`).
+            self.drafter.trainable = False
         self.built = True
 
     def call(self, token_ids, training=False):
@@ -152,6 +159,25 @@ class GPT(keras.Model):
         """
         x, cache = self.hidden_step(token_ids, positions, cache, key_positions)
         return self.logits(x), cache
+
+    def verify(self, token_ids, positions, cache, noise, key_positions=None):
+        """As `step`, and drafts what follows each token.
+
+        Args:
+            noise: float32 [seq_len + num_drafts, vocab_size], what sampling adds to the logits of
+                the coming tokens, as `Sampler.noise` returns it.
+
+        Returns:
+            (logits, drafts, cache): drafts int32 [batch_size, seq_len, num_drafts]. Row i follows
+            the token that is drawn after token i: the one whose logit plus noise is largest.
+        """
+        x, cache = self.hidden_step(token_ids, positions, cache, key_positions)
+        seq_len, logits = token_ids.shape[1], self.logits(x)
+        drafts = [_likeliest(logits + noise[:seq_len])]
+        for i in range(1, self.config.num_drafts + 1):
+            x = self.drafter(x, drafts[-1])
+            drafts.append(_likeliest(self.logits(x) + noise[i : seq_len + i]))
+        return logits, ops.stack(drafts[1:], axis=-1), cache
 
     def hidden_step(self, token_ids, positions, cache, key_positions=None):
         """As `step`, but with what `logits` takes: [batch_size, seq_len, hidden_dim]."""
@@ -239,3 +265,9 @@ class GPT(keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         return cls(**{**config, "config": ModelConfig(**config["config"])})
+
+
+def _likeliest(logits):
+    """As `argmax`, for which Keras on TensorFlow uses an operator that LiteRT does not have."""
+    _, token_ids = ops.top_k(logits, 1)
+    return token_ids[..., 0]

@@ -7,6 +7,7 @@ makes seconds of the counts.
 import dataclasses
 import math
 
+from neo_keras.model.drafter import DRAFTER_WIDTH
 from neo_keras.training.optimizer import NEWTON_SCHULZ_STEPS
 
 FLOAT32 = 4  # bytes
@@ -24,11 +25,13 @@ class Weights:
         matrices: shapes of the matrices of the blocks, which are what Muon is for.
         num_others: weights in embeddings, norms, biases and the output layer.
         num_in_products: weights that a matrix product multiplies by, for each token.
+        num_in_drafter: weights that `fit` leaves as they are.
     """
 
     matrices: tuple
     num_others: int
     num_in_products: int
+    num_in_drafter: int
 
     @property
     def num_in_matrices(self):
@@ -36,7 +39,7 @@ class Weights:
 
     @property
     def total(self):
-        return self.num_in_matrices + self.num_others
+        return self.num_in_matrices + self.num_others + self.num_in_drafter
 
 
 def count_weights(config):
@@ -62,6 +65,7 @@ def count_weights(config):
         matrices=tuple(matrices),
         num_others=embeddings + num_norms * norm + biases,
         num_in_products=in_matrices + vocab * width + ngram_projection,
+        num_in_drafter=(2 * width + vocab) * DRAFTER_WIDTH if config.num_drafts else 0,
     )
 
 

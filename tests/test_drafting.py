@@ -1,0 +1,259 @@
+"""Reading ahead: a drafter foresees tokens, and the text is the same as without it."""
+
+import dataclasses
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from scripted_engine import VOCAB_SIZE, ScriptedEngine
+from tiny_models import SHAPE, corpus_text, make_run
+
+from neo_keras.config import ModelConfig, from_preset
+from neo_keras.errors import InputError
+from neo_keras.generation.decoding import generate_ids
+from neo_keras.generation.foresight import TRIAL_STEPS
+from neo_keras.generation.keras_engine import keras_engine
+from neo_keras.generation.litert_engine import LiteRTEngine
+from neo_keras.generation.sampler import GREEDY, STEPS_AT_A_TIME, Sampler
+from neo_keras.model.drafter import Drafter
+from neo_keras.model.gpt import GPT
+
+NUM_DRAFTS = 3
+UNK = 12
+SAMPLERS = [GREEDY, Sampler(0.8), Sampler(1.3, top_k=5), Sampler(1.0, repetition_penalty=1.2)]
+to_numpy = keras.ops.convert_to_numpy
+
+
+class DraftingEngine(ScriptedEngine):
+    """A scripted engine that drafts by the same rule; where `is_right(token)` is false, wrongly."""
+
+    num_drafts = NUM_DRAFTS
+    vocab_size = VOCAB_SIZE
+
+    def __init__(self, is_right=lambda token_id: True, **settings):
+        super().__init__(**settings)
+        self.is_right = is_right
+
+    def _verify(self, tokens, input_pos, noise):
+        assert (tokens.dtype, input_pos.dtype) == (np.int32, np.int32)
+        assert tokens.shape == (1, 1 + NUM_DRAFTS)
+        assert noise.shape == (1 + 2 * NUM_DRAFTS, VOCAB_SIZE)
+        self._write(tokens[0], input_pos)
+        self.calls.append(("verify", int(input_pos[0]), tokens[0].tolist()))
+        drawn = (tokens[0] + 1) % VOCAB_SIZE
+        drafts = (drawn[:, None] + np.arange(1, 1 + NUM_DRAFTS)) % VOCAB_SIZE
+        is_right = np.vectorize(self.is_right)(drafts)
+        return np.eye(VOCAB_SIZE)[drawn], np.where(is_right, drafts, (drafts + 5) % VOCAB_SIZE)
+
+
+def take(count, engine, prompt_ids):
+    return list(itertools.islice(generate_ids(engine, prompt_ids, GREEDY, 0), count))
+
+
+def test_a_step_gives_all_that_was_foreseen():
+    engine = DraftingEngine(max_seq_len=29)
+    assert take(9, engine, [5]) == [6, 7, 8, 9, 10, 11, 12, 0, 1]
+    # The first step has nothing to go on from, and reads anything.
+    assert engine.calls[1:] == [
+        ("verify", 0, [5, 0, 0, 0]),
+        ("verify", 1, [6, 7, 8, 9]),
+        ("verify", 5, [10, 11, 12, 0]),
+    ]
+    assert engine.num_foreseen == 6
+    assert engine.held == [5, 6, 7, 8, 9, 10, 11, 12, 0]
+
+
+def test_a_wrong_draft_costs_what_comes_after_it():
+    engine = DraftingEngine(lambda token_id: token_id != 8, max_seq_len=29)
+    assert take(7, engine, [5]) == [6, 7, 8, 9, 10, 11, 12]
+    assert engine.calls[1:] == [
+        ("verify", 0, [5, 0, 0, 0]),
+        ("verify", 1, [6, 7, 0, 9]),
+        ("verify", 3, [8, 9, 10, 11]),
+    ]
+
+
+def test_a_guess_may_be_right_by_chance():
+    engine = DraftingEngine(max_seq_len=29)
+    assert take(2, engine, [12]) == [0, 1]
+    assert engine.calls[1:] == [("verify", 0, [12, 0, 0, 0])]
+
+
+@pytest.mark.parametrize("max_seq_len", [2, 3, 4, 5, 7, 11])
+@pytest.mark.parametrize("prompt_length", [1, 4, 12])
+def test_at_the_end_of_the_context(max_seq_len, prompt_length):
+    for is_right in (lambda token_id: True, lambda token_id: token_id % 3):
+        engine = DraftingEngine(is_right, max_seq_len=max_seq_len, chunk_size=2)
+        first = prompt_length % VOCAB_SIZE
+        expected = [(first + i) % VOCAB_SIZE for i in range(40)]
+        assert take(40, engine, range(prompt_length)) == expected
+
+
+def test_where_nothing_is_foreseen_it_stops_drafting():
+    engine = DraftingEngine(lambda token_id: False, max_seq_len=101)
+    take(90, engine, [5])
+    assert engine.count("verify") == TRIAL_STEPS
+    assert engine.count("decode") == 90 - TRIAL_STEPS
+    engine.calls.clear()
+    take(1, engine, [5])  # another text may be another matter
+    assert engine.count("verify") == 1
+
+
+def test_without_noise_it_reads_one_by_one():
+    engine = DraftingEngine()
+    assert np.argmax([engine.decode(4), engine.decode(5)], axis=1).tolist() == [5, 6]
+    assert engine.count("verify") == 0
+
+
+def test_another_text_forgets_what_was_read():
+    engine = DraftingEngine(max_seq_len=29)
+    take(2, engine, [5])  # and has read 7, 8 and 9
+    position = engine.position
+    engine.prefill([3])
+    engine.decode(7, lambda num_steps, vocab_size: np.zeros((num_steps, vocab_size)))
+    assert engine.calls[-1] == ("verify", position + 1, [7, 0, 0, 0])
+
+
+@pytest.mark.parametrize("step", [0, 5, STEPS_AT_A_TIME - 3, STEPS_AT_A_TIME - 1, 130])
+@pytest.mark.parametrize("temperature", [0, 0.7])
+def test_noise_draws_what_sample_draws(step, temperature):
+    sampler = Sampler(temperature)
+    logits = np.random.default_rng(step).standard_normal((9, 17)).astype("float32")
+    noise = sampler.noise(3, step, 9, 17)
+    drawn = [sampler.sample(row, 3, step + i) for i, row in enumerate(logits)]
+    assert (logits + noise).argmax(axis=1).tolist() == drawn
+
+
+def test_drafter_by_hand():
+    drafter = Drafter(vocab_size=3, width=2)
+    drafter.build((None, None, 2))
+    drafter.expand.kernel.assign([[1.0, 2.0], [0.5, -1.0]])
+    drafter.embedding.embeddings.assign([[9.0, 9.0], [1.0, -1.0], [9.0, 9.0]])
+    drafter.contract.kernel.assign([[1.0, -1.0], [10.0, 0.5]])
+    # [1, 2] expands to [2, 0]; with token 1 it is [3, -1], squared [9, 0].
+    x = drafter(np.array([[[1.0, 2.0]]]), np.array([[1]]))
+    np.testing.assert_allclose(x, [[[1 + 9.0, 2 - 9.0]]])
+    restored = Drafter.from_config(drafter.get_config())
+    assert (restored.vocab_size, restored.width) == (3, 2)
+
+
+def test_verify_is_step_and_drafts():
+    keras.utils.set_random_seed(3)
+    model = GPT(ModelConfig(**SHAPE, num_drafts=NUM_DRAFTS))
+    model.drafter.contract.kernel.assign(np.random.default_rng(1).normal(size=(256, 30)))
+    rng = np.random.default_rng(2)
+    before, token_ids = np.split(rng.integers(13, size=(1, 12)).astype("int32"), [7], axis=1)
+    positions = np.arange(12, dtype="int32")
+    noise = rng.normal(size=(5 + NUM_DRAFTS, 13)).astype("float32")
+    _, cache = model.step(before, positions[:7], model.empty_cache())
+    expected, _ = model.step(token_ids, positions[7:], cache)
+    logits, drafts, _ = model.verify(token_ids, positions[7:], cache, noise)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    states, _ = model.hidden_step(token_ids, positions[7:], cache)
+    for i in range(5):  # each row by itself
+        x, token_id = to_numpy(states)[:, i : i + 1], to_numpy(expected)[0, i] + noise[i]
+        token_id = token_id.argmax()
+        for j in range(NUM_DRAFTS):
+            x = model.drafter(x, np.array([[token_id]]))
+            token_id = (to_numpy(model.logits(x))[0, 0] + noise[i + 1 + j]).argmax()
+            assert int(drafts[0, i, j]) == token_id
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run whose drafter has learned."""
+    from neo_keras.training.drafting import fit_drafter
+
+    run = make_run(tmp_path_factory.mktemp("drafting") / "run", num_drafts=NUM_DRAFTS)
+    model = run.load_model()
+    before = [weight.numpy() for weight in model.trainable_variables]
+    drafter = [weight.numpy() for weight in model.drafter.weights]
+    fit_drafter(model, run.load_tokenizer().encode(corpus_text()), steps=150)
+    for weight, value in zip(model.trainable_variables, before, strict=True):
+        assert np.array_equal(weight.numpy(), value)  # the model is as it was
+    assert not any(np.array_equal(w.numpy(), v) for w, v in zip(model.drafter.weights, drafter))
+    run.save_best(model)
+    return run
+
+
+@pytest.fixture(scope="module")
+def tflite(run, tmp_path_factory):
+    from neo_keras.export.tflite import write_tflite
+
+    path = tmp_path_factory.mktemp("drafting") / "model.tflite"
+    write_tflite(run.load_model(), path, run.load_tokenizer(), "float32")
+    return path
+
+
+def write(engine, sampler, seed, count=160):
+    """A text of more than one context."""
+    prompt = list(range(1, 4 + seed))
+    ids = generate_ids(engine, prompt, sampler, seed, banned_ids=[UNK])
+    return list(itertools.islice(ids, count))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_same_text_with_drafts_and_without(run, tflite, sampler):
+    model = run.load_model()
+    plain, drafting = keras_engine(model), keras_engine(model, drafts=True)
+    lite = LiteRTEngine(tflite, run.model_config)
+    assert (plain.num_drafts, lite.num_drafts) == (0, NUM_DRAFTS)
+    for seed in range(3):
+        expected = write(plain, sampler, seed)
+        assert write(drafting, sampler, seed) == expected
+        assert write(lite, sampler, seed) == expected
+    assert plain.num_foreseen == 0
+
+
+def test_the_drafter_has_learned(run):
+    """Half of what comes next can be known from the word before; guessing has one in 12."""
+    engine = keras_engine(run.load_model(), drafts=True)
+    write(engine, Sampler(1.0), seed=1, count=90)
+    assert engine.num_foreseen > 30
+
+
+def test_what_fit_trains_is_without_the_drafter(run):
+    model = run.load_model()
+    trained = {id(variable) for variable in model.trainable_variables}
+    assert not trained & {id(variable) for variable in model.drafter.weights}
+    assert model.count_params() == sum(np.prod(weight.shape) for weight in model.weights)
+
+
+def test_presets_and_drafts():
+    assert from_preset("shakespeare-cpu", 7)[0].num_drafts == 4
+    assert from_preset("nanogpt-cpu", 7)[0].num_drafts == 0
+    pairs, _ = from_preset("shakespeare-cpu", 7, architecture="encoder-decoder")
+    assert pairs.num_drafts == 0
+    for changes in ({"num_drafts": -1}, {"num_drafts": 2, "architecture": "encoder-decoder"}):
+        with pytest.raises(InputError, match="num_drafts must be at least 0"):
+            from_preset("shakespeare-cpu", 7, **changes)
+
+
+def test_export_checks_what_drafts(run, tmp_path, monkeypatch):
+    """A file whose longer step is wrong is refused, though its step of one token is right."""
+    from neo_keras.export import exporter, verify
+
+    original = GPT.verify
+
+    def wrong(model, *args):
+        logits, drafts, cache = original(model, *args)
+        return logits + 1.0, drafts, cache
+
+    monkeypatch.setattr(GPT, "verify", wrong)
+    with pytest.raises(verify.VerificationError, match="its logits differ"):
+        exporter.export_run(run, ["tflite"], ["float32"], tmp_path)
+    assert not list(tmp_path.glob("*.tflite"))
+
+
+def test_report_of_drafting(run, tmp_path):
+    from neo_keras.export.exporter import export_run
+
+    rows = export_run(run, ["tflite"], ["int8"], tmp_path)
+    drafting = rows[-1]["drafting"]
+    assert 1 < drafting["tokens_per_step"] <= 1 + NUM_DRAFTS
+    assert drafting["tokens_per_second"] > 0
+    assert "`verify_in_place`" in (tmp_path / "README.md").read_text()
+    config = dataclasses.replace(run.model_config, num_drafts=0)
+    with pytest.raises(InputError, match="must have the signatures"):
+        LiteRTEngine(tmp_path / "model-int8.tflite", config)
