@@ -34,28 +34,46 @@ class Stepwise:
 
 
 class NeoKeras(Stepwise):
-    """A `.tflite` of ours in `generate_ids`, the loop that generate.py runs."""
+    """A `.tflite` of ours in `generate_ids`, the loop that generate.py runs; token by token."""
 
     requires = {"ai_edge_litert": "ai-edge-litert"}
+    drafts = False
+    temperature = 0.0
 
     @staticmethod
     def write(files, model, weights, quantization):
         from neo_keras.export import tflite
 
         path = files.path(f"model-{quantization}.tflite")
-        tflite.convert(tflite.write_signatures, model, path, None, quantization)
+        if not path.exists():
+            tflite.convert(tflite.write_signatures, model, path, None, quantization)
 
     def __init__(self, files, quantization, num_threads):
         from neo_keras.generation.litert_engine import LiteRTEngine
 
         path = files.path(f"model-{quantization}.tflite")
         self._engine = LiteRTEngine(path, files.config, num_threads)
+        self._engine.num_drafts *= self.drafts
+        self._seed = 0
 
     def tokens(self, prompt_ids):
         from neo_keras.generation.decoding import generate_ids
-        from neo_keras.generation.sampler import GREEDY
+        from neo_keras.generation.sampler import Sampler
 
-        return generate_ids(self._engine, prompt_ids, GREEDY, seed=0)
+        self._seed += 1  # each time another text, where it is sampled
+        return generate_ids(self._engine, prompt_ids, Sampler(self.temperature), self._seed)
+
+
+class NeoKerasDrafting(NeoKeras):
+    """The same with its drafter: as it comes."""
+
+    drafts = True
+
+
+class NeoKerasSampling(NeoKerasDrafting):
+    """Sampled text is harder to foresee than greedy text, which repeats itself."""
+
+    temperature = 0.8
 
 
 class LiteRTLM:
@@ -285,6 +303,8 @@ class LlamaCpp(Stepwise):
 
 FAMILIES = {  # name: (class, {precision: of the file})
     "neo_keras": (NeoKeras, {"float32": "float32", "8 bits": "int8"}),
+    "drafting": (NeoKerasDrafting, {"float32": "float32", "8 bits": "int8"}),
+    "drafting-sampled": (NeoKerasSampling, {"8 bits": "int8"}),
     "litert-lm": (LiteRTLM, {"float32": "float32", "8 bits": "int8"}),
     "litert-torch": (LiteRTTorch, {"float32": "none", "8 bits": "dynamic_wi8_afp32"}),
     "keras-hub": (KerasHub, {"float32": "float32"}),

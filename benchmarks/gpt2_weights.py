@@ -69,24 +69,39 @@ def to_neo_keras(weights, config):
     from neo_keras.model.gpt import GPT
 
     model = GPT(config)
-    model.token_embedding.embeddings.assign(weights["wte.weight"])
-    model.position_embedding.embeddings.assign(weights["wpe.weight"])
-    for i, block in enumerate(model.blocks):
-        block_weights = _of_block(weights, i)
-        for name, (layer, _, _) in NORMS.items():
-            _assign_norm(getattr(block, layer), block_weights, name)
-        attention, feed_forward = block.attention, block.feed_forward
-        for name, kernel, bias in (
-            ("attn.c_attn", attention.qkv.kernel, attention.qkv.bias),
-            ("attn.c_proj", attention.output_projection.kernel, attention.output_projection.bias),
-            ("mlp.c_fc", feed_forward.expand.kernel, feed_forward.expand.bias),
-        ):
-            kernel.assign(block_weights[f"{name}.weight"])
-            bias.assign(block_weights[f"{name}.bias"])
-        feed_forward.contract_kernel.assign(block_weights["mlp.c_proj.weight"].T)
-        feed_forward.contract_bias.assign(block_weights["mlp.c_proj.bias"])
-    _assign_norm(model.final_norm, weights, "ln_f")
+    for name, variable, is_transposed in _variables(model):
+        variable.assign(weights[name].T if is_transposed else weights[name])
     return model
+
+
+def from_neo_keras(model):
+    """The common form of a model of ours, of the shape that `model_config` makes."""
+    return {
+        name: np.ascontiguousarray(variable.numpy().T if is_transposed else variable.numpy())
+        for name, variable, is_transposed in _variables(model)
+    }
+
+
+def _variables(model):
+    """Yields (name, variable, whether it lies the other way round) of a model of ours."""
+    yield "wte.weight", model.token_embedding.embeddings, False
+    yield "wpe.weight", model.position_embedding.embeddings, False
+    norms = {"ln_f": model.final_norm}
+    for i, block in enumerate(model.blocks):
+        norms |= {f"h.{i}.{name}": getattr(block, layer) for name, (layer, _, _) in NORMS.items()}
+        attention, feed_forward = block.attention, block.feed_forward
+        for name, layer in (
+            ("attn.c_attn", attention.qkv),
+            ("attn.c_proj", attention.output_projection),
+            ("mlp.c_fc", feed_forward.expand),
+        ):
+            yield f"h.{i}.{name}.weight", layer.kernel, False
+            yield f"h.{i}.{name}.bias", layer.bias, False
+        yield f"h.{i}.mlp.c_proj.weight", feed_forward.contract_kernel, True
+        yield f"h.{i}.mlp.c_proj.bias", feed_forward.contract_bias, False
+    for name, norm in norms.items():
+        yield f"{name}.weight", norm.gamma, False
+        yield f"{name}.bias", norm.beta, False
 
 
 def to_hugging_face(weights, config):

@@ -8,9 +8,12 @@ import gpt2_weights
 import numpy as np
 
 from neo_keras.config import ModelConfig
+from neo_keras.errors import InputError
 from neo_keras.files import write_json
 
-PROMPT_IDS = list(range(1, 11))
+PROMPT_LEN = 10
+CLASSIC_FIELDS = ("position", "norm", "norm_position", "activation", "use_bias", "qk_norm",
+                  "tie_embeddings", "embedding_norm", "max_ngram")  # fmt: skip
 
 
 class Files:
@@ -34,18 +37,23 @@ class Files:
         """In the common form of `gpt2_weights`."""
         return dict(np.load(self.path("weights.npz")))
 
+    def prompt_ids(self):
+        """list of int: of a run the beginning of its validation text, else any."""
+        return json.loads(self.path("prompt.json").read_text())
+
     def reference(self):
         """(int [num_tokens], float32 [num_tokens, vocab_size]): Keras's greedy text, its logits."""
         reference = np.load(self.path("reference.npz"))
         return reference["token_ids"], reference["logits"]
 
 
-def write_files(directory, config, num_tokens, formats):
-    """Draws the weights and writes them in all forms.
+def write_files(directory, size, max_seq_len, run, num_tokens, formats):
+    """Writes the weights, random ones or a run's, in all forms.
 
     Args:
         directory: path of one that exists.
-        config: `ModelConfig`.
+        size, max_seq_len: as `gpt2_weights.model_config` takes them.
+        run: path of a run whose weights to take instead, or None.
         num_tokens: of the reference.
         formats: (class, quantization) of each engine of `decoders`.
     """
@@ -53,22 +61,45 @@ def write_files(directory, config, num_tokens, formats):
 
     import_tensorflow()
 
-    write_json(pathlib.Path(directory) / "config.json", dataclasses.asdict(config))
+    if run is None:
+        config = gpt2_weights.model_config(size, max_seq_len)
+        weights, prompt_ids = gpt2_weights.random_weights(config), list(range(1, PROMPT_LEN + 1))
+        model = gpt2_weights.to_neo_keras(weights, config)
+    else:
+        model, prompt_ids = _load_run(run)
+        weights = gpt2_weights.from_neo_keras(model)
+    directory = pathlib.Path(directory)
+    write_json(directory / "config.json", dataclasses.asdict(model.config))
+    write_json(directory / "prompt.json", prompt_ids)
     files = Files(directory)
-    weights = gpt2_weights.random_weights(config)
     np.savez(files.path("weights.npz"), **weights)
-    model = gpt2_weights.to_neo_keras(weights, config)
-    token_ids, logits = _greedy(model, num_tokens)
+    token_ids, logits = _greedy(model, prompt_ids, num_tokens)
     np.savez(files.path("reference.npz"), token_ids=token_ids, logits=logits)
     for engine_class, quantization in formats:
         engine_class.write(files, model, weights, quantization)
 
 
-def _greedy(model, num_tokens):
+def _load_run(path):
+    """(model, prompt)."""
+    from neo_keras.training.run import RunDirectory
+
+    run = RunDirectory.open(path)
+    config, shape = run.model_config, gpt2_weights.model_config("124m")
+    others = [name for name in CLASSIC_FIELDS if getattr(config, name) != getattr(shape, name)]
+    if others:
+        raise InputError(
+            f"{path} must have GPT-2's shape, for the other engines, and its {others[0]} is "
+            f"{getattr(config, others[0])}: train it with --preset gpt2-124m"
+        )
+    prompt = run.load_validation_text()[: 2 * PROMPT_LEN]
+    return run.load_model(), run.load_tokenizer().encode(prompt)[:PROMPT_LEN].tolist()
+
+
+def _greedy(model, prompt_ids, num_tokens):
     from neo_keras.generation.keras_engine import KerasEngine
 
-    engine, token_id, rows = KerasEngine(model), PROMPT_IDS[-1], []
-    engine.prefill(PROMPT_IDS[:-1])
+    engine, token_id, rows = KerasEngine(model), prompt_ids[-1], []
+    engine.prefill(prompt_ids[:-1])
     for _ in range(num_tokens):
         rows.append(np.array(engine.decode(token_id)))
         token_id = int(rows[-1].argmax())

@@ -15,12 +15,16 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs un
 import decoders
 import gpt2_weights
 import workers
+from model_files import PROMPT_LEN
 
 from neo_keras.errors import FailedError, InputError, one_line_errors
 from neo_keras.files import write_json
+from neo_keras.training.run import RunDirectory
 
 OURS, PEER = "neo_keras", "llama.cpp"
+DRAFTING = ("drafting", "drafting-sampled")  # the same, reading ahead: it needs a trained model
 NUM_TOKENS = {"small": 100, "10.7m": 200, "124m": 200}
+LONG_CONTEXT = 1024
 NEAR_TIE = 0.02  # of logits whose standard deviation is 1: llama.cpp's GELU is a float16 table
 BYTES = {"float32": 4, "8 bits": 1}  # of a weight, at least
 
@@ -29,14 +33,17 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--size", choices=gpt2_weights.SIZES, default="10.7m", help="of the model [%(default)s]")
-    add("--engines", nargs="+", choices=decoders.FAMILIES, default=[*decoders.FAMILIES],
-        metavar="ENGINE", help=f"some of {', '.join(decoders.FAMILIES)} [all]")  # fmt: skip
+    add("--run", metavar="RUN", help="take the weights of a run of GPT-2's shape, whose drafter "
+        "has learned, instead of random ones of a --size")  # fmt: skip
+    add("--engines", nargs="+", choices=decoders.FAMILIES, metavar="ENGINE",
+        help=f"some of {', '.join(decoders.FAMILIES)} [all; {' and '.join(DRAFTING)} with "
+        "--run]")  # fmt: skip
     add("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="to compute with [1 2]")
     add("--runs", type=int, default=5, help="rounds; each times every engine [%(default)s]")
     add("--tokens", type=int, metavar="N", help="timed in a run [200; small: 100]")
     add("--positions", action="store_true",
-        help=f"instead: 10.7m with a context of 1,024; {OURS} and {PEER} in 8 bits, by position; "
-        "and memory")  # fmt: skip
+        help=f"instead: {OURS} and {PEER} in 8 bits, by position; and memory; 10.7m with a "
+        "context of 1,024, or a --run that has one")  # fmt: skip
     add("--json", metavar="FILE", help="also write all measurements here")
     return parser.parse_args()
 
@@ -44,6 +51,12 @@ def parse_arguments():
 def main(args):
     if min(args.runs, *args.threads) < 1:
         raise InputError(f"runs and threads must be at least 1, got {args.runs}, {args.threads}")
+    args.drafting = list(DRAFTING) if args.run else []
+    args.engines = args.engines or [
+        name for name in decoders.FAMILIES if name not in DRAFTING or args.run
+    ]
+    if not args.run and {*DRAFTING} & {*args.engines}:
+        raise InputError(f"{' and '.join(DRAFTING)} need a drafter that has learned: give a --run")
     check_installed([OURS, PEER] if args.positions else args.engines)
     with tempfile.TemporaryDirectory() as directory:
         result = (measure_positions if args.positions else compare)(args, directory)
@@ -64,13 +77,14 @@ def check_installed(engines):
 def compare(args, directory):
     """Times each engine with each number of threads, in turn."""
     num_tokens = NUM_TOKENS[args.size] if args.tokens is None else args.tokens
-    config = gpt2_weights.model_config(args.size)
-    longest = config.max_seq_len - len(workers.PROMPT_IDS) - 1
+    name = args.run or args.size
+    config = model_config(args.run, args.size)
+    longest = config.max_seq_len - PROMPT_LEN - 1
     if not 2 <= num_tokens <= longest:
-        raise InputError(f"tokens must be from 2 to {longest} for {args.size}, got {num_tokens}")
+        raise InputError(f"tokens must be from 2 to {longest} for {name}, got {num_tokens}")
     engines = [(name, p) for name in args.engines for p in decoders.FAMILIES[name][1]]
-    print(f"writing the files of {args.size}", flush=True)
-    workers.run("write", directory=directory, size=args.size, max_seq_len=None,
+    print(f"writing the files of {name}", flush=True)
+    workers.run("write", directory=directory, size=args.size, max_seq_len=None, run=args.run,
                 num_tokens=num_tokens + 1, engines=engines)  # fmt: skip
     rounds = []
     for i in range(args.runs):  # in turn, so that a slow minute of the machine hits all
@@ -83,11 +97,18 @@ def compare(args, directory):
                 check_text(rounds[-1][-1], num_tokens)
                 print(f"round {i + 1}, threads: {num_threads}: {engine}, {precision}: "
                       f"{row['tokens_per_second']:,.1f} tokens/s", flush=True)  # fmt: skip
-            if args.size == "124m":
+            if args.size == "124m" and not args.run:
                 speed = workers.run("bandwidth", num_threads=num_threads)["bytes_per_second"]
                 rounds[-1] += memory_limits(config, num_threads, speed)
     print_comparison(rounds, num_tokens)
-    return {"size": args.size, "tokens": num_tokens, "rounds": rounds}
+    return {"size": args.size, "run": bool(args.run), "tokens": num_tokens, "rounds": rounds}
+
+
+def model_config(run, size, max_seq_len=None):
+    """`ModelConfig` of a run or, without one, of a size."""
+    return (
+        RunDirectory.open(run).model_config if run else gpt2_weights.model_config(size, max_seq_len)
+    )
 
 
 def check_text(row, num_tokens):
@@ -112,23 +133,31 @@ def memory_limits(config, num_threads, bytes_per_second):
 
 
 def print_comparison(rounds, num_tokens):
-    """A table for each number of threads."""
+    """A table for each number of threads; ratios of ours, and of ours with drafts, to each."""
     rows = rounds[0]
     speeds = [[row["tokens_per_second"] for row in same] for same in zip(*rounds)]
     kinds = [(row["num_threads"], row["precision"]) for row in rows]
-    ours = {kind: speeds[i] for i, kind in enumerate(kinds) if rows[i]["engine"] == OURS}
+    ours = {(row["engine"], kind): speeds[i] for i, (row, kind) in enumerate(zip(rows, kinds))}
+    shown = [name for name in (OURS, *DRAFTING) if any(row["engine"] == name for row in rows)]
     for num_threads in dict.fromkeys(row["num_threads"] for row in rows):
-        table = Table("weights", "engine", "median", "min", "max", "ours/it", "text",
-                      title=f"tokens/s, threads: {num_threads}")  # fmt: skip
+        table = Table("weights", "engine", "median", "min", "max", *(f"{n}/it" for n in shown),
+                      "text", title=f"tokens/s, threads: {num_threads}")  # fmt: skip
         for i in sorted(range(len(rows)), key=lambda i: rows[i]["precision"]):
             if rows[i]["num_threads"] != num_threads:
                 continue
-            ratios = [a / b for a, b in zip(ours.get(kinds[i], []), speeds[i])]
-            ratio = f"{statistics.median(ratios):.2f}" if ratios else "-"
+            ratios = [ratio(ours.get((name, kinds[i]), []), speeds[i]) for name in shown]
             equal = f"{rows[i]['equal']}/{num_tokens + 1}" if "equal" in rows[i] else "-"
-            table.add_row(rows[i]["precision"], rows[i]["engine"], *spread(speeds[i]), ratio, equal)
+            table.add_row(
+                rows[i]["precision"], rows[i]["engine"], *spread(speeds[i]), *ratios, equal
+            )
         rich.print(table)
     print("text: so many tokens are the float32 Keras model's, before the first that is not")
+
+
+def ratio(speeds, others):
+    """The median of what the rounds give; "-" of none."""
+    ratios = [a / b for a, b in zip(speeds, others)]
+    return f"{statistics.median(ratios):.2f}" if ratios else "-"
 
 
 def spread(speeds):
@@ -140,26 +169,33 @@ def spread(speeds):
 def measure_positions(args, directory):
     """Speed where little and where much stands before, and memory after a long text."""
     settings = {"directory": directory, "precision": "8 bits", "num_threads": max(args.threads)}
-    engines = [(engine, settings["precision"]) for engine in (OURS, PEER)]
-    print("writing the files of 10.7m with a context of 1,024", flush=True)
-    workers.run("write", directory=directory, size="10.7m", max_seq_len=1024, num_tokens=1,
-                engines=engines)  # fmt: skip
+    engines = [OURS, *args.drafting, PEER]
+    if model_config(args.run, "10.7m", LONG_CONTEXT).max_seq_len < LONG_CONTEXT:
+        raise InputError(
+            f"{args.run} must have a context of {LONG_CONTEXT}: see stretch_context.py"
+        )
+    print("writing the files", flush=True)
+    workers.run("write", directory=directory, size="10.7m", max_seq_len=LONG_CONTEXT, run=args.run,
+                num_tokens=1, engines=[(e, settings["precision"]) for e in engines])  # fmt: skip
     rounds = []
     for i in range(args.runs):
-        rounds.append({e: workers.run("positions", engine=e, **settings) for e in (OURS, PEER)})
+        rounds.append({e: workers.run("positions", engine=e, **settings) for e in engines})
         print(f"round {i + 1}: {rounds[-1]}", flush=True)
-    memory = workers.run("endurance", engine=OURS, num_tokens=10_000, **settings)
+    settings["engine"] = engines[-2]  # ours, with drafts if it has them
+    memory = workers.run("endurance", num_tokens=10_000, **settings)
     print_positions(rounds, memory)
     return {"num_threads": settings["num_threads"], "rounds": rounds, "memory": memory}
 
 
 def print_positions(rounds, memory):
-    table = Table("engine", "positions", "tokens/s, median", "min", "max", "ours/it")
+    shown = [name for name in (OURS, *DRAFTING) if name in rounds[0]]
+    table = Table("engine", "positions", "tokens/s, median", "min", "max",
+                  *(f"{name}/it" for name in shown))  # fmt: skip
     for engine, ranges in rounds[0].items():
         for name in ranges:
             speeds = [results[engine][name] for results in rounds]
-            ratios = [results[OURS][name] / results[engine][name] for results in rounds]
-            table.add_row(engine, name, *spread(speeds), f"{statistics.median(ratios):.2f}")
+            ratios = [ratio([results[n][name] for results in rounds], speeds) for n in shown]
+            table.add_row(engine, name, *spread(speeds), *ratios)
     rich.print(table)
     print(f"memory of {OURS}: {memory['MB before']:.1f} MB after 10,000 tokens, "
           f"{memory['MB after']:.1f} MB after 10,000 more")  # fmt: skip

@@ -4,6 +4,7 @@
 """
 
 import concurrent.futures
+import dataclasses
 import itertools
 import json
 import os
@@ -17,8 +18,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
 
 import decoders
-import gpt2_weights
-from model_files import PROMPT_IDS, Files, write_files
+from model_files import Files, write_files
 
 from neo_keras.errors import FailedError, one_line_errors
 
@@ -43,11 +43,11 @@ def run(task, **arguments):
     return json.loads(process.stdout.splitlines()[-1])
 
 
-def write(directory, size, max_seq_len, num_tokens, engines):
-    """Makes the files of a model; those of a second engine are written beside the first's."""
+def write(directory, size, max_seq_len, run, num_tokens, engines):
+    """Makes the files of a model; returns its `ModelConfig` as a dict."""
     formats = [(decoders.FAMILIES[e][0], decoders.FAMILIES[e][1][p]) for e, p in engines]
-    config = gpt2_weights.model_config(size, max_seq_len)
-    write_files(directory, config, num_tokens, formats)
+    write_files(directory, size, max_seq_len, run, num_tokens, formats)
+    return dataclasses.asdict(Files(directory).config)
 
 
 def decode(directory, engine, precision, num_threads, num_tokens):
@@ -58,10 +58,11 @@ def decode(directory, engine, precision, num_threads, num_tokens):
         first that is not; `gap`, by how much the reference likes that one less than its own.
     """
     files, decoder = _load(directory, engine, precision, num_threads)
-    decoder.decode(PROMPT_IDS, num_tokens if decoder.compiles else WARMUP_TOKENS)
+    prompt_ids = files.prompt_ids()
+    decoder.decode(prompt_ids, num_tokens if decoder.compiles else WARMUP_TOKENS)
     num_runs, seconds = 0, 0.0
     while seconds < MIN_SECONDS:
-        token_ids, run_seconds = decoder.decode(PROMPT_IDS, num_tokens)
+        token_ids, run_seconds = decoder.decode(prompt_ids, num_tokens)
         num_runs, seconds = num_runs + 1, seconds + run_seconds
     expected, logits = files.reference()
     equal = np.append(np.equal(token_ids, expected[: len(token_ids)]), False).argmin()
@@ -78,10 +79,11 @@ def positions(directory, engine, precision, num_threads):
     Returns:
         dict: tokens per second in each of the `RANGES`.
     """
-    _, decoder = _load(directory, engine, precision, num_threads)
-    decoder.decode(PROMPT_IDS[:1], RANGES[-1][1])
+    files, decoder = _load(directory, engine, precision, num_threads)
+    prompt_ids = files.prompt_ids()[:1]
+    decoder.decode(prompt_ids, RANGES[-1][1])
     marks = []
-    for _ in itertools.islice(decoder.tokens(PROMPT_IDS[:1]), RANGES[-1][1] + 1):
+    for _ in itertools.islice(decoder.tokens(prompt_ids), RANGES[-1][1] + 1):
         marks.append(time.perf_counter())  # mark i: positions up to i are in the cache
     return {f"{a}-{b}": (b - a) / (marks[b] - marks[a]) for a, b in RANGES}
 
@@ -92,8 +94,8 @@ def endurance(directory, engine, precision, num_threads, num_tokens):
     Returns:
         dict: megabytes of memory in use (RSS) after so many tokens, and after as many again.
     """
-    _, decoder = _load(directory, engine, precision, num_threads)
-    stream = decoder.tokens(PROMPT_IDS)
+    files, decoder = _load(directory, engine, precision, num_threads)
+    stream = decoder.tokens(files.prompt_ids())
     megabytes = []
     for _ in range(2):
         for _ in itertools.islice(stream, num_tokens):

@@ -131,9 +131,9 @@ def test_drafter_by_hand():
     drafter.expand.kernel.assign([[1.0, 2.0], [0.5, -1.0]])
     drafter.embedding.embeddings.assign([[9.0, 9.0], [1.0, -1.0], [9.0, 9.0]])
     drafter.contract.kernel.assign([[1.0, -1.0], [10.0, 0.5]])
-    # [1, 2] expands to [2, 0]; with token 1 it is [3, -1], squared [9, 0].
+    # [1, 2] expands to [2, 0]; with token 1 it is [3, -1], and [3, 0] counts.
     x = drafter(np.array([[[1.0, 2.0]]]), np.array([[1]]))
-    np.testing.assert_allclose(x, [[[1 + 9.0, 2 - 9.0]]])
+    np.testing.assert_allclose(x, [[[1 + 3.0, 2 - 3.0]]])
     restored = Drafter.from_config(drafter.get_config())
     assert (restored.vocab_size, restored.width) == (3, 2)
 

@@ -101,7 +101,8 @@ def _next_logits(engine, window, source_len, sampler, banned_ids, noise=None):
         )
     if sampler.repetition_penalty != 1:
         logits = penalized(logits, window[source_len:], sampler.repetition_penalty)
-    logits[list(banned_ids)] = -np.inf
+    for token_id in banned_ids:  # one or none, mostly
+        logits[token_id] = -np.inf
     return logits
 
 

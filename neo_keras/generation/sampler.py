@@ -60,10 +60,10 @@ class Sampler:
         logits = np.asarray(logits, "float32")
         if self.temperature == 0:
             return int(np.argmax(logits))
-        noise = _noise_of_steps(seed, step // STEPS_AT_A_TIME, len(logits))[step % STEPS_AT_A_TIME]
-        kept = self.probabilities(logits) > 0
-        scores = np.where(kept, logits + np.float32(self.temperature) * noise, -np.inf)
-        return int(np.argmax(scores))
+        scores = logits + self.noise(seed, step, 1, len(logits))[0]
+        if (self.top_k, self.top_p, self.min_p) != (None, None, None):
+            scores = np.where(self.probabilities(logits) > 0, scores, -np.inf)
+        return int(scores.argmax())
 
     def noise(self, seed, step, num_steps, vocab_size):
         """What `sample` adds to the logits of some steps, where no cut applies.
@@ -79,11 +79,11 @@ class Sampler:
         if self.temperature == 0:
             return np.zeros((num_steps, vocab_size), "float32")
         block, row = divmod(step, STEPS_AT_A_TIME)
-        noise = _noise_of_steps(seed, block, vocab_size)[row : row + num_steps]
-        if len(noise) < num_steps:
-            following = _noise_of_steps(seed, block + 1, vocab_size)[: num_steps - len(noise)]
-            noise = np.concatenate([noise, following])
-        return np.float32(self.temperature) * noise
+        noise = _noise_of_steps(self.temperature, seed, block, vocab_size)[row : row + num_steps]
+        if len(noise) == num_steps:
+            return noise
+        following = _noise_of_steps(self.temperature, seed, block + 1, vocab_size)
+        return np.concatenate([noise, following[: num_steps - len(noise)]])
 
     def probabilities(self, logits):
         """The distribution that `sample` draws from; temperature above 0.
@@ -129,11 +129,11 @@ def penalized(logits, token_ids, penalty):
 
 
 @functools.lru_cache(maxsize=4)
-def _noise_of_steps(seed, block, vocab_size):
+def _noise_of_steps(temperature, seed, block, vocab_size):
     """Many steps' noise cost hardly more than one's: float32 [STEPS_AT_A_TIME, vocab_size]."""
     seed = np.array([seed % 2**32], "uint32").view("int32")
     steps = np.arange(STEPS_AT_A_TIME, dtype="int32")[:, None] + block * STEPS_AT_A_TIME
-    return gumbel_noise(seed, steps, vocab_size, np)
+    return np.float32(temperature) * gumbel_noise(seed, steps, vocab_size, np)
 
 
 GREEDY = Sampler(temperature=0)

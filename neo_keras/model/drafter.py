@@ -1,8 +1,8 @@
 """Guesses what a model would make of a token, without running the model."""
 
 import keras
+from keras import ops
 
-from neo_keras.model.blocks import relu_squared
 from neo_keras.model.weights import initial_weights
 
 DRAFTER_WIDTH = 256
@@ -62,8 +62,8 @@ class Drafter(keras.layers.Layer):
         Returns:
             The shape of x: about what it would be of the text up to the next token.
         """
-        inner = relu_squared(self.expand(x) + self.embedding(next_token_ids))
-        return x + self.contract(inner)
+        # Not squared: of its own result, again and again, a square would grow without bounds.
+        return x + self.contract(ops.relu(self.expand(x) + self.embedding(next_token_ids)))
 
     def get_config(self):
         return {**super().get_config(), "vocab_size": self.vocab_size, "width": self.width}

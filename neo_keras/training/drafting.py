@@ -1,13 +1,17 @@
 """Teaches a drafter to foresee what a trained model will say."""
 
 import keras
+import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from neo_keras.training.dataset import training_dataset
 
-MAX_STEPS = 500
+MAX_STEPS = 1000
 TOKENS_PER_STEP = 512  # more steps help it, more tokens in each do not
 LEARNING_RATE = 4e-3
+MAX_STATES = 2**24  # numbers that are kept of what the model made of the text: 67 MB
+PIECE_LEN = 128  # tokens that are taught together
 
 
 def teach_drafter(run, corpus):
@@ -26,8 +30,9 @@ def teach_drafter(run, corpus):
 def fit_drafter(model, token_ids, steps=MAX_STEPS, seed=1):
     """Trains `model.drafter`, and nothing else.
 
-    At every position of a text it goes on from the model's own state, over the next `num_drafts`
-    tokens as they are in the text, and learns to predict there what the model predicts.
+    The model reads some of the text once. At every position the drafter goes on from the model's
+    own state, over the next `num_drafts` tokens as they are in the text, and learns to predict
+    there what the model predicts.
 
     Args:
         model: `GPT` whose configuration has `num_drafts`.
@@ -35,14 +40,31 @@ def fit_drafter(model, token_ids, steps=MAX_STEPS, seed=1):
         steps: of training.
         seed: of the order of the text.
     """
-    seq_len = model.config.max_seq_len
-    batch_size = max(TOKENS_PER_STEP // seq_len, 1)
-    dataset = training_dataset(token_ids, seq_len, batch_size, seed, steps)
-    schedule = keras.optimizers.schedules.PolynomialDecay(LEARNING_RATE, steps, 0.0)
+    piece_len = min(PIECE_LEN, model.config.max_seq_len)
+    batch_size = TOKENS_PER_STEP // piece_len
+    states, token_ids = _read(model, token_ids, steps * TOKENS_PER_STEP, piece_len, seed)
     lesson = Lesson(model)
-    lesson.compile(keras.optimizers.Adam(schedule), jit_compile=False)
-    lesson.fit(dataset.map(lambda token_ids, _: token_ids), shuffle=False, verbose=0)
+    decay = keras.optimizers.schedules.PolynomialDecay(LEARNING_RATE, steps, 0.0)
+    optimizer = keras.optimizers.Adam(decay, clipnorm=1.0)
+    lesson.compile(optimizer, jit_compile=False, steps_per_execution=10)
+    epochs = -(-steps * batch_size // len(states))
+    lesson.fit((states, token_ids), batch_size=batch_size, epochs=epochs, verbose=0)
     model.trainable, model.drafter.trainable = True, False  # as they were
+
+
+def _read(model, token_ids, num_tokens, piece_len, seed):
+    """(states, token_ids) of pieces of the text: [pieces, piece_len, hidden_dim] and without it."""
+    seq_len, width = model.config.max_seq_len, model.config.hidden_dim
+    num_tokens = min(num_tokens, MAX_STATES // width)
+    batch_size = max(2048 // seq_len, 1)
+    num_batches = -(-num_tokens // (batch_size * seq_len))
+    hidden, pieces = tf.function(model.hidden), []
+    length = seq_len // piece_len * piece_len
+    for rows, _ in training_dataset(token_ids, seq_len, batch_size, seed, num_batches):
+        states = ops.convert_to_numpy(hidden(rows))[:, :length]
+        rows = ops.convert_to_numpy(rows)[:, :length]
+        pieces.append((states.reshape(-1, piece_len, width), rows.reshape(-1, piece_len)))
+    return tuple(np.concatenate(parts) for parts in zip(*pieces))
 
 
 class Lesson(keras.Model):
@@ -57,12 +79,12 @@ class Lesson(keras.Model):
         model.trainable, model.drafter.trainable = False, True
         self.model = model
 
-    def call(self, token_ids):
-        """Adds up the losses of the drafts; token_ids: int32 [batch_size, seq_len]."""
-        model, seq_len = self.model, token_ids.shape[1]
+    def call(self, inputs):
+        """Adds up the losses of the drafts from each position of pieces, as `_read` makes them."""
+        model, (states, token_ids) = self.model, inputs
+        seq_len = token_ids.shape[1]
         num_drafts = min(model.config.num_drafts, seq_len - 1)
         length = seq_len - num_drafts
-        states = model.hidden(token_ids)
         truth, x = ops.softmax(model.logits(states)), states[:, :length]
         for i in range(1, num_drafts + 1):
             x = model.drafter(x, token_ids[:, i : i + length])
