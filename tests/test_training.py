@@ -31,6 +31,7 @@ def uninterrupted(corpus_file, tmp_path_factory):
     result = run_train(path, "--data", corpus_file, *ARGUMENTS)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
+    assert "teaching the drafter" in result.stdout
     assert f"step {STEPS:5,}" in result.stdout and f"generate.py {path}" in result.stdout
     return path
 
@@ -75,7 +76,7 @@ def read_rows(path, without=("train_seconds",)):
 
 
 def assert_same_end(path, expected):
-    for name, num_arrays in (("last.keras", 50), ("best.keras", 18)):
+    for name, num_arrays in (("last.keras", 53), ("best.keras", 21)):
         assert len(read_checkpoint(path / name)) == num_arrays
         assert different_arrays(path / name, expected / name) == []
     assert step_of(path) == STEPS
@@ -186,8 +187,9 @@ def test_what_a_run_directory_holds(corpus_file, tmp_path):
     assert metrics["val_loss"] == metrics["best_val_loss"] == rows[-1]["val_loss"]
     assert metrics["val_bits_per_char"] == pytest.approx(metrics["val_loss"] / 0.6931472)
     ngrams = 65536 * 32 + 32 * 20
+    drafter = (2 * 20 + vocab_size) * 256
     # blocks, n-grams, ends, two norms
-    assert metrics["num_params"] == 2 * 4840 + ngrams + 2 * 20 * vocab_size + 2 * 20
+    assert metrics["num_params"] == 2 * 4840 + ngrams + 2 * 20 * vocab_size + 2 * 20 + drafter
     assert metrics["tokens_per_second"] > 0 and metrics["train_seconds"] > 0
     assert step_of(run.path) == 23
     assert (run.path / "loss.png").read_bytes().startswith(b"\x89PNG")
