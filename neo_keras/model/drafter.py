@@ -10,7 +10,7 @@ DRAFTER_WIDTH = 256
 
 @keras.saving.register_keras_serializable("neo_keras")
 class Drafter(keras.layers.Layer):
-    """What the last block would make of one token more: about, and for a fiftieth of the work.
+    """What the last block would make of one token more: about, and for a small part of the work.
 
     Applied to its own guess it foresees some tokens. The model then reads them all in one step,
     which takes little longer than a step of one token, and those that it would have drawn itself
