@@ -107,9 +107,9 @@ def run_training(**arguments):
         print(*describe_stop(run, metrics), sep="\n")
         sys.exit(128 + stopped_by)
     if run.model_config.num_drafts:
-        print("teaching the drafter, which makes writing faster", flush=True)
-        teach_drafter(run, corpus)
+        stopped_by = teach_drafter(run, corpus)
     print(*describe_end(run, corpus, metrics), sep="\n")
+    sys.exit(stopped_by and 128 + stopped_by)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import signal
+import types
 
 import keras
 import numpy as np
@@ -184,6 +186,41 @@ def tflite(run, tmp_path_factory):
     path = tmp_path_factory.mktemp("drafting") / "model.tflite"
     write_tflite(run.load_model(), path, run.load_tokenizer(), "float32")
     return path
+
+
+def small_corpus(run):
+    token_ids = run.load_tokenizer().encode(corpus_text())
+    return types.SimpleNamespace(training=types.SimpleNamespace(token_ids=token_ids))
+
+
+def test_what_diverges_is_not_kept(tmp_path, monkeypatch, capsys):
+    from neo_keras.training import drafting
+
+    run = make_run(tmp_path / "run", num_drafts=NUM_DRAFTS)
+    before = run.best.read_bytes()
+    monkeypatch.setattr(drafting, "LEARNING_RATE", 1e30)
+    assert drafting.teach_drafter(run, small_corpus(run)) is None
+    assert run.best.read_bytes() == before
+    assert "did not learn" in capsys.readouterr().out
+
+
+def test_ctrl_c_keeps_what_was_learned(tmp_path, monkeypatch):
+    from neo_keras.training import drafting
+
+    class PressCtrlC(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            calls.append(batch)
+            signal.raise_signal(signal.SIGINT)
+
+    calls, fit = [], drafting.fit_drafter
+    monkeypatch.setattr(
+        drafting, "fit_drafter", lambda *args: fit(*args[:-1], [PressCtrlC(), *args[-1]])
+    )
+    run = make_run(tmp_path / "run", num_drafts=NUM_DRAFTS)
+    before = run.best.read_bytes()
+    assert drafting.teach_drafter(run, small_corpus(run)) == signal.SIGINT
+    assert len(calls) == 1
+    assert run.best.read_bytes() != before
 
 
 def write(engine, sampler, seed, count=160):

@@ -1,10 +1,14 @@
 """Teaches a drafter to foresee what a trained model will say."""
 
+import math
+
 import keras
 import numpy as np
+import rich
 import tensorflow as tf
 from keras import ops
 
+from neo_keras.training.callbacks import StopOnSignal
 from neo_keras.training.dataset import training_dataset
 
 MAX_STEPS = 1000
@@ -20,14 +24,24 @@ def teach_drafter(run, corpus):
     Args:
         run: `RunDirectory`, trained, of a model that has `num_drafts`.
         corpus: `TokenizedCorpus`.
+
+    Returns:
+        The `signal.Signals` that ended it early, or None. What was learned until then is kept.
     """
     model, config = run.load_model(), run.training_config
-    steps = min(config.steps, MAX_STEPS)
-    fit_drafter(model, corpus.training.token_ids, steps, config.seed)
-    run.save_best(model)
+    steps, console = min(config.steps, MAX_STEPS), rich.get_console()
+    console.print("teaching the drafter, which makes writing faster")
+    stop = StopOnSignal(console)
+    with stop.listening():
+        loss = fit_drafter(model, corpus.training.token_ids, steps, config.seed, [stop])
+    if math.isfinite(loss):
+        run.save_best(model)
+    else:
+        console.print("the drafter did not learn (diverged): the text is as good, but slower")
+    return stop.signal
 
 
-def fit_drafter(model, token_ids, steps=MAX_STEPS, seed=1):
+def fit_drafter(model, token_ids, steps=MAX_STEPS, seed=1, callbacks=()):
     """Trains `model.drafter`, and nothing else.
 
     The model reads some of the text once. At every position the drafter goes on from the model's
@@ -39,6 +53,10 @@ def fit_drafter(model, token_ids, steps=MAX_STEPS, seed=1):
         token_ids: of the training text, as `training_dataset` takes them.
         steps: of training.
         seed: of the order of the text.
+        callbacks: of Keras.
+
+    Returns:
+        float, the mean loss of the last pass over what was read.
     """
     piece_len = min(PIECE_LEN, model.config.max_seq_len)
     batch_size = TOKENS_PER_STEP // piece_len
@@ -48,8 +66,11 @@ def fit_drafter(model, token_ids, steps=MAX_STEPS, seed=1):
     optimizer = keras.optimizers.Adam(decay, clipnorm=1.0)
     lesson.compile(optimizer, jit_compile=False, steps_per_execution=10)
     epochs = -(-steps * batch_size // len(states))
-    lesson.fit((states, token_ids), batch_size=batch_size, epochs=epochs, verbose=0)
+    history = lesson.fit(
+        (states, token_ids), batch_size=batch_size, epochs=epochs, callbacks=callbacks, verbose=0
+    )
     model.trainable, model.drafter.trainable = True, False  # as they were
+    return history.history["loss"][-1]
 
 
 def _read(model, token_ids, num_tokens, piece_len, seed):
