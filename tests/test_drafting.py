@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shutil
 import signal
 import types
 
@@ -20,6 +21,7 @@ from neo_keras.generation.litert_engine import LiteRTEngine
 from neo_keras.generation.sampler import GREEDY, STEPS_AT_A_TIME, Sampler
 from neo_keras.model.drafter import Drafter
 from neo_keras.model.gpt import GPT
+from neo_keras.training.run import RunDirectory
 
 NUM_DRAFTS = 3
 UNK = 12
@@ -163,11 +165,21 @@ def test_verify_is_step_and_drafts():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def untaught(tmp_path_factory):
+    """A run whose drafter has learned nothing."""
+    return make_run(tmp_path_factory.mktemp("drafting") / "run", num_drafts=NUM_DRAFTS)
+
+
+def copy_of(run, path):
+    return RunDirectory.open(shutil.copytree(run.path, path))
+
+
+@pytest.fixture(scope="module")
+def run(untaught, tmp_path_factory):
     """A run whose drafter has learned."""
     from neo_keras.training.drafting import fit_drafter
 
-    run = make_run(tmp_path_factory.mktemp("drafting") / "run", num_drafts=NUM_DRAFTS)
+    run = copy_of(untaught, tmp_path_factory.mktemp("drafting") / "run")
     model = run.load_model()
     before = [weight.numpy() for weight in model.trainable_variables]
     drafter = [weight.numpy() for weight in model.drafter.weights]
@@ -193,10 +205,10 @@ def small_corpus(run):
     return types.SimpleNamespace(training=types.SimpleNamespace(token_ids=token_ids))
 
 
-def test_what_diverges_is_not_kept(tmp_path, monkeypatch, capsys):
+def test_what_diverges_is_not_kept(untaught, tmp_path, monkeypatch, capsys):
     from neo_keras.training import drafting
 
-    run = make_run(tmp_path / "run", num_drafts=NUM_DRAFTS)
+    run = copy_of(untaught, tmp_path / "run")
     before = run.best.read_bytes()
     monkeypatch.setattr(drafting, "LEARNING_RATE", 1e30)
     assert drafting.teach_drafter(run, small_corpus(run)) is None
@@ -204,7 +216,7 @@ def test_what_diverges_is_not_kept(tmp_path, monkeypatch, capsys):
     assert "did not learn" in capsys.readouterr().out
 
 
-def test_ctrl_c_keeps_what_was_learned(tmp_path, monkeypatch):
+def test_ctrl_c_keeps_what_was_learned(untaught, tmp_path, monkeypatch):
     from neo_keras.training import drafting
 
     class PressCtrlC(keras.callbacks.Callback):
@@ -216,7 +228,7 @@ def test_ctrl_c_keeps_what_was_learned(tmp_path, monkeypatch):
     monkeypatch.setattr(
         drafting, "fit_drafter", lambda *args: fit(*args[:-1], [PressCtrlC(), *args[-1]])
     )
-    run = make_run(tmp_path / "run", num_drafts=NUM_DRAFTS)
+    run = copy_of(untaught, tmp_path / "run")
     before = run.best.read_bytes()
     assert drafting.teach_drafter(run, small_corpus(run)) == signal.SIGINT
     assert len(calls) == 1
