@@ -19,9 +19,9 @@ pytest_plugins = ["export_fixtures", "web_fixtures"]
 
 
 @pytest.fixture(scope="module")
-def python_text(exported_page):
-    """Makes the text that Python writes with the page's own model."""
-    engine, tokenizer = load_engine(exported_page / "model.tflite")
+def python_text(tiny_run):
+    """Makes the text that Python writes with the page's model."""
+    engine, tokenizer = load_engine(tiny_run.path)
 
     def make(prompt="", length=200, temperature=0.8, top_k=None, seed=0):
         sampler = Sampler(temperature, top_k)
@@ -120,7 +120,7 @@ def test_a_page_whose_tokens_are_bytes(runtime, browser, tmp_path):
     text, tokenizer = unicode_text(), make_tokenizer("byte", [])
     run = make_run(tmp_path / "run", 40, text, tokenizer, num_layers=1)
     exporter.export_run(run, ["web"], ["float32"])
-    engine, _ = load_engine(run.export / "web" / "model.tflite")
+    engine, _ = load_engine(run.path)
     ends = set()
     with served(run.export / "web") as url:
         page = open_page(browser, url)

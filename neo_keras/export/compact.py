@@ -1,21 +1,22 @@
 """Takes out of a `.tflite` what it holds several times over, or for nothing."""
 
-import contextlib
+import pathlib
 
-import numpy as np
+import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
+FILE_IDENTIFIER = b"TFL3"
 Operator = schema.BuiltinOperator
 
 
 def compact(path, names):
     """Rewrites a file with fewer bytes.
 
-    The signatures share weights already. Here they come to share the weights' scales too (a flat
-    buffer may refer to a part twice), and tensors that are neither inputs nor outputs lose their
-    names. In int8 that is 7% of the default model. A graph that has no variables comes not to
-    initialize those of the others.
+    The signatures share weights already. Here they come to share shapes, lists of tensors and
+    weights' scales too (a flat buffer may refer to a part twice), and tensors lose names, unless
+    they are inputs or outputs, and quantizations that say nothing. In int8 that is 10% of the
+    default model. A graph that has no variables comes not to initialize those of the others.
 
     Args:
         path: of a `.tflite` file.
@@ -29,8 +30,15 @@ def compact(path, names):
         for i, tensor in enumerate(graph.tensors):
             if i not in named:
                 tensor.name = None
-    with _shared_scales():
-        flatbuffer_utils.write_model(model, str(path))
+            if _says_nothing(tensor.quantization):
+                tensor.quantization = None
+    builder = _SharingBuilder()
+    builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
+    pathlib.Path(path).write_bytes(builder.Output())
+
+
+def _says_nothing(quantization):
+    return quantization and quantization.scale is None and quantization.details is None
 
 
 def _drop_initializers(model):
@@ -70,24 +78,28 @@ def _references(graph):
     ]
 
 
-@contextlib.contextmanager
-def _shared_scales():
-    original, written = schema.QuantizationParametersT.Pack, {}
+class _SharingBuilder(flatbuffers.Builder):
+    """Stores a list of numbers once, however many tables refer to it."""
 
-    def pack(parameters, builder):
-        if parameters.scale is None or parameters.details is not None:
-            return original(parameters, builder)
-        content = (
-            np.asarray(parameters.scale).tobytes(),
-            np.asarray(parameters.zeroPoint).tobytes(),
-            parameters.quantizedDimension,
-        )
-        if content not in written:
-            written[content] = original(parameters, builder)
-        return written[content]
+    def __init__(self):
+        super().__init__(1024)
+        self._offsets = {}
 
-    schema.QuantizationParametersT.Pack = pack
-    try:
-        yield
-    finally:
-        schema.QuantizationParametersT.Pack = original
+    def StartVector(self, elemSize, numElems, alignment):
+        self._size_before, self._refers = self.Offset(), False
+        self._num_bytes = 4 + elemSize * numElems  # the length stands before the elements
+        return super().StartVector(elemSize, numElems, alignment)
+
+    def PrependUOffsetTRelative(self, offset):
+        self._refers = True  # to a table, by its distance: equal bytes mean nothing
+        super().PrependUOffsetTRelative(offset)
+
+    def EndVector(self, *args):
+        offset = super().EndVector(*args)
+        if self._refers:
+            return offset
+        content = bytes(self.Bytes[self.Head() : self.Head() + self._num_bytes])
+        if self._offsets.setdefault(content, offset) != offset:
+            # Takes it back: it grows from its end to its beginning.
+            self.head = len(self.Bytes) - self._size_before
+        return self._offsets[content]

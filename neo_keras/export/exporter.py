@@ -163,9 +163,10 @@ def _write_litertlm(model, path, tokenizer, quantization, reference, converted):
 def _write_web(model, path, tokenizer, quantization, reference, converted):
     path.mkdir()
     model_path = path / "model.tflite"
-    measurement = _write_tflite(model, model_path, tokenizer, quantization, reference, converted)
+    tflite.write_page_tflite(model, model_path, tokenizer, quantization, converted)
     web.write_page_around(model_path)
-    return measurement
+    engine = tflite.SegmentedEngine(model_path, model.config.max_seq_len)
+    return verify.measure(engine, reference)
 
 
 WRITERS = {

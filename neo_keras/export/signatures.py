@@ -95,3 +95,8 @@ def tokens_spec(batch_size, seq_len, name):
     """Of token ids, with None for a length that is open."""
     # int32: int64 tokens load in LiteRT without an error, and give garbage.
     return tf.TensorSpec((batch_size, seq_len), tf.int32, name=name)
+
+
+def split_inputs(inputs, *names):
+    """The named inputs, one by one, and a dict of the others."""
+    return *(inputs[n] for n in names), {n: x for n, x in inputs.items() if n not in names}

@@ -4,7 +4,7 @@ import tensorflow as tf
 from keras import ops
 
 from neo_keras.export.sampling import draw_token, sampling_specs
-from neo_keras.export.signatures import step_specs, tokens_spec
+from neo_keras.export.signatures import split_inputs, step_specs, tokens_spec
 from neo_keras.generation.engine import chunk_size_for
 
 
@@ -67,7 +67,7 @@ class StatefulGPT(tf.Module):
 
     def sample(self, inputs):
         """Takes in one token and draws the `next_token`, int32 [1]."""
-        tokens, input_pos, sampling = _split(inputs, "tokens", "input_pos")
+        tokens, input_pos, sampling = split_inputs(inputs, "tokens", "input_pos")
         return {"next_token": draw_token(self.step(tokens, input_pos), **sampling)}
 
     def generate(self, inputs):
@@ -79,7 +79,7 @@ class StatefulGPT(tf.Module):
         Returns `token_ids` int32 [1, max_seq_len], of which the first `count` are the prompt and
         its continuation.
         """
-        token_ids, prompt_len, max_new_tokens, stop_token, sampling = _split(
+        token_ids, prompt_len, max_new_tokens, stop_token, sampling = split_inputs(
             inputs, "tokens", "prompt_len", "max_new_tokens", "stop_token"
         )
         end = ops.minimum(prompt_len + max_new_tokens, self._max_seq_len)
@@ -101,8 +101,3 @@ class StatefulGPT(tf.Module):
         begin = ops.zeros([1], "int32")
         _, token_ids, end = ops.while_loop(unfinished, take_one, (begin, token_ids, end))
         return {"token_ids": token_ids, "count": end}
-
-
-def _split(inputs, *names):
-    """The named inputs, one by one, and a dict of the others."""
-    return *(inputs[n] for n in names), {n: x for n, x in inputs.items() if n not in names}

@@ -6,6 +6,7 @@ import pathlib
 import tempfile
 
 import keras
+import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
@@ -14,6 +15,7 @@ from neo_keras.export.compact import compact
 from neo_keras.export.encoder_decoder import write_stateful
 from neo_keras.export.in_place import InPlaceGPT
 from neo_keras.export.quantization import quantize
+from neo_keras.export.segmented import SegmentedGPT, sample_name, segment_ends
 from neo_keras.export.signatures import unknown_bias
 from neo_keras.export.stateful import StatefulGPT
 from neo_keras.generation import artifact
@@ -37,6 +39,16 @@ def write_tflite(model, path, tokenizer, quantization, converted=None):
     artifact.pack_tflite(path, model.config, quantization, tokenizer)
 
 
+def write_page_tflite(model, path, tokenizer, quantization, converted=None):
+    """Writes the file of the web page.
+
+    Args:
+        as `write_tflite`; of models, `GPT` only.
+    """
+    convert(write_page_signatures, model, path, tokenizer.unk_token_id, quantization, converted)
+    artifact.pack_tflite(path, model.config, quantization, tokenizer)
+
+
 def write_signatures(model, path, unk_token_id):
     """Writes a SavedModel with `in_place_signatures` and `STATEFUL_SIGNATURES`.
 
@@ -50,13 +62,29 @@ def write_signatures(model, path, unk_token_id):
     """
     bias = unknown_bias(model.config.vocab_size, unk_token_id)
     stateful, in_place = StatefulGPT(model, bias), InPlaceGPT(model, bias)
+    signatures = in_place.signatures() + stateful.signatures()
+    return _write_saved_model(path, stateful, {f.__name__: (f, specs) for f, specs in signatures})
+
+
+def write_page_signatures(model, path, unk_token_id):
+    """Writes a SavedModel with the signatures of `SegmentedGPT`, which the web page runs.
+
+    Args, Returns:
+        as `write_signatures`.
+    """
+    bias = unknown_bias(model.config.vocab_size, unk_token_id)
+    segmented = SegmentedGPT(model, bias)
+    return _write_saved_model(path, segmented, segmented.signatures())
+
+
+def _write_saved_model(path, stateful, signatures):
+    """Writes signatures, {name: (function, its inputs)}, and returns their names."""
     archive = keras.export.ExportArchive()
     archive.track(stateful)
-    signatures = in_place.signatures() + stateful.signatures()
-    for method, specs in signatures:
-        archive.add_endpoint(method.__name__, method, specs)
+    for name, (function, specs) in signatures.items():
+        archive.add_endpoint(name, function, specs)
     archive.write_out(str(path), verbose=False)
-    return [method.__name__ for method, _ in signatures]
+    return list(signatures)
 
 
 def convert(write_saved_model, model, path, unk_token_id, quantization, converted=None):
@@ -104,19 +132,45 @@ class StatefulEngine(Engine):
 
     def __init__(self, path, max_seq_len):
         super().__init__(max_seq_len, chunk_size_for(max_seq_len))
-        with native_log_hidden():
-            self._interpreter = Interpreter(str(path), num_threads=2)
-            self._interpreter.allocate_tensors()
-        self._run_prefill, self._run_decode, self._run_reset = (
-            self._interpreter.get_signature_runner(name) for name in ("prefill", "decode", "reset")
-        )
+        self._runners = _signature_runners(path)
 
     def reset(self):
         super().reset()
-        self._run_reset()
+        self._runners["reset"]()
 
     def _prefill(self, tokens, input_pos):
-        self._run_prefill(tokens=tokens, input_pos=input_pos)
+        self._runners["prefill"](tokens=tokens, input_pos=input_pos)
 
     def _decode(self, tokens, input_pos):
-        return self._run_decode(tokens=tokens, input_pos=input_pos)["logits"][0, -1]
+        return self._runners["decode"](tokens=tokens, input_pos=input_pos)["logits"][0, -1]
+
+
+class SegmentedEngine(Engine):
+    """The same with the signatures of `SegmentedGPT`.
+
+    Args:
+        path, max_seq_len: as `StatefulEngine`.
+    """
+
+    def __init__(self, path, max_seq_len):
+        super().__init__(max_seq_len, chunk_size_for(max_seq_len))
+        self._runners = _signature_runners(path)
+        self._ends = segment_ends(max_seq_len)
+        inputs = self._runners[sample_name(max_seq_len)].get_input_details()
+        self._greedy = {name: np.zeros([1], details["dtype"]) for name, details in inputs.items()}
+
+    def _prefill(self, tokens, input_pos):
+        self._runners["prefill"](tokens=tokens, input_pos=input_pos)
+
+    def _decode(self, tokens, input_pos):
+        end = next(end for end in self._ends if input_pos[0] < end)
+        inputs = {**self._greedy, "tokens": tokens, "input_pos": input_pos}
+        return self._runners[sample_name(end)](**inputs)["logits"][0, -1]
+
+
+def _signature_runners(path):
+    with native_log_hidden():
+        interpreter = Interpreter(str(path), num_threads=2)
+        interpreter.allocate_tensors()
+    names = interpreter.get_signature_list()
+    return {name: interpreter.get_signature_runner(name) for name in names}

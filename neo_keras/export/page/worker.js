@@ -5,7 +5,7 @@
 //   {type: "loading", loaded, total}           bytes of the model
 //   {type: "ready", model, quantization, sizeBytes, runtime}
 //   {type: "unknown", names}                   what of the prompt the model has never seen
-//   {type: "piece", text, count, seconds}      tokens so far, and how long they took
+//   {type: "piece", text, count, seconds}      some of the text; tokens so far, and their time
 //   {type: "done"}
 //   {type: "failed", message}                  one line for people
 
@@ -13,8 +13,8 @@
 importScripts("tokenizer.js", "writer.js");
 
 const FORMAT = "neo_keras model 1";
-const SIGNATURES = ["decode", "prefill", "reset", "sample"];
 const EXPORT_AGAIN = "export again with export.py --formats web";
+const FRAME = 16;  // milliseconds; a screen shows hardly more than one in this time
 
 let stopped = false;
 
@@ -57,7 +57,8 @@ async function load() {
   } catch (error) {
     throw new Error(`LiteRT cannot load model.tflite (${oneLine(error)}): ${EXPORT_AGAIN}`);
   }
-  const missing = SIGNATURES.filter((name) => !(name in model.signatures));
+  const needed = ["prefill", `sample_${config.model.max_seq_len}`];
+  const missing = needed.filter((name) => !(name in model.signatures));
   if (missing.length) {
     throw new Error(`model.tflite has no signature ${missing.join(", ")}: ${EXPORT_AGAIN}`);
   }
@@ -95,19 +96,26 @@ async function write({ tokenizer, write }, { prompt, length, temperature, topK, 
   const promptIds = tokenizer.encode(prompt);
   const show = tokenizer.stream();
   const begin = performance.now();
-  let count = 0;
+  let count = 0, text = "", shown = begin;
   for await (const id of write(promptIds.length ? promptIds : [tokenizer.startId],
                                { temperature, topK, seed })) {
+    text += show(id);
+    const last = ++count >= length;
+    const now = performance.now();
+    if (now - shown < FRAME && !last) {
+      continue;
+    }
     await resume();
     if (stopped) {
       break;
     }
-    const last = ++count >= length;
-    const text = show(id) + (last ? show() : "");
-    postMessage({ type: "piece", text, count, seconds: (performance.now() - begin) / 1000 });
+    text += last ? show() : "";
+    postMessage({ type: "piece", text, count, seconds: (now - begin) / 1000 });
     if (last) {
       break;
     }
+    text = "";
+    shown = now;
   }
   postMessage({ type: "done" });
 }

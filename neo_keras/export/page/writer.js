@@ -15,16 +15,9 @@ function makeWriter(liteRt, model, maxSeqLen) {
   const { Tensor } = liteRt;
   const prefillInputs = model.signatures.prefill.getInputDetails();
   const chunkSize = prefillInputs.find((input) => input.name === "tokens").shape[1];
-
-  async function run(signature, inputs) {
-    const outputs = await model.run(signature, inputs);
-    const values = {};
-    for (const [name, tensor] of Object.entries(outputs)) {
-      values[name] = tensor.toTypedArray();
-      tensor.delete();
-    }
-    return values;
-  }
+  // sample_64 reads the first 64 slots of the cache, and so on: the fewer, the faster.
+  const ends = Object.keys(model.signatures).filter((name) => name.startsWith("sample_"))
+    .map((name) => Number(name.slice("sample_".length))).sort((a, b) => a - b);
 
   // Runs a signature on tokens at the positions from `position` on, beside what `others` holds.
   async function runOn(signature, tokens, position, others = {}) {
@@ -34,7 +27,7 @@ function makeWriter(liteRt, model, maxSeqLen) {
       input_pos: new Tensor(Int32Array.from(positions), [tokens.length]),
     };
     try {
-      return await run(signature, { ...inputs, ...others });
+      return await model.run(signature, { ...inputs, ...others });
     } finally {
       deleteAll(inputs);
     }
@@ -42,18 +35,25 @@ function makeWriter(liteRt, model, maxSeqLen) {
 
   // Begins a new sequence with these tokens in the cache.
   async function refill(tokens) {
-    await run("reset", {});
-    let position = 0;
-    // A padded chunk must fit: a write past the last slot would move to earlier slots.
-    while (position < tokens.length && position + chunkSize <= maxSeqLen) {
-      const chunk = tokens.slice(position, position + chunkSize);
+    for (let position = 0; position < tokens.length; position += chunkSize) {
+      // A padded chunk must fit: the last one begins earlier, and writes some slots once more.
+      const start = Math.min(position, maxSeqLen - chunkSize);
+      const chunk = tokens.slice(start, start + chunkSize);
       const padding = new Array(chunkSize - chunk.length).fill(0);
-      await runOn("prefill", [...chunk, ...padding], position);
-      position += chunk.length;
+      deleteAll(await runOn("prefill", [...chunk, ...padding], start));
     }
-    for (; position < tokens.length; position++) {
-      await runOn("decode", [tokens[position]], position);
-    }
+  }
+
+  // Draws the token after one at a position.
+  async function sample(token, position, step, options) {
+    const end = ends.find((end) => position < end);
+    const stepTensor = new Tensor(Int32Array.of(step), [1]);
+    const inputs = { ...options, step: stepTensor };
+    const outputs = await runOn(`sample_${end}`, [token], position, inputs).finally(
+      () => stepTensor.delete());
+    const next = outputs.next_token.toTypedArray()[0];
+    deleteAll(outputs);
+    return next;
   }
 
   return async function* write(promptIds, settings) {
@@ -67,12 +67,8 @@ function makeWriter(liteRt, model, maxSeqLen) {
       let tokens = promptIds.slice(-maxSeqLen);
       await refill(tokens.slice(0, -1));
       for (let step = 0; ; step++) {
-        const stepTensor = new Tensor(Int32Array.of(step), [1]);
-        const inputs = { ...options, step: stepTensor };
         const last = tokens.length - 1;
-        const values = await runOn("sample", [tokens[last]], last, inputs).finally(
-          () => stepTensor.delete());
-        const next = values.next_token[0];
+        const next = await sample(tokens[last], last, step, options);
         yield next;
         tokens.push(next);
         if (tokens.length > maxSeqLen) {
