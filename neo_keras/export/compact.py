@@ -83,21 +83,22 @@ class _SharingBuilder(flatbuffers.Builder):
 
     def __init__(self):
         super().__init__(1024)
-        self._offsets = {}
+        self._offsets, self._shared = {}, False
 
     def StartVector(self, elemSize, numElems, alignment):
-        self._size_before, self._refers = self.Offset(), False
+        self._size_before, self._shared = self.Offset(), True
         self._num_bytes = 4 + elemSize * numElems  # the length stands before the elements
         return super().StartVector(elemSize, numElems, alignment)
 
     def PrependUOffsetTRelative(self, offset):
-        self._refers = True  # to a table, by its distance: equal bytes mean nothing
+        self._shared = False  # it refers to a table by its distance: equal bytes mean nothing
         super().PrependUOffsetTRelative(offset)
 
     def EndVector(self, *args):
         offset = super().EndVector(*args)
-        if self._refers:
+        if not self._shared:
             return offset
+        self._shared = False  # a string ends here too, but does not start as a vector
         content = bytes(self.Bytes[self.Head() : self.Head() + self._num_bytes])
         if self._offsets.setdefault(content, offset) != offset:
             # Takes it back: it grows from its end to its beginning.
