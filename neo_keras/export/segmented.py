@@ -4,7 +4,6 @@ It is the web page's. LiteRT.js has neither open shapes nor buffers that are bot
 so it cannot run `in_place`; and of a cache in one part all slots take part in every step.
 """
 
-
 import tensorflow as tf
 from keras import ops
 
