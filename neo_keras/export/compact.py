@@ -15,7 +15,7 @@ def compact(path, names):
 
     The signatures share weights already. Here they come to share shapes, lists of tensors and
     weights' scales too (a flat buffer may refer to a part twice), and tensors lose names, unless
-    they are inputs or outputs, and quantizations that say nothing. In int8 that is 10% of the
+    they are inputs or outputs, and quantizations that say nothing. In int8 that is over 10% of the
     default model. A graph that has no variables comes not to initialize those of the others.
 
     Args:
