@@ -22,7 +22,8 @@ shakespeare: $(READY)
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	@# Two processes, for two cores; a module stays in one: its fixtures are made once.
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
