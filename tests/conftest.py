@@ -2,12 +2,19 @@
 
 import os
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
 import numpy as np
 import pytest
 
 from neo_keras.config import ModelConfig
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """The same random weights in every run, whatever ran before: of fixtures of any scope, too."""
+    keras.utils.set_random_seed(41)
 
 
 @pytest.fixture(autouse=True, scope="session")
