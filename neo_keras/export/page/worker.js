@@ -15,8 +15,9 @@ importScripts("tokenizer.js", "writer.js");
 const FORMAT = "neo_keras model 1";
 const EXPORT_AGAIN = "export again with export.py --formats web";
 const FRAME = 16;  // milliseconds; a screen shows hardly more than one in this time
+const WARM_UP = 200;  // tokens
 
-let stopped = false;
+let asked = false, stopped = false;
 
 // Messages wait until the loop gives way. A timer would sleep for milliseconds; this does not.
 const giveWay = new MessageChannel();
@@ -30,6 +31,7 @@ const loaded = load().catch((error) => {
 });
 
 self.onmessage = async ({ data }) => {
+  asked = true;
   stopped = data.type === "stop";
   const parts = await loaded;
   if (parts && data.type === "write") {
@@ -64,7 +66,20 @@ async function load() {
   }
   postMessage({ type: "ready", model: config.model, quantization: config.quantization,
                 sizeBytes: bytes.length, runtime });
-  return { tokenizer, write: makeWriter(liteRt, model, config.model.max_seq_len) };
+  const write = makeWriter(liteRt, model, config.model.max_seq_len);
+  await warmUp(write, tokenizer.startId);
+  return { tokenizer, write };
+}
+
+// A browser makes code fast only once it has run for a while: let that be while people still type.
+async function warmUp(write, startId) {
+  let count = 0;
+  for await (const _ of write([startId], { temperature: 1, topK: 0, seed: 0 })) {
+    await resume();
+    if (asked || ++count === WARM_UP) {
+      break;
+    }
+  }
 }
 
 async function loadRuntime() {

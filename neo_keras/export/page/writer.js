@@ -34,13 +34,18 @@ function makeWriter(liteRt, model, maxSeqLen) {
   }
 
   // Begins a new sequence with these tokens in the cache.
-  async function refill(tokens) {
-    for (let position = 0; position < tokens.length; position += chunkSize) {
+  async function refill(tokens, options) {
+    // A chunk takes as long as half of its tokens do one by one, which is how a shorter rest goes.
+    const numChunks = Math.round(tokens.length / chunkSize);
+    for (let i = 0; i < numChunks; i++) {
       // A padded chunk must fit: the last one begins earlier, and writes some slots once more.
-      const start = Math.min(position, maxSeqLen - chunkSize);
+      const start = Math.min(i * chunkSize, maxSeqLen - chunkSize);
       const chunk = tokens.slice(start, start + chunkSize);
       const padding = new Array(chunkSize - chunk.length).fill(0);
       deleteAll(await runOn("prefill", [...chunk, ...padding], start));
+    }
+    for (let position = numChunks * chunkSize; position < tokens.length; position++) {
+      await sample(tokens[position], position, 0, options);
     }
   }
 
@@ -65,7 +70,7 @@ function makeWriter(liteRt, model, maxSeqLen) {
     };
     try {
       let tokens = promptIds.slice(-maxSeqLen);
-      await refill(tokens.slice(0, -1));
+      await refill(tokens.slice(0, -1), options);
       for (let step = 0; ; step++) {
         const last = tokens.length - 1;
         const next = await sample(tokens[last], last, step, options);
@@ -74,7 +79,7 @@ function makeWriter(liteRt, model, maxSeqLen) {
         if (tokens.length > maxSeqLen) {
           // The window is full: it goes on with its later half.
           tokens = tokens.slice(-Math.max(Math.floor(maxSeqLen / 2), 1));
-          await refill(tokens.slice(0, -1));
+          await refill(tokens.slice(0, -1), options);
         }
       }
     } finally {
