@@ -94,6 +94,17 @@ def test_the_worker_stops_at_once(page):
     assert 5 <= page.evaluate(LATE_PIECES) < 100
 
 
+def test_asking_ends_the_warm_up(browser, own_page, python_text):
+    worker = own_page / "worker.js"
+    text = worker.read_text(encoding="utf-8")
+    assert "WARM_UP = 200" in text
+    replace(worker, text.replace("WARM_UP = 200", "WARM_UP = Infinity"))
+    with served(own_page) as url:
+        page = open_page(browser, url)
+        assert write(page, prompt="abc ", seed=3) == python_text(prompt="abc ", seed=3)
+        page.close()
+
+
 def test_copy(page):
     text = write(page, prompt="abc ", seed=8, length=30)
     # A headless browser has no clipboard of the system's.

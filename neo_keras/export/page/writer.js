@@ -35,7 +35,7 @@ function makeWriter(liteRt, model, maxSeqLen) {
 
   // Begins a new sequence with these tokens in the cache.
   async function refill(tokens, options) {
-    // A chunk takes as long as half of its tokens do one by one, which is how a shorter rest goes.
+    // A chunk takes as long as half of its tokens one by one: a rest shorter than that goes so.
     const numChunks = Math.round(tokens.length / chunkSize);
     for (let i = 0; i < numChunks; i++) {
       // A padded chunk must fit: the last one begins earlier, and writes some slots once more.
