@@ -1,5 +1,6 @@
-# The two commands: `make shakespeare` and `make test`. Both set up .venv first. `make xpu` sets up
-# .venv-xpu for an Intel GPU; `make test-itex` tries the same plug-in's build for CPUs.
+# The two commands: `make shakespeare` and `make test`. Both set up .venv first. `make test-all` runs
+# what `make test` leaves out. `make xpu` sets up .venv-xpu for an Intel GPU; `make test-itex` tries
+# the same plug-in's build for CPUs.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,10 +8,19 @@ RUN ?= runs/shakespeare
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
+# Two processes, for two cores; a module stays in one: its fixtures are made once.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# The kernels of a CPU without AVX-512, and the tests whose numbers depend on them.
+AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 XLA_FLAGS=--xla_cpu_max_isa=AVX2 \
+	GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX512F
+NUMERIC := $(addprefix tests/test_,$(addsuffix .py,attention beams decoding ema encoder_decoder \
+	gpt objective optimizer sampler slices training))
+
 XPU_VENV ?= .venv-xpu
 ITEX_VENV ?= .venv-itex
 
-.PHONY: shakespeare test format clean xpu test-itex
+.PHONY: shakespeare test test-all format clean xpu test-itex
 
 shakespeare: $(READY)
 	@if [ -e $(RUN) ]; then echo "$(RUN) stands: sampling from it (to train anew: rm -r $(RUN))"; \
@@ -22,8 +32,11 @@ shakespeare: $(READY)
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@# Two processes, for two cores; a module stays in one: its fixtures are made once.
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(PYTEST)
+
+test-all: $(READY)
+	$(PYTEST) -m exhaustive
+	$(AVX2) $(PYTEST) $(NUMERIC)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -16,8 +16,6 @@ from neo_keras.generation.load import load_engine
 
 pytest_plugins = ["export_fixtures"]
 
-NUM_FILES = 500
-
 # Another process, so that a crash is a failed test and not the end of the tests.
 LOAD_ALL = """
 import sys, itertools, pathlib
@@ -56,19 +54,20 @@ def damaged(content, rng):
     return bytes(content)
 
 
-def test_damaged_files(int8_tflite, tmp_path):
+@pytest.mark.parametrize("num_files", [50, pytest.param(500, marks=pytest.mark.exhaustive)])
+def test_damaged_files(int8_tflite, tmp_path, num_files):
     original = int8_tflite.read_bytes()
     rng = np.random.default_rng(41)
-    for i in range(NUM_FILES):
+    for i in range(num_files):
         (tmp_path / f"{i:03}.tflite").write_bytes(damaged(original, rng))
     done = subprocess.run(
         [sys.executable, "-c", LOAD_ALL, tmp_path], capture_output=True, text=True, timeout=300
     )
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert len(lines) == NUM_FILES
+    assert len(lines) == num_files
     refused = [line for line in lines if line.startswith("refused")]
-    assert len(refused) > 0.9 * NUM_FILES  # a few hit bytes that mean nothing, such as a zip's date
+    assert len(refused) > 0.8 * num_files  # a few hit bytes that mean nothing, such as a zip's date
     assert all("\\n" not in line for line in refused)
     # What loads is the model as it was.
     assert len(set(lines) - set(refused)) <= 1
