@@ -1,6 +1,7 @@
 """From a text file to a GPT that writes on your phone, with Keras."""
 
 import importlib
+import sys
 
 __version__ = "0.1.0"
 
@@ -44,3 +45,7 @@ def __getattr__(name):
 
 def __dir__():
     return [*globals(), *_HOMES]
+
+
+if "keras" in sys.modules:  # it costs nothing more, and `keras.models.load_model` knows our models
+    importlib.import_module(f"{__name__}.model")
