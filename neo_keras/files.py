@@ -6,6 +6,8 @@ import os
 import pathlib
 import shutil
 
+from neo_keras.errors import FailedError, InputError
+
 PARTIAL_PREFIX = ".partial-"  # of files that are being written; a killed process leaves them
 
 
@@ -20,7 +22,8 @@ def complete_or_absent(path):
         A `pathlib.Path` with the same suffix; whatever it holds is removed if the block fails.
 
     Raises:
-        OSError: the disk is full, the directory is read-only, or the like; names `path`.
+        OSError: the disk is full, the directory is read-only, or the like.
+        What the block raises. Errors of ours name `path`, where they would name the temporary one.
     """
     path = pathlib.Path(path)
     partial = path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
@@ -29,8 +32,11 @@ def complete_or_absent(path):
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(partial, path)
+    except (InputError, FailedError) as error:
+        raise type(error)(str(error).replace(partial.name, path.name)) from None
     except OSError as error:
-        message = f"cannot write {path} ({error.strerror or error}); what stood there is as it was"
+        reason = str(error.strerror or error).replace(partial.name, path.name)
+        message = f"cannot write {path} ({reason}); what stood there is as it was"
         raise OSError(error.errno, message) from error
     finally:
         if partial.is_dir():

@@ -1,0 +1,73 @@
+"""How far a file may stray from a model that is all but sure, and how a refusal says what it is."""
+
+import numpy as np
+import pytest
+
+from neo_keras.errors import FailedError, InputError
+from neo_keras.export import verify
+from neo_keras.files import PARTIAL_PREFIX, complete_or_absent
+
+VOCAB_SIZE, UNK = 5, 4
+
+
+def reference_of(loss):
+    """A `Reference` whose Keras model gives each right token the same probability, exp(-loss)."""
+    token_ids = np.random.default_rng(3).integers(0, UNK, (2, 8)).astype("int32")
+    right = -np.log(np.expm1(loss) / (UNK - 1))
+    logits = right * np.eye(VOCAB_SIZE, dtype="float32")[token_ids[:, 1:]]
+    return verify.Reference(token_ids, logits, np.arange(VOCAB_SIZE) != UNK, prefix_len=3)
+
+
+def check(loss, own_loss, quantization="int4", difference=0.0):
+    measurement = verify.Measurement(difference, 1.0, own_loss, 1.0)
+    verify.check(measurement, reference_of(loss), quantization, "model-int4.tflite")
+
+
+@pytest.mark.parametrize("quantization", verify.MAX_LOSS_RISE)
+def test_a_text_that_is_known_by_heart(quantization):
+    assert verify.reference_loss(reference_of(1e-4)) == pytest.approx(1e-4, rel=1e-3)
+    check(1e-4, 3e-4, quantization)  # three times as much is still nothing
+    check(1e-4, 0.0100, quantization)
+    for wrong in (0.0102, 1.0, float("nan")):
+        with pytest.raises(verify.VerificationError):
+            check(1e-4, wrong, quantization)
+
+
+def test_a_share_where_it_is_more():
+    check(1.5, 1.649)
+    with pytest.raises(verify.VerificationError, match="loss is 1.5, .* at most 1.65, got 1.66"):
+        check(1.5, 1.6601)
+
+
+@pytest.mark.parametrize(
+    ("loss", "own_loss", "difference", "message"),
+    [
+        (1e-4, 0.02, 0, "model's loss is 0.0001, and its own: expected at most 0.0101, got 0.02;"),
+        (1.5, 1.650001, 0, "expected at most 1.65, got 1.650001;"),
+        (1.5, 1.5, 0.001004, "logits differ .*: expected at most 0.001, got 0.001004;"),
+        (1.5, float("nan"), 0, "got nan;"),
+    ],
+)
+def test_the_digits_show_what_is_too_much(loss, own_loss, difference, message):
+    quantization = "float32" if difference else "int4"
+    with pytest.raises(verify.VerificationError, match=message):
+        check(loss, own_loss, quantization, difference)
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda path: verify.VerificationError(f"{path.name} is wrong"),
+        lambda path: FailedError(f"{path} was verified, but"),
+        lambda path: InputError(f"TensorFlow cannot load {path / 'variables'}: export it again"),
+        lambda path: OSError(28, "No space left on device", str(path)),
+        lambda path: OSError(f"unable to create file (name = '{path}')"),
+    ],
+)
+def test_errors_name_the_file_by_its_own_name(tmp_path, say):
+    with pytest.raises((FailedError, InputError, OSError)) as raised:
+        with complete_or_absent(tmp_path / "model-int4.tflite") as partial:
+            error = say(partial)
+            raise error
+    assert isinstance(raised.value, type(error))
+    assert "model-int4.tflite" in str(raised.value) and PARTIAL_PREFIX not in str(raised.value)
