@@ -9,6 +9,7 @@ import zipfile
 import ai_edge_litert
 import numpy as np
 from tiny_models import ALPHABET, ROOT, SHAPE
+from waits import HANG_SECONDS
 
 from neo_keras.config import ModelConfig
 from neo_keras.generation import artifact
@@ -42,7 +43,7 @@ def build(directory):
 
 def run(program, *args, stdout=subprocess.PIPE):
     done = subprocess.run([program, *map(os.fsencode, map(str, args))],
-                          stdout=stdout, stderr=subprocess.PIPE, timeout=60)  # fmt: skip
+                          stdout=stdout, stderr=subprocess.PIPE, timeout=HANG_SECONDS)  # fmt: skip
     return done.returncode, (done.stdout or b"").decode(), done.stderr.decode()
 
 

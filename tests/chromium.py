@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
+
+from waits import HANG_SECONDS, wait_until
 
 FLAGS = (
     # The tests open nothing but our own files, and in a container there is no room for the sandbox.
@@ -25,7 +26,6 @@ FLAGS = (
 )  # fmt: skip
 # Chromium takes commands from 3 and answers on 4; in the parent these may be something else.
 START = "import os, sys; os.dup2({}, 3); os.dup2({}, 4); os.execv(sys.argv[1], sys.argv[1:])"
-TIMEOUT = 60
 
 
 def chromium_path():
@@ -73,7 +73,7 @@ class Browser:
 
     def call(self, method, session=None, **parameters):
         """Sends a command; returns what it gives, a dict."""
-        answer = self._answers[self._send(method, session, **parameters)].get(timeout=TIMEOUT)
+        answer = self._answers[self._send(method, session, **parameters)].get(timeout=HANG_SECONDS)
         if "error" in answer:
             raise RuntimeError(f"{method}: {answer['error']['message']}")
         return answer["result"]
@@ -153,12 +153,10 @@ class Page:
 
     def wait_for(self, expression):
         """Waits until a JavaScript expression is true; returns its value."""
-        end = time.monotonic() + TIMEOUT
-        while not (value := self.evaluate(expression)):
-            if time.monotonic() > end:
-                raise TimeoutError(f"{expression}; the page says: {self.text('body')}")
-            time.sleep(0.02)
-        return value
+        try:
+            return wait_until(lambda: self.evaluate(expression))
+        except AssertionError:
+            raise TimeoutError(f"{expression}; the page says: {self.text('body')}") from None
 
     def text(self, selector):
         return self.evaluate(f"document.querySelector({json.dumps(selector)}).innerText")

@@ -1,14 +1,20 @@
 """What several test modules share. Every axis of the tiny models has a size of its own."""
 
 import os
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "ONEDNN_MAX_CPU_ISA" in os.environ:  # the kernels of a CPU for which TensorFlow leaves out these
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import keras
 import numpy as np
 import pytest
 
 from neo_keras.config import ModelConfig
+
+# Where a script starts them with `&`, the tests, and what they start, would ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,6 +7,7 @@ import sys
 import pytest
 import tokenizers
 from tokenizers import models
+from waits import HANG_SECONDS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCRIPTS = ("train.py", "generate.py", "export.py")
@@ -43,7 +44,7 @@ def run_train(place, *arguments):
         cwd=place,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_SECONDS,
     )
 
 
@@ -158,7 +159,7 @@ def run_without_heavy_imports(code, *arguments):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_SECONDS,
     )
 
 

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from tiny_models import ALPHABET, ROOT
+from waits import HANG_SECONDS
 
 from neo_keras.text.tokenizer import Tokenizer
 
@@ -38,7 +39,7 @@ def place(tmp_path, int8_tflite, tiny_run):
 
 
 def run(command, place, **options):
-    done = subprocess.run(command, cwd=place, capture_output=True, timeout=120, **options)
+    done = subprocess.run(command, cwd=place, capture_output=True, timeout=HANG_SECONDS, **options)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
@@ -221,7 +222,7 @@ def test_whoever_reads_may_stop_reading(place):
         assert len(process.stdout.read(5)) == 5
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(timeout=60) == 141  # as a shell says of SIGPIPE
+        assert process.wait(timeout=HANG_SECONDS) == 141  # as a shell says of SIGPIPE
 
 
 def test_ctrl_c(place):
@@ -231,7 +232,7 @@ def test_ctrl_c(place):
     ) as process:
         process.stdout.read(5)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=HANG_SECONDS)
         assert (process.returncode, err) == (130, b"error: interrupted\n")
 
 

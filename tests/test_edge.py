@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from tiny_models import ALPHABET, ROOT
+from waits import HANG_SECONDS
 
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.load import load_engine
@@ -66,7 +67,7 @@ def python(code, *args):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_SECONDS,
     )
 
 

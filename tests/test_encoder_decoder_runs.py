@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from short_runs import different_arrays, stop_at
 from tiny_models import ROOT, corpus_text
+from waits import HANG_SECONDS
 
 from neo_keras.errors import InputError
 from neo_keras.export.exporter import export_run
@@ -193,7 +194,7 @@ def test_generates_from_a_tflite_without_tensorflow(run, rows):
     path, prompt = run.export / "model-int8.tflite", prompt_of(run)
     options = ["--prompt", prompt, "--greedy", "--max-tokens", "40"]
     command = [sys.executable, "-c", WITHOUT_TENSORFLOW, str(path), *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANG_SECONDS)
     assert (done.returncode, done.stderr) == (0, "")
     shown = prompt if run.model_config.end_token_id is None else ""
     engine, tokenizer = load_engine(path)
@@ -224,7 +225,7 @@ def test_one_line_and_nothing_written(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     done = subprocess.run(
         [sys.executable, ROOT / "train.py", "--preset", "transformer", "--data", name],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        cwd=tmp_path, capture_output=True, text=True, timeout=HANG_SECONDS,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1

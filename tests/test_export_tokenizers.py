@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tokenizers
 from tiny_models import ROOT, make_run, unicode_text
+from waits import HANG_SECONDS
 
 from neo_keras.export import litertlm, verify
 from neo_keras.export.exporter import export_run
@@ -151,6 +152,6 @@ def test_generate_never_shows_half_a_character(run, rows):
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         pieces = iter(lambda: process.stdout.raw.read(4096), b"")
         text = "".join(piece.decode() for piece in pieces)  # each by itself, or it raises
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=HANG_SECONDS) == 0
     engine, tokenizer = load_engine(run.export / "model-float32.tflite")
     assert text == "日本" + write(engine, tokenizer, "日本", 120, Sampler(1.0), 3) + "\n"

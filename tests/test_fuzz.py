@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from waits import HANG_SECONDS
 
 from neo_keras.errors import InputError
 from neo_keras.generation import artifact
@@ -60,9 +61,8 @@ def test_damaged_files(int8_tflite, tmp_path, num_files):
     rng = np.random.default_rng(41)
     for i in range(num_files):
         (tmp_path / f"{i:03}.tflite").write_bytes(damaged(original, rng))
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD_ALL, tmp_path], capture_output=True, text=True, timeout=300
-    )
+    command = [sys.executable, "-c", LOAD_ALL, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert len(lines) == num_files

@@ -13,6 +13,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from waits import HANG_SECONDS
 
 from neo_keras.config import ModelConfig
 from neo_keras.model.attention import Attention, causal_mask, rotary_tables
@@ -290,4 +291,4 @@ assert np.isfinite(model.fit(inputs, token_ids[:, 1:], verbose=0).history["loss"
 def test_runs_on_jax():
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", ON_JAX]
-    subprocess.run(command, check=True, cwd=ROOT, env=environment, timeout=120)
+    subprocess.run(command, check=True, cwd=ROOT, env=environment, timeout=HANG_SECONDS)

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import pathlib
 import re
 import select
 import signal
@@ -12,13 +13,11 @@ import time
 
 import pytest
 from tiny_models import ALPHABET, ROOT
+from waits import HANG_SECONDS, wait_until
 
 from neo_keras.generation.interactive import until_interrupted
 
 pytest_plugins = ["export_fixtures"]
-
-TIMEOUT = 120
-PATIENCE = 5
 
 
 def command(model, *options):
@@ -47,20 +46,17 @@ class Terminal:
         os.write(self._mine, text.encode())
 
     def interrupt_prompt(self):
-        """Presses Ctrl-C until a line break is shown, as a person would.
+        """Presses Ctrl-C once the process waits for a key.
 
-        Python overlooks one that comes after a prompt is shown and before it waits for a key.
+        Python overlooks one that comes after a prompt is shown and before that.
         """
-        for _ in range(3):
-            self.type("\x03")
-            while "\n" not in self._output and self._read(PATIENCE):
-                pass
-            if "\n" in self._output:
-                return
+        status = pathlib.Path(f"/proc/{self._process.pid}/status")  # of Linux
+        wait_until(lambda: not status.exists() or "State:\tS" in status.read_text())  # it sleeps
+        self.type("\x03")
 
     def read_until(self, pattern):
         """What is shown up to the first match, which is passed over."""
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + HANG_SECONDS
         while not (match := re.search(pattern, self._output)):
             assert time.monotonic() < deadline, self._output
             if not self._read():
@@ -73,10 +69,10 @@ class Terminal:
         while self._read():
             pass
         os.close(self._mine)
-        return self._process.wait(TIMEOUT), self._output
+        return self._process.wait(HANG_SECONDS), self._output
 
-    def _read(self, timeout=TIMEOUT):
-        if not select.select([self._mine], [], [], timeout)[0]:
+    def _read(self):
+        if not select.select([self._mine], [], [], HANG_SECONDS)[0]:
             return False
         try:
             content = os.read(self._mine, 1000).decode()
@@ -118,7 +114,7 @@ def test_ctrl_d_ends_the_session(int8_tflite):
 
 
 def piped(args, lines):
-    done = subprocess.run(args, input=lines, capture_output=True, timeout=TIMEOUT)
+    done = subprocess.run(args, input=lines, capture_output=True, timeout=HANG_SECONDS)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
@@ -144,7 +140,7 @@ def test_ctrl_c_ends_a_pipe(int8_tflite):
         process.stdin.flush()
         assert process.stdout.read(5)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=TIMEOUT)
+        _, err = process.communicate(timeout=HANG_SECONDS)
     assert (process.returncode, err) == (130, b"error: interrupted\n")
 
 

@@ -7,10 +7,10 @@ import re
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 
 import pytest
+from waits import HANG_SECONDS, wait_until
 
 from neo_keras.export import litertlm
 from neo_keras.generation.decoding import generate_text
@@ -51,7 +51,8 @@ def environment(tmp_path_factory):
 def litert_lm(environment, *words):
     done = subprocess.run(
         [LITERT_LM, *map(str, words)],
-        env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+        env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=HANG_SECONDS,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -76,24 +77,20 @@ def test_serve(bundle, expected, environment):
     command = [LITERT_LM, "serve", "--port", str(port)]
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as server:
         try:
-            wait_for(port)
+            wait_until(lambda: listens(port))
             message = {"role": "user", "content": PROMPT}
             request = urllib.request.Request(
                 f"http://127.0.0.1:{port}/v1/chat/completions",
                 json.dumps({"model": "tiny", "messages": [message]}).encode(),
                 {"Content-Type": "application/json"},
             )
-            with urllib.request.urlopen(request, timeout=60) as response:
+            with urllib.request.urlopen(request, timeout=HANG_SECONDS) as response:
                 answer = json.load(response)
         finally:
             server.terminate()
     assert answer["choices"][0]["message"] == {"role": "assistant", "content": expected}
 
 
-def wait_for(port):
-    for _ in range(300):
-        with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.2)
-    raise TimeoutError("the server does not listen")
+def listens(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0

@@ -11,6 +11,7 @@ import pytest
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+from waits import HANG_SECONDS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks" / "shakespeare.ipynb"
@@ -51,7 +52,7 @@ def executed(tmp_path_factory, tiny_corpus_text):
     notebook.cells.append(nbformat.v4.new_code_cell(probe))
     client = NotebookClient(
         notebook,
-        timeout=300,  # of a cell, in seconds
+        timeout=HANG_SECONDS,  # of a cell
         kernel_manager_class=ThisPython,
         resources={"metadata": {"path": str(directory)}},
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rich.console
 from tiny_texts import whole
+from waits import HANG_SECONDS
 
 from neo_keras.errors import FailedError, InputError
 from neo_keras.text import encoding, progress, shards, token_files
@@ -101,7 +102,7 @@ def kill_at(number, sources):
 def test_killed_and_started_again(texts, encoded_shards):
     process = multiprocessing.get_context("fork").Process(target=kill_at, args=(7, [str(texts)]))
     process.start()
-    process.join(60)
+    process.join(HANG_SECONDS)
     assert process.exitcode == -signal.SIGKILL
     encoded = encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]))
     assert bytes(encoded.token_ids[:]).decode() == whole(texts)
@@ -130,7 +131,7 @@ def test_two_processes_at_once(texts):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(HANG_SECONDS)
         assert process.exitcode == 0
     encoded = encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]))
     assert bytes(encoded.token_ids[:]).decode() == whole(texts)

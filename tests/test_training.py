@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 from short_runs import assert_resumes, different_arrays, read_checkpoint, train_here
+from waits import HANG_SECONDS, wait_until
 
 from neo_keras.training.run import RunDirectory
 
@@ -21,7 +22,6 @@ ARGUMENTS = (
     "--num-layers 2 --num-heads 2 --hidden-dim 20 --seq-len 17 --batch-size 3 --dropout 0.1 "
     f"--steps {STEPS} --eval-every {EVAL_EVERY} --sample-every 0 --device cpu"
 ).split()
-TIMEOUT_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def command(path, *arguments):
 
 
 def run_train(path, *arguments):
-    settings = dict(capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+    settings = dict(capture_output=True, text=True, timeout=HANG_SECONDS)
     return subprocess.run(command(path, *arguments), **settings)
 
 
@@ -53,14 +53,14 @@ def send_after_checkpoint(number, path, *arguments, delay_seconds=0.0):
         command(path, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while not last.exists() or last.stat().st_mtime_ns == before:
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        wait_until(
+            lambda: (
+                last.exists() and last.stat().st_mtime_ns != before or process.poll() is not None
+            )
+        )
         time.sleep(delay_seconds)
         process.send_signal(number)
-        stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+        stdout, stderr = process.communicate(timeout=HANG_SECONDS)
     finally:
         process.kill()
     return process.returncode, stdout, stderr
