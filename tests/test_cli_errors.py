@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import tokenizers
+from scripts import run_script
 from tokenizers import models
 from waits import HANG_SECONDS
 
@@ -38,14 +39,12 @@ def contents(path):
     return {str(p.relative_to(path)): p.is_file() and p.read_bytes() for p in path.rglob("*")}
 
 
-def run_train(place, *arguments):
-    return subprocess.run(
-        [sys.executable, ROOT / "train.py", *arguments],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-    )
+def assert_refused(done, *parts):
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") and done.stderr.endswith("\n")
+    assert done.stderr.count("\n") == 1
+    for part in parts:
+        assert part in done.stderr
 
 
 GOOD = ["--data", "good.txt"]
@@ -109,12 +108,7 @@ GOOD = ["--data", "good.txt"]
 )
 def test_one_line_and_nothing_written(place, arguments, message):
     before = contents(place)
-    result = run_train(place, *arguments)
-    assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("error: ") and result.stderr.endswith("\n")
-    assert result.stderr.count("\n") == 1
-    for part in message.split(" .* "):
-        assert part in result.stderr
+    assert_refused(run_script("train.py", *arguments, cwd=place), *message.split(" .* "))
     assert contents(place) == before
 
 
@@ -135,10 +129,18 @@ def test_one_line_and_nothing_written(place, arguments, message):
 )
 def test_arguments_that_argparse_refuses(place, arguments, message):
     before = contents(place)
-    result = run_train(place, *arguments)
-    assert (result.returncode, result.stdout) == (2, "")
-    assert message in result.stderr and result.stderr.count("\n") == 1
+    assert_refused(run_script("train.py", *arguments, cwd=place), message)
     assert contents(place) == before
+
+
+@pytest.mark.parametrize("arguments", [["--data", "nowhere.txt"], ["--layers", "3"]], ids=str)
+def test_in_a_process_of_its_own(place, arguments):
+    done = subprocess.run(
+        [sys.executable, ROOT / "train.py", *arguments],
+        cwd=place, capture_output=True, text=True, timeout=HANG_SECONDS,
+    )  # fmt: skip
+    assert_refused(done)
+    assert run_script("train.py", *arguments, cwd=place).stderr == done.stderr
 
 
 WITHOUT_HEAVY_IMPORTS = """

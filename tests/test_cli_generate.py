@@ -1,4 +1,4 @@
-"""generate.py and export.py as a person meets them: one subprocess for each case."""
+"""generate.py and export.py as a person meets them."""
 
 import os
 import re
@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from scripts import run_script
 from tiny_models import ALPHABET, ROOT
 from waits import HANG_SECONDS
 
@@ -15,8 +16,7 @@ from neo_keras.text.tokenizer import Tokenizer
 
 pytest_plugins = ["export_fixtures"]
 
-GENERATE = [sys.executable, str(ROOT / "generate.py")]
-EXPORT = [sys.executable, str(ROOT / "export.py")]
+GENERATE = [sys.executable, str(ROOT / "generate.py")]  # for what only a process can meet
 
 
 @pytest.fixture
@@ -38,22 +38,17 @@ def place(tmp_path, int8_tflite, tiny_run):
     return tmp_path
 
 
-def run(command, place, **options):
-    done = subprocess.run(command, cwd=place, capture_output=True, timeout=HANG_SECONDS, **options)
-    return done.returncode, done.stdout.decode(), done.stderr.decode()
-
-
-def generate(place, *args, **options):
-    return run([*GENERATE, "model.tflite", *map(str, args)], place, **options)
+def generate(place, *args):
+    return run_script("generate.py", "model.tflite", *args, cwd=place)
 
 
 def files(path):
     return {p.relative_to(path): p.is_dir() or p.read_bytes() for p in path.rglob("*")}
 
 
-def assert_refused(command, place, *words):
+def assert_refused(place, command, *words):
     before = files(place)
-    code, out, err = run(command, place)
+    code, out, err = run_script(*command.split(), cwd=place)
     assert re.fullmatch("error: [^\n]+\n", err), err
     assert [word for word in words if word not in err] == []
     assert (code, out) == (2, "")
@@ -87,7 +82,7 @@ def assert_refused(command, place, *words):
     ],
 )
 def test_generate_refuses(place, args, words):
-    assert_refused([*GENERATE, *args.split()], place, *words)
+    assert_refused(place, f"generate.py {args}", *words)
 
 
 @pytest.mark.parametrize(
@@ -106,16 +101,18 @@ def test_generate_refuses(place, args, words):
     ],
 )
 def test_export_refuses(place, args, words):
-    assert_refused([*EXPORT, *args.split()], place, *words)
+    assert_refused(place, f"export.py {args}", *words)
 
 
 def test_export_refuses_a_damaged_checkpoint(place):
-    assert_refused([*EXPORT, "damaged_run"], place, "best.keras", "damaged")
+    assert_refused(place, "export.py damaged_run", "best.keras", "damaged")
 
 
 def test_export(place):
     before = set(files(place))
-    code, out, err = run([*EXPORT, "run", "--formats", "tflite", "--quantize", "int8"], place)
+    code, out, err = run_script(
+        *"export.py run --formats tflite --quantize int8".split(), cwd=place
+    )
     assert (code, err) == (0, "")
     assert "model-int8.tflite" in out
     export = {
@@ -125,7 +122,7 @@ def test_export(place):
         "run/export/model-int8.tflite",
     }
     assert {str(path) for path in set(files(place)) - before} == export
-    again = run([*GENERATE, "run/export/model-int8.tflite", "--greedy"], place)
+    again = run_script("generate.py", "run/export/model-int8.tflite", "--greedy", cwd=place)
     assert again == generate(place, "--greedy")  # the file that the library wrote
 
 
@@ -200,9 +197,13 @@ def test_a_prompt_that_is_not_utf8(place):
     # As stdout is in a locale such as en_US.UTF-8.
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
     command = [*GENERATE, "model.tflite", "--prompt", b"a\xff", "--max-tokens", "5", "--seed", "1"]
-    code, out, err = run(command, place, env=environment)
-    assert (code, err.count("\n")) == (0, 1)
-    assert out.endswith("\n") and len(out) == 8
+    done = subprocess.run(
+        command, cwd=place, capture_output=True, env=environment, timeout=HANG_SECONDS
+    )
+    assert (done.returncode, done.stderr.count(b"\n")) == (0, 1)
+    assert done.stdout.endswith(b"\n") and len(done.stdout.decode()) == 8
+    args = ["--prompt", b"a\xff", "--max-tokens", 5, "--seed", 1]
+    assert generate(place, *args) == (0, done.stdout.decode(), done.stderr.decode())
 
 
 def test_empty_prompt(place):
