@@ -1,5 +1,7 @@
 """Export a trained model, verified: SavedModel, TFLite (LiteRT), LiteRT-LM bundle, web page."""
 
+import pathlib
+
 from neo_keras.errors import ArgumentParser, InputError, one_line_errors
 from neo_keras.quiet import import_tensorflow
 
@@ -52,6 +54,7 @@ def run_export(args):
     from rich import box
     from rich.table import Table
 
+    from neo_keras.commands import generate_command, quoted
     from neo_keras.training.run import RunDirectory
 
     run = RunDirectory.open(args.run)
@@ -75,10 +78,11 @@ def run_export(args):
             f"{row['tokens_per_second']:,.0f}",
         )
     rich.print(table)
-    out = args.out or run.export
-    print(f"in {out}" + (f"; try: python generate.py {out}/{tflite}" if tflite else ""))
+    out = pathlib.Path(args.out or run.export)
+    print(f"in {out}" + (f"; try: {generate_command(run, out / tflite)}" if tflite else ""))
     if "web" in (formats or ()):
-        print(f"the page: python -m http.server --directory {out}/web, then http://localhost:8000")
+        serve = f"python -m http.server --directory {quoted(out / 'web')}"
+        print(f"the page: {serve}, then http://localhost:8000")
 
 
 def print_row(row):

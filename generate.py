@@ -2,10 +2,13 @@
 
 import itertools
 import pathlib
+import re
 import secrets
 import sys
 
 from neo_keras.errors import ArgumentParser, InputError, one_line_errors
+
+ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
 
 
 # fmt: off
@@ -34,12 +37,18 @@ def parse_arguments():
     add("--beams", type=int, metavar="N", default=1, help="look for the likeliest text, N at a "
         "time, instead of drawing one; not from a .tflite [off]")
     add("--seed", type=int, metavar="N", help="same seed, same text [a new one]")
-    add("--stop", metavar="TEXT", action="append", default=[], help="end before this text; several "
-        "times: before the first to come")
+    add("--stop", metavar="TEXT", action="append", default=[], type=unescaped, help="end before "
+        "this text, in which \\n is a line break, \\t a tab and \\\\ a backslash; several times: "
+        "before the first to come")
     add("--num-samples", type=int, metavar="N", default=1, help="how many texts, each with the "
         "next seed [%(default)s]")
     return parser.parse_args()
 # fmt: on
+
+
+def unescaped(text):
+    """What is meant by escapes, which a shell leaves as they are."""
+    return re.sub(r"\\[nt\\]", lambda match: ESCAPES[match[0][1]], text)
 
 
 def read_prompt(args):
@@ -53,7 +62,7 @@ def read_prompt(args):
 
 def write_samples(args):
     from neo_keras.generation.decoding import generate_text
-    from neo_keras.generation.interactive import answer_lines
+    from neo_keras.generation.interactive import answer_lines, write_pieces
     from neo_keras.generation.load import load_engine
     from neo_keras.generation.sampler import Sampler
 
@@ -82,12 +91,11 @@ def write_samples(args):
 
     if args.interactive:
         return answer_lines(pieces_after)
+    beginning = [prompt] if engine.end_token_id is None else []  # of another text: its source
     for i in range(args.num_samples):
-        if engine.end_token_id is None:  # else the text is another one, not the prompt's end
-            print(prompt, end="", flush=True)
-        for piece in pieces_after(prompt):
-            print(piece, end="", flush=True)
-        print("\n" if i + 1 < args.num_samples else "")
+        write_pieces(itertools.chain(beginning, pieces_after(prompt)))
+        if i + 1 < args.num_samples:
+            print()
     if args.seed is None and not args.greedy and args.beams == 1:
         print(f"(--seed {seed} writes this again)", file=sys.stderr)
 

@@ -108,7 +108,7 @@ def run_training(**arguments):
         sys.exit(128 + stopped_by)
     if run.model_config.num_drafts:
         stopped_by = teach_drafter(run, corpus)
-    print(*describe_end(run, corpus, metrics), sep="\n")
+    print(*describe_end(run, metrics), sep="\n")
     sys.exit(stopped_by and 128 + stopped_by)
 
 

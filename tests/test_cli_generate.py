@@ -73,7 +73,7 @@ def assert_refused(place, command, *words):
         ("model.tflite --prompt-file binary", ["binary"]),
         ("model.tflite --prompt-file folder", ["folder"]),
         ("folder", ["folder", "not a run directory"]),
-        ("text.txt", ["text.txt", "not a TFLite file"]),
+        ("text.txt", ["text.txt", "it is text, which train.py trains on"]),
         ("model.litertlm", ["model.litertlm", "litert-lm run"]),
         ("truncated.tflite", ["truncated.tflite"]),
         ("foreign.tflite", ["foreign.tflite", "export.py"]),

@@ -2,6 +2,7 @@
 
 import json
 
+from neo_keras.commands import generate_command
 from neo_keras.files import write_text
 from neo_keras.generation.engine import (
     ENCODER_DECODER_SIGNATURES,
@@ -53,7 +54,7 @@ Speed and memory on the machine that exported them, each file in a process of it
 ## How to run it
 
 ```sh
-python generate.py {example} --prompt "Once"
+{command}
 ```
 
 A `.tflite` runs on LiteRT (its signatures: {signatures}), a
@@ -107,7 +108,7 @@ def write_model_card(path, run, rows, num_params, tokenizer):
         seed=training.seed,
         val_loss=_describe_loss(metrics),
         table="\n".join(lines),
-        example=names[-1] if names else "RUN",
+        command=generate_command(run, names[-1] if names else "RUN"),
     )
     write_text(path, card)
 

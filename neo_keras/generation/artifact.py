@@ -15,6 +15,7 @@ from neo_keras.errors import InputError
 from neo_keras.text.tokenizer import Tokenizer
 
 FORMAT = "neo_keras model 1"
+TFLITE_MAGIC = b"TFL3"  # from the fifth byte on
 
 
 def describe(model_config, quantization, model_bytes=b""):
@@ -45,6 +46,12 @@ def pack_tflite(path, model_config, quantization, tokenizer):
         archive.writestr("tokenizer.json", tokenizer.to_json())
 
 
+def is_tflite(path):
+    """Whether a file begins as a TFLite file does."""
+    with open(path, "rb") as file:
+        return file.read(8)[4:] == TFLITE_MAGIC
+
+
 def unpack_tflite(path):
     """Reads what `pack_tflite` wrote.
 
@@ -55,7 +62,7 @@ def unpack_tflite(path):
         InputError: the file is not ours, or it is damaged.
     """
     content = pathlib.Path(path).read_bytes()
-    if content[4:8] != b"TFL3":
+    if content[4:8] != TFLITE_MAGIC:
         raise InputError(f"{path} is not a TFLite file: give one that export.py wrote")
     try:
         with zipfile.ZipFile(path) as archive:

@@ -116,9 +116,10 @@ def _with_room(engine, window):
 
 
 def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stops=(), num_beams=1):
-    """Yields the continuation of a prompt or, of a model of pairs, its target, piece by piece.
+    """The continuation of a prompt or, of a model of pairs, its target, piece by piece.
 
-    Of a search with beams it is one piece, at the end. Warns of what is unknown in the prompt.
+    Of a search with beams it is one piece, at the end. Warns at once of what is unknown in the
+    prompt.
 
     Args:
         engine: `Engine`.
@@ -130,27 +131,34 @@ def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stops=
         stops: texts of which the first to come ends the continuation, and is not part of it.
         num_beams: above 1: search, with so many texts at a time, instead of drawing.
 
-    Yields:
-        str, not empty.
+    Returns:
+        iterator of str, not empty: a piece is made when it is asked for.
 
     Raises:
         InputError: the prompt is no source for a model of pairs.
     """
+    _warn_of_unknown(tokenizer, prompt)
+    prompt_ids = _prompt_ids(engine, tokenizer, prompt)
+    banned_ids = [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]
+
+    def new_ids():
+        if num_beams > 1:
+            yield from search_ids(engine, prompt_ids, num_beams, max_tokens, banned_ids, sampler)
+        else:
+            yield from generate_ids(engine, prompt_ids, sampler, seed, banned_ids)
+
+    pieces = tokenizer.stream(itertools.islice(new_ids(), max_tokens))
+    return filter(None, until(stops, pieces)) if stops else pieces
+
+
+def _warn_of_unknown(tokenizer, prompt):
     if unknown := tokenizer.unknown_in(prompt):
         names = ", ".join(map(repr, unknown[:10]))
         more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
         unk_token = tokenizer.decode([tokenizer.unk_token_id])
         warnings.warn(
-            f"the model has never seen {names}{more}: replaced by {unk_token}", stacklevel=2
+            f"the model has never seen {names}{more}: replaced by {unk_token}", stacklevel=3
         )
-    prompt_ids = _prompt_ids(engine, tokenizer, prompt)
-    banned_ids = [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]
-    if num_beams > 1:
-        ids = search_ids(engine, prompt_ids, num_beams, max_tokens, banned_ids, sampler)
-    else:
-        ids = generate_ids(engine, prompt_ids, sampler, seed, banned_ids)
-    pieces = tokenizer.stream(itertools.islice(ids, max_tokens))
-    yield from filter(None, until(stops, pieces)) if stops else pieces
 
 
 def _prompt_ids(engine, tokenizer, prompt):

@@ -52,6 +52,10 @@ def _shapes(graph, get, length):
 
 def check_names(signatures, expected, path):
     """Raises `InputError` unless the signatures, as read, have these names in this order."""
+    if any(name.startswith("sample_") for name in signatures):
+        raise InputError(
+            f"{path} is the model of a web page: give the .tflite that export.py wrote beside it"
+        )
     if tuple(signatures) != expected:
         raise InputError(
             f"{path} must have the signatures {', '.join(expected)}, got "

@@ -22,7 +22,7 @@ def answer_lines(pieces_after):
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         for line in sys.stdin:
             if prompt := line.rstrip("\r\n"):
-                _write(pieces_after(prompt))
+                write_pieces(pieces_after(prompt))
         return
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 (a line can be edited, and an earlier one fetched)
@@ -30,17 +30,20 @@ def answer_lines(pieces_after):
         while True:
             if prompt := input("> "):
                 try:
-                    _write(until_interrupted(pieces_after(prompt)))
+                    write_pieces(until_interrupted(pieces_after(prompt)))
                 except InputError as error:
                     print(f"error: {error}", file=sys.stderr)
     except (EOFError, KeyboardInterrupt):
         print()
 
 
-def _write(pieces):
-    for piece in pieces:
-        print(piece, end="", flush=True)
-    print(flush=True)
+def write_pieces(pieces):
+    """Writes the pieces of a text as they come, and a line break: an error begins a line."""
+    try:
+        for piece in pieces:
+            print(piece, end="", flush=True)
+    finally:
+        print(flush=True)
 
 
 def until_interrupted(pieces):

@@ -2,9 +2,13 @@
 
 import pathlib
 
-from neo_keras.errors import InputError
 from neo_keras.generation import artifact
+from neo_keras.mistaken import mistaken
 from neo_keras.quiet import import_tensorflow
+from neo_keras.training.run import RunDirectory
+
+EXPECTED = "a run directory, a SavedModel or a .tflite file"
+EXPORTS = ("model-int8.tflite", "model-float32.tflite", "saved_model")  # in `export/` of a run
 
 
 def load_engine(path, num_threads=2):
@@ -21,14 +25,12 @@ def load_engine(path, num_threads=2):
         InputError: it is none of these, or it is damaged.
     """
     path = pathlib.Path(path)
-    if not path.exists():
-        raise InputError(f"no model at {path}: train one with train.py, or give the path of one")
-    if path.suffix == ".litertlm":
-        raise InputError(f"{path} is for LiteRT-LM: run it with `litert-lm run`, or give a .tflite")
-    if path.is_file():
+    if path.is_file() and (path.suffix == ".tflite" or artifact.is_tflite(path)):
         return _load_tflite(path, num_threads)
     if (path / "saved_model.pb").exists():
         return _load_saved_model(path)
+    if not RunDirectory(path).exists():
+        raise mistaken(path, EXPECTED, also=EXPORTS)
     return _load_run(path)
 
 
@@ -54,8 +56,6 @@ def _load_saved_model(path):
 
 
 def _load_run(path):
-    from neo_keras.training.run import RunDirectory
-
     run = RunDirectory.open(path)
     tokenizer = run.load_tokenizer()
     import_tensorflow()

@@ -10,6 +10,7 @@ import shutil
 from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.errors import InputError
 from neo_keras.files import PARTIAL_PREFIX, complete_or_absent, write_json, write_text
+from neo_keras.mistaken import mistaken
 from neo_keras.text.tokenizer import Tokenizer
 
 FORMAT = "neo_keras run 1"
@@ -49,7 +50,7 @@ class RunDirectory:
         """
         run = cls(path)
         if not run.exists():
-            raise InputError(f"{path} is not a run directory: it has no config.json of neo_keras")
+            raise mistaken(path, "a run directory")
         try:
             config = json.loads(run._config_path.read_text(encoding="utf-8"))
             run.model_config = ModelConfig(**config["model"])

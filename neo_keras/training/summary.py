@@ -1,7 +1,6 @@
 """What a training is about to do, and what it came to, in words."""
 
-import shlex
-
+from neo_keras.commands import generate_command, quoted
 from neo_keras.training.compute import describe_compute
 from neo_keras.training.costs import count_weights
 from neo_keras.training.distribution import describe_strategy
@@ -34,12 +33,11 @@ def describe_start(model, corpus, config, strategy):
     ]
 
 
-def describe_end(run, corpus, metrics):
+def describe_end(run, metrics):
     """What to say when training ended by itself.
 
     Args:
         run: `RunDirectory`.
-        corpus: `TokenizedCorpus` or `TokenizedPairs`.
         metrics: as `train` returns them.
 
     Returns:
@@ -52,14 +50,13 @@ def describe_end(run, corpus, metrics):
             f"; with at least half a context {metrics['val_loss_sliding']:.4f} nats, "
             f"{metrics['val_bits_per_char_sliding']:.3f} bits"
         )
-    prompt = shlex.quote(corpus.sample_prompt or "ROMEO:")
     return [
         *lines,
         f"validation loss {metrics['val_loss']:.4f} nats per token "
         f"({metrics['val_bits_per_char']:.3f} bits per character{sliding}), "
         f"{metrics['train_seconds']:.0f} s of training at {metrics['tokens_per_second']:,} "
         f"tokens/s, {metrics['compile_seconds']:.0f} s of compilation",
-        f"next: python generate.py {run.path} --prompt {prompt} or python export.py {run.path}",
+        f"next: {generate_command(run, run.path)} or python export.py {quoted(run.path)}",
     ]
 
 
@@ -71,5 +68,6 @@ def describe_stop(run, metrics):
             f"{metrics['best_step']}, in {run.training_config.patience} validations"
         ]
     if metrics["step"] < run.training_config.steps:
-        return [f"saved step {metrics['step']}; go on: python train.py --run {run.path} --resume"]
+        resume = f"python train.py --run {quoted(run.path)} --resume"
+        return [f"saved step {metrics['step']}; go on: {resume}"]
     return []

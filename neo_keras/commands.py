@@ -1,0 +1,47 @@
+"""Commands that are proposed to a person: they work as they stand when pasted into a shell."""
+
+import shlex
+
+from neo_keras.text.pairs import parse_pairs
+
+MAX_WORDS, MAX_CHARS = 3, 40  # of a prompt
+
+
+def quoted(path):
+    """A path as one word of a shell, which no program takes for an option."""
+    path = str(path)
+    return shlex.quote(f"./{path}" if path.startswith("-") else path)
+
+
+def generate_command(run, model):
+    """Lets a model write after a prompt that it knows.
+
+    Args:
+        run: `RunDirectory` that it is of.
+        model: path that `generate.py` takes.
+    """
+    prompt, option = example_prompt(run), ""
+    if prompt:
+        option = f" --prompt{'=' if prompt.startswith('-') else ' '}{shlex.quote(prompt)}"
+    return f"python generate.py {quoted(model)}{option}"
+
+
+def example_prompt(run):
+    """The first words of a line of a run's validation text or, of pairs, a source.
+
+    Returns:
+        str without a line break, all of which the tokenizer knows; empty if there is none.
+    """
+    text, tokenizer = run.load_validation_text(), run.load_tokenizer()
+    if run.model_config.end_token_id is None:
+        _, *lines = text.split("\n")  # the first one may begin amid a word
+        prompts = (" ".join(line.split()[:MAX_WORDS])[:MAX_CHARS].rstrip() for line in lines)
+    else:
+        sources = [source.strip() for source, _ in parse_pairs(text, "validation.jsonl")]
+        prompts = sorted(sources, key=lambda source: len(source) > MAX_CHARS)
+    usable = (
+        prompt
+        for prompt in prompts
+        if prompt and prompt.isprintable() and not tokenizer.unknown_in(prompt)
+    )
+    return next(usable, "")

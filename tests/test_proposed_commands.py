@@ -1,0 +1,89 @@
+"""A command that is proposed works when it is pasted into a shell."""
+
+import re
+import shlex
+
+import pytest
+from tiny_models import ALPHABET, SHAPE
+
+from neo_keras.commands import example_prompt, generate_command, quoted
+from neo_keras.config import ModelConfig, TrainingConfig
+from neo_keras.export.model_card import write_model_card
+from neo_keras.text.learning import make_tokenizer
+from neo_keras.text.tokenizer import Tokenizer
+from neo_keras.training.run import RunDirectory
+from neo_keras.training.summary import describe_end, describe_stop
+
+METRICS = {"val_loss": 1.0, "val_bits_per_char": 1.0, "train_seconds": 1, "tokens_per_second": 1,
+           "compile_seconds": 1, "stopped_early": False, "step": 3}  # fmt: skip
+
+
+@pytest.fixture
+def make_run(tmp_path, monkeypatch):
+    """Makes a run without weights, below the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(validation_text, tokenizer=None, path="run", **changes):
+        tokenizer = tokenizer or Tokenizer.characters_of(ALPHABET)
+        config = ModelConfig(**{**SHAPE, "vocab_size": tokenizer.vocab_size, **changes})
+        run = RunDirectory(path)
+        training_config = TrainingConfig(steps=METRICS["step"])
+        data = {"sources": [], "sha256": ""}
+        run.create(config, training_config, data, tokenizer, validation_text)
+        return run
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        ("ef\nab cd  ef gh ij\n", "ab cd ef"),
+        ("amid\n\n \n  abc\nd\n", "abc"),
+        ("a\na € b\nOnce\nab\n", "ab"),  # what the model does not know is passed over
+        ("a\n" + "abc" * 50, "abc" * 13 + "a"),
+        ("a\nWas\nOnce", ""),
+        ("", ""),
+    ],
+)
+def test_the_prompt_is_one_that_the_model_knows(make_run, text, prompt):
+    assert example_prompt(make_run(text)) == prompt
+
+
+def test_words_are_not_cut_to_what_is_unknown(make_run):
+    long_word = "abcdefghij" * 5
+    tokenizer = make_tokenizer("word", f"{long_word} ab cd\n" * 9)
+    assert tokenizer.unknown_in(long_word) == []
+    run = make_run(f"ab\n{long_word}\nab cd ab\n", tokenizer)
+    assert example_prompt(run) == "ab cd ab"
+
+
+def test_the_prompt_of_pairs_is_a_source(make_run):
+    tokenizer = Tokenizer.characters_of(ALPHABET).with_end_token()
+    text = '{"source": "%s", "target": "b"}\n{"source": "cd e", "target": "f"}\n' % ("a" * 60)
+    pairs = dict(architecture="encoder-decoder", end_token_id=13, max_ngram=1)
+    assert example_prompt(make_run(text, tokenizer, **pairs)) == "cd e"
+
+
+@pytest.mark.parametrize("path", ["my runs/it's 1", "-run", "a;b $HOME", "plain"])
+@pytest.mark.parametrize("line", ["ab cd", "-a b", 'a\'b "c"'])
+def test_paths_and_prompts_are_one_word_each(make_run, path, line):
+    run = make_run(f"a\n{line}\n", Tokenizer.characters_of(ALPHABET + "-'\""), path=path)
+    assert shlex.split(quoted(path))[0] in (path, f"./{path}")
+    python, script, model, *rest = shlex.split(generate_command(run, run.path))
+    assert (python, script) == ("python", "generate.py")
+    assert RunDirectory(model).exists() and not model.startswith("-")
+    assert rest == (["--prompt=-a b"] if line.startswith("-") else ["--prompt", line])
+    end = describe_end(run, METRICS)[-1]
+    assert f"python export.py {quoted(path)}" in end and generate_command(run, path) in end
+    stopped = describe_stop(run, {**METRICS, "step": 1})[-1]
+    assert stopped.endswith(f"python train.py --run {quoted(path)} --resume")
+
+
+def test_the_card_proposes_a_command_too(make_run, tmp_path):
+    run = make_run("a\nab cd\n")
+    row = {"file": "model-int8.tflite", "size_bytes": 5, "bytes_per_parameter": 1.0, "loss": 1.0}
+    rows = [{**row, "bits_per_char": 1.0, "greedy_agreement": 1.0}]
+    write_model_card(tmp_path / "README.md", run, rows, 7, run.load_tokenizer())
+    command = re.search("```sh\n(.*)\n```", (tmp_path / "README.md").read_text())[1]
+    assert command == "python generate.py model-int8.tflite --prompt 'ab cd'"
