@@ -145,4 +145,4 @@ def test_evaluate_gives_the_plain_mean_over_windows(tiny_model, seq_len, batch_s
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     tiny_model.compile("sgd", loss, jit_compile=False)
     dataset = validation_dataset(token_ids, seq_len, batch_size)
-    assert tiny_model.evaluate(dataset, verbose=0) == pytest.approx(np.mean(losses), rel=1e-5)
+    assert tiny_model.evaluate(dataset, verbose=0) == pytest.approx(np.mean(losses), rel=1e-4)

@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pytest
 from short_runs import different_arrays, read_checkpoint
+from tolerances import assert_same_training
 from waits import HANG_SECONDS, wait_until
 
 from neo_keras.errors import InputError
@@ -101,9 +102,7 @@ def test_as_one_device(place, num_workers, settings, of_several):
     assert len(losses) == 50 and losses[-1] < losses[0] - 0.3
     for name in ("mirrored", *kept):
         other_losses, *other_weights = np.load(place / f"{name}.npz").values()
-        np.testing.assert_allclose(other_losses, losses, atol=1e-5, rtol=0)
-        for ours, theirs in zip(weights, other_weights):
-            np.testing.assert_allclose(theirs, ours, atol=1e-5, rtol=0)
+        assert_same_training(other_losses, losses, other_weights, weights)
     first, *others = (list(np.load(place / f"{name}.npz").values()) for name in kept)
     for other in others:
         assert all(np.array_equal(*pair) for pair in zip(first, other))
@@ -113,7 +112,7 @@ def test_as_one_device(place, num_workers, settings, of_several):
     )
     for metrics in others:
         assert metrics["step"] == 50
-        assert metrics["val_loss"] == pytest.approx(one["val_loss"], abs=1e-5)
+        assert metrics["val_loss"] == pytest.approx(one["val_loss"], abs=5e-5)
 
 
 @pytest.fixture(scope="module")

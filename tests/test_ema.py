@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from short_runs import different_arrays, read_checkpoint, stop_at, train_here
+from tolerances import assert_close
 
 from neo_keras.generation.callback import SampleText
 from neo_keras.training.dataset import validation_dataset
@@ -44,9 +45,9 @@ def average_of(weights_after_each_step):
     return average
 
 
-def assert_close(weights, expected):
+def assert_equal_averages(weights, expected):
     for ours, theirs in zip(weights, expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+        assert_close(ours, theirs, additions=11)  # one at each step
 
 
 def test_the_best_is_the_average_by_hand(averaged):
@@ -57,7 +58,7 @@ def test_the_best_is_the_average_by_hand(averaged):
     expected = average_of(after_step[:best_step])
     distance = max(abs(e - w).max() for e, w in zip(expected, after_step[best_step - 1]))
     assert distance > 1e-3  # the weights themselves would show
-    assert_close(run.load_model().get_weights(), expected)
+    assert_equal_averages(run.load_model().get_weights(), expected)
 
 
 def test_the_validation_loss_is_that_of_the_average(averaged):
@@ -67,9 +68,9 @@ def test_the_validation_loss_is_that_of_the_average(averaged):
     dataset = validation_dataset(token_ids, run.model_config.max_seq_len)
     for row in run.read_history():
         model.set_weights(average_of(after_step[: row["step"]]))
-        assert row["val_loss"] == pytest.approx(model.evaluate(dataset, verbose=0), rel=1e-5)
+        assert row["val_loss"] == pytest.approx(model.evaluate(dataset, verbose=0), rel=1e-4)
         model.set_weights(after_step[row["step"] - 1])
-        assert row["val_loss"] != pytest.approx(model.evaluate(dataset, verbose=0), rel=1e-5)
+        assert row["val_loss"] != pytest.approx(model.evaluate(dataset, verbose=0), rel=1e-4)
 
 
 def test_training_is_that_without_an_average(averaged, corpus_file, tmp_path):
@@ -92,11 +93,11 @@ def test_a_run_stopped_before_it_was_validated_writes_with_the_average(corpus_fi
         tmp_path / "run", corpus_file, [keep, stop_at(3)], stopped_by=2, ema=DECAY, **SETTINGS
     )
     assert (metrics["step"], metrics["val_loss"]) == (3, None)
-    assert_close(run.load_model().get_weights(), average_of(keep.after_step))
+    assert_equal_averages(run.load_model().get_weights(), average_of(keep.after_step))
     _, metrics = train_here(run.path, corpus_file, [keep], resume=True)
     best = average_of(keep.after_step[: metrics["best_step"]])  # from now on one that was measured
     assert metrics["best_step"] >= 4
-    assert_close(run.load_model().get_weights(), best)
+    assert_equal_averages(run.load_model().get_weights(), best)
 
 
 def test_samples_are_of_the_average(averaged, monkeypatch):
@@ -118,7 +119,7 @@ def test_samples_are_of_the_average(averaged, monkeypatch):
     model.optimizer.iterations.assign(11)
     with pytest.raises(ZeroDivisionError):
         sample.on_train_batch_end(10)
-    assert_close(seen[0], average_of(after_step))
+    assert_equal_averages(seen[0], average_of(after_step))
     for restored, trained in zip(model.get_weights(), after_step[-1], strict=True):
         np.testing.assert_array_equal(restored, trained)
 

@@ -1,5 +1,8 @@
 """How far a file may stray from a model that is all but sure, and how a refusal says what it is."""
 
+import contextlib
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -71,3 +74,15 @@ def test_errors_name_the_file_by_its_own_name(tmp_path, say):
             raise error
     assert isinstance(raised.value, type(error))
     assert "model-int4.tflite" in str(raised.value) and PARTIAL_PREFIX not in str(raised.value)
+
+
+def test_large_logits_may_differ_by_more():
+    """A sum of float32 terms of 100 is right to 1e-5 at best, one of many terms to 1e-3."""
+    reference = dataclasses.replace(
+        reference_of(1.5), logits=100 * np.sign(reference_of(1.5).logits)
+    )
+    for difference, right in ((0.019, True), (0.021, False)):
+        measurement = verify.Measurement(difference, 1.0, verify.reference_loss(reference), 1.0)
+        refused = pytest.raises(verify.VerificationError, match="expected at most 0.02")
+        with contextlib.nullcontext() if right else refused:
+            verify.check(measurement, reference, "float32", "model-float32.tflite")

@@ -13,6 +13,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from tolerances import assert_close
 from waits import HANG_SECONDS
 
 from neo_keras.config import ModelConfig
@@ -22,6 +23,7 @@ from neo_keras.model.gpt import GPT
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BATCH_SIZE = 2
+ADDITIONS = 4_500  # in each of 3 blocks, of up to 210 + 17 + 210 + 210 + 840 inputs
 RECIPES = ("modern", "classic", "grouped", "ngrams")
 
 
@@ -60,7 +62,7 @@ def test_cached_equals_full(config, make_model, chunks):
     assert full.dtype == np.float32 and full.shape == (BATCH_SIZE, chunks[-1][1], 13)
     assert full.std() > 0.3  # or all would be equal to all
     cached, cache = decode_in_chunks(model, token_ids, chunks)
-    np.testing.assert_allclose(cached, full, rtol=1e-5, atol=1e-5)
+    assert_close(cached, full, ADDITIONS)
     shape = (BATCH_SIZE, config.num_kv_heads, 17, config.head_dim)
     expected = {f"kv_cache_{kind}_{i}": shape for i in range(3) for kind in "kv"}
     if config.max_ngram > 1:
@@ -83,11 +85,11 @@ def test_padding_of_a_chunk_is_never_seen(config, make_model):
     padded = np.concatenate([token_ids[:, :7], random_ids(3, seed=12)], axis=1)
     logits, cache = model.step(padded, np.arange(10, dtype="int32"), model.empty_cache(BATCH_SIZE))
     full = np.array(model(token_ids))
-    np.testing.assert_allclose(np.array(logits)[:, :7], full[:, :7], rtol=1e-5, atol=1e-5)
+    assert_close(np.array(logits)[:, :7], full[:, :7], ADDITIONS)
     for begin, end in ((7, 8), (8, 13)):
         positions = np.arange(begin, end, dtype="int32")
         logits, cache = model.step(token_ids[:, begin:end], positions, cache)
-        np.testing.assert_allclose(logits, full[:, begin:end], rtol=1e-5, atol=1e-5)
+        assert_close(logits, full[:, begin:end], ADDITIONS)
 
 
 def reference_ngrams(config, w, token_ids):
@@ -144,7 +146,7 @@ def reference_logits(model, token_ids):
 def test_agrees_with_the_reference(config, make_model, changes):
     model = make_model(dataclasses.replace(config, **changes))
     expected = reference_logits(model, random_ids(11))
-    np.testing.assert_allclose(model(random_ids(11)), expected, rtol=1e-5, atol=1e-5)
+    assert_close(model(random_ids(11)), expected, ADDITIONS)
 
 
 def test_dropout_acts_while_training_only(tiny_config):
@@ -238,7 +240,7 @@ def test_fit_with_and_without_xla(config):
         history = model.fit(*pairs, batch_size=BATCH_SIZE, shuffle=False, verbose=0)
         losses += history.history["loss"]
     assert losses[0] == pytest.approx(np.log(13), rel=0.1)
-    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+    assert_close(losses[1], losses[0], ADDITIONS)
 
 
 def test_agrees_with_gpt2_of_hugging_face(classic_config, make_model):
@@ -263,7 +265,7 @@ def test_agrees_with_gpt2_of_hugging_face(classic_config, make_model):
     token_ids = random_ids(17)
     with torch.no_grad():
         expected = theirs(torch.tensor(token_ids, dtype=torch.int64)).logits.numpy()
-    np.testing.assert_allclose(ours(token_ids), expected, rtol=1e-4, atol=1e-4)
+    assert_close(ours(token_ids), expected, ADDITIONS)
 
 
 ON_JAX = """
@@ -281,7 +283,7 @@ for begin, end in ((0, 7), (7, 8), (8, 17)):
     cached.append(np.array(logits))
 full = np.array(model(inputs))
 assert full.std() > 0.3
-np.testing.assert_allclose(np.concatenate(cached, axis=1), full, rtol=1e-5, atol=1e-5)
+np.testing.assert_allclose(np.concatenate(cached, axis=1), full, rtol=0, atol=1e-4)
 model.compile("adamw", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
 assert np.isfinite(model.fit(inputs, token_ids[:, 1:], verbose=0).history["loss"][0])
 """

@@ -41,7 +41,7 @@ def test_numpy_and_keras_draw_the_same():
     for seed, step in [(0, 0), (7, 3), (2**32 - 1, 10**6)]:
         args = int32(seed), int32(step), 1009
         graph = ops.convert_to_numpy(gumbel_noise(*map(ops.array, args[:2]), args[2], ops))
-        np.testing.assert_allclose(graph, gumbel_noise(*args, np), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(graph, gumbel_noise(*args, np), rtol=2e-5, atol=2e-6)
 
 
 def test_the_numbers_are_gumbel_distributed():

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+from tolerances import assert_close
 
 from neo_keras.config import OPTIMIZERS, ModelConfig, TrainingConfig
 from neo_keras.model.gpt import GPT
@@ -86,7 +87,8 @@ def test_sgd_has_nesterov_momentum(tiny_config):
         before = [np.array(v) for v in variables]
         optimizer.apply([g.astype("float32") for g in gradients], variables)
         for variable, old, gradient in zip(variables, before, gradients):
-            np.testing.assert_allclose(np.array(variable) - old, expected * gradient, atol=1e-6)
+            # What is added to has a weight of 1 at most.
+            assert_close(np.array(variable) - old, expected * gradient, additions=4, magnitude=1)
 
 
 def decayed(model, **changes):
@@ -174,7 +176,8 @@ def test_gradients_are_clipped_together(tiny_config, size, clipped_norm):
     # The first step leaves (1 - beta_1) of the gradients there; all are clipped alike.
     norm = np.sqrt(sum((m.astype("float64") ** 2).sum() for m in momenta)) / 0.1
     assert norm == pytest.approx(clipped_norm or size * model.count_params() ** 0.5, rel=1e-3)
-    assert np.ptp([m.mean() for m in momenta]) == pytest.approx(0, abs=1e-6 * size)
+    means = [m.mean() for m in momenta]
+    assert np.ptp(means) < 1e-4 * max(means)
 
 
 def test_beta_2(optimizer_of):

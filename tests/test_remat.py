@@ -1,9 +1,9 @@
 """Blocks that are computed twice train as blocks that are computed once."""
 
-import numpy as np
 import pytest
 import tensorflow as tf
 from short_runs import assert_resumes, losses_and_weights
+from tolerances import assert_same_training
 
 from neo_keras.model.gpt import GPT
 
@@ -23,9 +23,7 @@ def test_the_same_losses_and_weights(corpus_file, tmp_path, settings):
     losses, weights = losses_and_weights(tmp_path / "a", corpus_file, **settings)
     again = losses_and_weights(tmp_path / "b", corpus_file, remat=True, **settings)
     assert losses[-1] < losses[0] - 0.05
-    np.testing.assert_allclose(again[0], losses, atol=2e-6, rtol=0)
-    for ours, theirs in zip(again[1], weights, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=2e-6, rtol=0)
+    assert_same_training(again[0], losses, again[1], weights)
 
 
 def test_resumed_as_if_never_stopped(corpus_file, tmp_path):

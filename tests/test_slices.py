@@ -1,8 +1,8 @@
 """Slices of a batch, one after another or side by side, make the very step of the whole."""
 
-import numpy as np
 import pytest
 from short_runs import assert_resumes, losses_and_weights, train_here
+from tolerances import assert_same_training
 
 NGRAMS = dict(max_ngram=3, ngram_rows=53, ngram_dim=6)
 
@@ -25,7 +25,7 @@ def test_as_the_large_batch(corpus_file, tmp_path, settings):
     assert losses[-1] < losses[0] - 0.05
     small = {"batch_size": 8, "accumulate": 4, **settings}
     other_losses, other_weights = losses_and_weights(tmp_path / "b", corpus_file, **small)
-    assert_as_close_as_rounding(other_losses, losses, other_weights, weights)
+    assert_same_training(other_losses, losses, other_weights, weights)
 
 
 @pytest.mark.parametrize("tie_embeddings", [False, True])
@@ -35,7 +35,7 @@ def test_pairs_whose_weights_are_of_the_whole_batch(pairs_file, tmp_path, tie_em
     losses, weights = losses_and_weights(tmp_path / "a", pairs_file, batch_size=14, **settings)
     small = {"batch_size": 2, "accumulate": 7, **settings}
     other_losses, other_weights = losses_and_weights(tmp_path / "b", pairs_file, **small)
-    assert_as_close_as_rounding(other_losses, losses, other_weights, weights)
+    assert_same_training(other_losses, losses, other_weights, weights)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_side_by_side(corpus_file, tmp_path, settings):
     losses, weights = losses_and_weights(tmp_path / "a", corpus_file, **settings)
     whole = {"parts": 1, "batch_size": 32, "accumulate": 1, "remat": False, "jit_compile": False}
     expected = losses_and_weights(tmp_path / "b", corpus_file, **{**settings, **whole})
-    assert_as_close_as_rounding(losses, expected[0], weights, expected[1])
+    assert_same_training(losses, expected[0], weights, expected[1])
 
 
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["TensorFlow", "XLA"])
@@ -61,7 +61,7 @@ def test_parts_draw_dropout_as_if_one_after_another(corpus_file, tmp_path, jit_c
     parts, slices = dict(batch_size=6, parts=3), dict(batch_size=2, accumulate=3)
     losses, weights = losses_and_weights(tmp_path / "a", corpus_file, **parts, **settings)
     expected = losses_and_weights(tmp_path / "b", corpus_file, **slices, **settings)
-    assert_as_close_as_rounding(losses, expected[0], weights, expected[1])
+    assert_same_training(losses, expected[0], weights, expected[1])
 
 
 @pytest.mark.parametrize("data", ["corpus_file", "pairs_file"])
@@ -72,7 +72,7 @@ def test_validation_in_parts(request, data, tmp_path):
     data = request.getfixturevalue(data)
     _, metrics = train_here(tmp_path / "parts", data, parts=4, **settings)
     run, _ = train_here(tmp_path / "whole", data, accumulate=4, **{**settings, "batch_size": 1})
-    assert metrics["val_loss"] == pytest.approx(run.read_history()[-1]["val_loss"], rel=1e-6)
+    assert metrics["val_loss"] == pytest.approx(run.read_history()[-1]["val_loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,3 @@ def test_an_epoch_is_as_many_windows(corpus_file, tmp_path):
     """5,400 tokens to train on are 317 windows of 17, one of them spare: 11 steps of 5 x 6."""
     run, metrics = train_here(tmp_path / "run", corpus_file, epochs=1, batch_size=5, accumulate=6)
     assert metrics["step"] == run.training_config.steps == 11
-
-
-def assert_as_close_as_rounding(losses, expected_losses, weights, expected_weights):
-    np.testing.assert_allclose(losses, expected_losses, atol=1e-6, rtol=0)
-    for ours, theirs in zip(weights, expected_weights, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-6, rtol=0)

@@ -1,0 +1,39 @@
+"""How far two float32 computations of the same thing may be apart, on whatever CPU they ran."""
+
+import numpy as np
+
+EPSILON = np.finfo("float32").eps  # 1.2e-7
+
+
+def assert_close(actual, desired, additions, magnitude=None):
+    """Asserts that two arrays differ by no more than rounding.
+
+    Added in another order, or with fused multiplications, a sum of n terms changes by epsilon *
+    sqrt(n) * their magnitude as a rule; the largest of many such changes is some four times that.
+
+    Args:
+        actual, desired: arrays of one shape.
+        additions: how many come one after another on the way to a number. In a model these are the
+            inputs of its matrix products, one product after the other.
+        magnitude: of what is added; by default the largest of `desired`.
+    """
+    magnitude = np.abs(desired).max() if magnitude is None else magnitude
+    allowed = 4 * EPSILON * np.sqrt(additions) * magnitude
+    np.testing.assert_allclose(actual, desired, rtol=0, atol=allowed)
+
+
+def assert_same_training(losses, expected_losses, weights, expected_weights):
+    """Asserts that two runs make the same steps but for rounding.
+
+    The losses, some 4, and the weights, some 1, are off by a few epsilon from the start. A step
+    adds a share of its own: rounding changes gradients by some 1e-5 of their size, and steps by
+    more where an optimizer divides by small ones, of a learning rate of 1e-3 to 1e-1.
+
+    Args:
+        losses, expected_losses: one for each step.
+        weights, expected_weights: lists of arrays.
+    """
+    allowed = 1e-6 * len(losses)
+    np.testing.assert_allclose(losses, expected_losses, rtol=0, atol=allowed)
+    for actual, desired in zip(weights, expected_weights, strict=True):
+        np.testing.assert_allclose(actual, desired, rtol=0, atol=allowed)
