@@ -42,6 +42,8 @@ def parse_arguments():
         "before the first to come")
     add("--num-samples", type=int, metavar="N", default=1, help="how many texts, each with the "
         "next seed [%(default)s]")
+    add("--threads", type=int, metavar="N", help="to compute with, from a .tflite [as many as "
+        "there are cores, at most 4]")
     return parser.parse_args()
 # fmt: on
 
@@ -71,6 +73,8 @@ def write_samples(args):
     for name in ("max_tokens", "num_samples", "seed"):
         if (getattr(args, name) or 0) < 0:
             raise InputError(f"{name} must be at least 0, got {getattr(args, name)}")
+    if args.threads is not None and args.threads < 1:
+        raise InputError(f"threads must be at least 1, got {args.threads}")
     if args.seed is not None and args.seed >= 2**32:
         raise InputError(f"seed must be below 2**32, got {args.seed}")
     if args.interactive and args.num_samples != 1:
@@ -78,7 +82,7 @@ def write_samples(args):
     temperature = 0 if args.greedy else args.temperature
     sampler = Sampler(temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty)
     prompt = read_prompt(args)
-    engine, tokenizer = load_engine(args.model)
+    engine, tokenizer = load_engine(args.model, args.threads)
     if args.beams > 1:
         engine.state = engine.state  # an engine that cannot go back says so before a word is shown
     seed = secrets.randbits(32) if args.seed is None else args.seed

@@ -30,8 +30,8 @@ def one_line_errors():
     Exits with 2 for bad input and with 1 for a failure such as a full disk. Warnings are one line
     too. Anything else is a bug of ours and keeps its traceback.
     """
-    if sys.stdout is not None:
-        sys.stdout.reconfigure(errors="replace")  # text may hold what the terminal cannot show
+    open_standard_streams()
+    sys.stdout.reconfigure(errors="replace")  # text may hold what the terminal cannot show
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         yield
@@ -47,6 +47,20 @@ def one_line_errors():
         _exit(f"{error.filename}: {reason}" if error.filename else reason, code=1)
     except KeyboardInterrupt:
         _exit("interrupted", code=130)
+
+
+def open_standard_streams():
+    """Makes those of stdin, stdout and stderr that are closed lead nowhere, as of a service.
+
+    Else what is meant for stderr lands on stdout, and a file that is opened becomes descriptor 1 or
+    2, which native code writes to.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # it is the lowest that is free
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
 
 
 def _exit(message, code):

@@ -4,10 +4,15 @@ import atexit
 import contextlib
 import functools
 import os
+import subprocess
 import sys
 import tempfile
 
 from neo_keras.errors import InputError
+
+LAST_WORDS = (
+    "error: the process died while TensorFlow or LiteRT was at work; what they wrote is above"
+)
 
 
 @contextlib.contextmanager
@@ -15,11 +20,19 @@ def native_log_hidden():
     """Holds back what is written to stderr, by C++ code too; shows it if the block fails.
 
     TensorFlow and LiteRT write lines at start-up and conversion that no environment variable
-    stops, and that frighten newcomers.
+    stops, and that frighten newcomers. A block also fails where native code ends the process; what
+    it wrote is shown there too, but not on Windows.
     """
-    sys.stderr.flush()
-    visible = os.dup(2)
-    with tempfile.TemporaryFile() as log, open(log.fileno(), "w", closefd=False) as text_log:
+    if (visible := _copy_of_stderr()) is None:
+        yield
+        return
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    with (
+        tempfile.NamedTemporaryFile(prefix="neo_keras-") as log,
+        open(log.fileno(), "w", buffering=1, closefd=False) as text_log,
+        _shown_after_death(log.name, visible),
+    ):
         os.dup2(log.fileno(), 2)
         try:
             with contextlib.redirect_stderr(text_log):  # in a notebook it is not descriptor 2
@@ -34,10 +47,44 @@ def native_log_hidden():
             os.close(visible)
 
 
+def _copy_of_stderr():
+    """A descriptor, or None: Python began without stderr, and 2 may be a file of the user's."""
+    try:
+        return None if sys.__stderr__ is None else os.dup(2)
+    except OSError:  # closed since
+        return None
+
+
+@contextlib.contextmanager
+def _shown_after_death(log_path, visible):
+    """Shows a log if this process dies within the block, by a signal or by `abort()` in C++.
+
+    Only another process can do that: a shell that waits for the end of a pipe.
+    """
+    # In a session of its own, Ctrl-C is not for it.
+    script = f'read _; cat "$0"; echo "{LAST_WORDS}"; rm -f "$0"'
+    try:
+        shell = subprocess.Popen(
+            ["sh", "-c", script, log_path],
+            stdin=subprocess.PIPE,
+            stdout=visible,
+            start_new_session=True,
+        )
+    except OSError:  # there is no shell
+        yield
+        return
+    with shell:
+        try:
+            yield
+        finally:
+            shell.kill()
+
+
 @functools.cache
 def hide_native_farewell():
     """Drops what LiteRT writes to stderr while the process ends, after Python's last words."""
-    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
+    if sys.__stderr__ is not None:
+        atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 
 
 def import_tensorflow():

@@ -17,7 +17,8 @@ def machine(monkeypatch):
     """Pretends to be one: `machine(GPU=(8, 0))`, `machine(XPU=None)`, `machine(bfloat16=True)`."""
 
     def make(bfloat16=False, **devices):
-        monkeypatch.setattr(compute, "_cpu_has_bfloat16", lambda: bfloat16)
+        features = {"avx2", "avx512_bf16"} if bfloat16 else {"avx2"}
+        monkeypatch.setattr(compute, "cpu_features", lambda: features)
         monkeypatch.setattr(
             tf.config, "get_visible_devices", lambda kind: [kind] if kind in devices else []
         )
@@ -84,7 +85,7 @@ def threads(monkeypatch):
 )  # fmt: skip
 def test_cores_are_shared(machine, threads, monkeypatch, num_cores, batch_size, parts, intra):
     machine()
-    monkeypatch.setattr(compute, "_num_cores", lambda: num_cores)
+    monkeypatch.setattr(compute, "num_cores", lambda: num_cores)
     config = compute.share_cores(WIDE, TrainingConfig(batch_size=batch_size))
     assert config.parts == parts
     assert threads == ({"inter": parts, "intra": intra} if intra else {})
@@ -92,7 +93,7 @@ def test_cores_are_shared(machine, threads, monkeypatch, num_cores, batch_size, 
 
 def test_cores_are_shared_as_when_the_run_began(machine, threads, monkeypatch):
     machine()
-    monkeypatch.setattr(compute, "_num_cores", lambda: 8)
+    monkeypatch.setattr(compute, "num_cores", lambda: 8)
     config = TrainingConfig(batch_size=9, parts=3)
     assert compute.share_cores(WIDE, config) == config
     assert threads == {"inter": 3, "intra": 2}
@@ -102,7 +103,7 @@ def test_cores_are_shared_as_when_the_run_began(machine, threads, monkeypatch):
 def test_cores_are_not_shared(machine, threads, monkeypatch, device, hidden_dim):
     """What computes elsewhere, and models with large gradients."""
     machine(**({device: None} if device else {}))
-    monkeypatch.setattr(compute, "_num_cores", lambda: 2)
+    monkeypatch.setattr(compute, "num_cores", lambda: 2)
     config = compute.share_cores(ModelConfig(13, hidden_dim=hidden_dim), TrainingConfig())
     assert config.parts == 1 and threads == {}
 

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import tempfile
 
+from neo_keras.cpu import runs_compiled_model
 from neo_keras.errors import InputError
 from neo_keras.export import encoder_decoder, signatures, tflite, verify, web
 from neo_keras.export.footprint import measure_footprint
@@ -13,7 +14,10 @@ from neo_keras.files import complete_or_absent, write_json
 from neo_keras.generation import artifact
 from neo_keras.generation.keras_engine import keras_engine
 from neo_keras.generation.litert_engine import LiteRTEngine
-from neo_keras.generation.litert_stateful_engine import LiteRTEncoderDecoderEngine
+from neo_keras.generation.litert_stateful_engine import (
+    LiteRTEncoderDecoderEngine,
+    LiteRTStatefulEngine,
+)
 from neo_keras.generation.saved_model_engine import saved_model_engine
 from neo_keras.text.corpus import Corpus
 from neo_keras.text.encoding import encode_text
@@ -133,8 +137,10 @@ def _write_tflite(model, path, tokenizer, quantization, reference, converted):
     model_config, _ = artifact.unpack_tflite(path)
     if model_config.architecture == "encoder-decoder":
         return verify.measure(LiteRTEncoderDecoderEngine(path, model_config), reference)
-    stateful = tflite.StatefulEngine(path, model_config.max_seq_len)
-    verify.check(verify.measure(stateful, reference), reference, quantization, path.name)
+    stateful = verify.measure(LiteRTStatefulEngine(path, model_config), reference)
+    if not runs_compiled_model():
+        return stateful
+    verify.check(stateful, reference, quantization, path.name)
     engine = LiteRTEngine(path, model_config)
     if engine.num_drafts:
         ahead = verify.measure(engine, reference, read_ahead=True)

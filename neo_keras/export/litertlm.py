@@ -5,15 +5,14 @@ import tempfile
 
 import litert_lm
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 from litert_lm_builder import LitertLmFileBuilder, TfLiteModelType
 from litert_lm_builder.runtime.proto import llm_metadata_pb2
 
 from neo_keras.export import signatures, tflite, verify
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.engine import FunctionalEngine, chunk_size_for
+from neo_keras.generation.litert_stateful_engine import signature_runners
 from neo_keras.generation.sampler import GREEDY
-from neo_keras.quiet import native_log_hidden
 
 NUM_PROMPTS = 3
 
@@ -150,11 +149,7 @@ class BundledTFLiteEngine(FunctionalEngine):
     """
 
     def __init__(self, path, model_config):
-        with native_log_hidden():
-            interpreter = Interpreter(str(path), num_threads=2)
-            interpreter.allocate_tensors()
-        names = interpreter.get_signature_list()
-        self._runners = {name: interpreter.get_signature_runner(name) for name in names}
+        self._runners = signature_runners(path)
         cache = {
             name: np.zeros(detail["shape"], detail["dtype"])
             for name, detail in self._runners["decode"].get_input_details().items()

@@ -8,7 +8,6 @@ import tempfile
 import keras
 import numpy as np
 import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
 
 from neo_keras.export import tables
 from neo_keras.export.compact import compact
@@ -20,6 +19,7 @@ from neo_keras.export.signatures import unknown_bias
 from neo_keras.export.stateful import StatefulGPT
 from neo_keras.generation import artifact
 from neo_keras.generation.engine import Engine, chunk_size_for
+from neo_keras.generation.litert_stateful_engine import signature_runners
 from neo_keras.quiet import native_log_hidden
 
 
@@ -122,8 +122,8 @@ def _float32_flatbuffer(write_saved_model, model, unk_token_id):
         return converter.convert(), names
 
 
-class StatefulEngine(Engine):
-    """Decodes with the stateful signatures of a `.tflite`, to see their logits.
+class SegmentedEngine(Engine):
+    """Decodes with the signatures of `SegmentedGPT`, to see their logits.
 
     Args:
         path: of the file.
@@ -132,29 +132,7 @@ class StatefulEngine(Engine):
 
     def __init__(self, path, max_seq_len):
         super().__init__(max_seq_len, chunk_size_for(max_seq_len))
-        self._runners = _signature_runners(path)
-
-    def reset(self):
-        super().reset()
-        self._runners["reset"]()
-
-    def _prefill(self, tokens, input_pos):
-        self._runners["prefill"](tokens=tokens, input_pos=input_pos)
-
-    def _decode(self, tokens, input_pos):
-        return self._runners["decode"](tokens=tokens, input_pos=input_pos)["logits"][0, -1]
-
-
-class SegmentedEngine(Engine):
-    """The same with the signatures of `SegmentedGPT`.
-
-    Args:
-        path, max_seq_len: as `StatefulEngine`.
-    """
-
-    def __init__(self, path, max_seq_len):
-        super().__init__(max_seq_len, chunk_size_for(max_seq_len))
-        self._runners = _signature_runners(path)
+        self._runners = signature_runners(path)
         self._ends = segment_ends(max_seq_len)
         inputs = self._runners[sample_name(max_seq_len)].get_input_details()
         self._greedy = {name: np.zeros([1], details["dtype"]) for name, details in inputs.items()}
@@ -166,11 +144,3 @@ class SegmentedEngine(Engine):
         end = next(end for end in self._ends if input_pos[0] < end)
         inputs = {**self._greedy, "tokens": tokens, "input_pos": input_pos}
         return self._runners[sample_name(end)](**inputs)["logits"][0, -1]
-
-
-def _signature_runners(path):
-    with native_log_hidden():
-        interpreter = Interpreter(str(path), num_threads=2)
-        interpreter.allocate_tensors()
-    names = interpreter.get_signature_list()
-    return {name: interpreter.get_signature_runner(name) for name in names}

@@ -5,6 +5,7 @@ import contextlib
 from ai_edge_litert import schema_py_generated as schema
 
 from neo_keras.errors import InputError
+from neo_keras.generation.engine import STATEFUL_SIGNATURES, in_place_signatures
 
 SUBGRAPHS, SIGNATURES = 8, 18  # where the schema's table `Model` keeps these two vectors
 
@@ -61,6 +62,16 @@ def check_names(signatures, expected, path):
             f"{path} must have the signatures {', '.join(expected)}, got "
             f"{', '.join(signatures) or 'none'}: export it with export.py"
         )
+
+
+def check_decoder(signatures, path, model_config):
+    """Raises `InputError` unless the signatures, as read, are those of this decoder-only model."""
+    check_names(signatures, (*in_place_signatures(model_config), *STATEFUL_SIGNATURES), path)
+    sizes = {
+        "max_seq_len": signatures["generate"]["inputs"]["tokens"][1],
+        "vocab_size": signatures["decode"]["outputs"]["logits"][2],
+    }
+    check_sizes(sizes, path, model_config)
 
 
 def check_sizes(sizes, path, model_config):

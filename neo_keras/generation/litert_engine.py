@@ -10,14 +10,12 @@ from ai_edge_litert.options import CpuOptions, Options
 
 from neo_keras.generation.engine import (
     IN_PLACE_SIGNATURES,
-    STATEFUL_SIGNATURES,
     VERIFY_SIGNATURE,
     Engine,
     in_place_signatures,
 )
 from neo_keras.generation.flatbuffer import (
-    check_names,
-    check_sizes,
+    check_decoder,
     keep_first_signatures,
     loading,
     read_signatures,
@@ -50,7 +48,7 @@ class LiteRTEngine(Engine):
         self.num_drafts, self.vocab_size = model_config.num_drafts, model_config.vocab_size
         self._signatures = in_place_signatures(model_config)
         with loading(path):
-            _check(read_signatures(content), path, model_config)
+            check_decoder(read_signatures(content), path, model_config)
             content = keep_first_signatures(content, len(self._signatures))
             self._content = content  # LiteRT goes on reading in it
             hide_native_farewell()
@@ -149,15 +147,6 @@ class LiteRTEngine(Engine):
 @functools.cache  # to the end of the process: LiteRT says on stderr that it closes one
 def _environment():
     return Environment.create()
-
-
-def _check(signatures, path, model_config):
-    check_names(signatures, (*in_place_signatures(model_config), *STATEFUL_SIGNATURES), path)
-    sizes = {
-        "max_seq_len": signatures["generate"]["inputs"]["tokens"][1],
-        "vocab_size": signatures[DECODE]["outputs"]["logits"][2],
-    }
-    check_sizes(sizes, path, model_config)
 
 
 def next_capacity(capacity, needed, limit):

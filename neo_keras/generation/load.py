@@ -2,6 +2,7 @@
 
 import pathlib
 
+from neo_keras.cpu import num_cores, runs_compiled_model
 from neo_keras.generation import artifact
 from neo_keras.mistaken import mistaken
 from neo_keras.quiet import import_tensorflow
@@ -9,14 +10,15 @@ from neo_keras.training.run import RunDirectory
 
 EXPECTED = "a run directory, a SavedModel or a .tflite file"
 EXPORTS = ("model-int8.tflite", "model-float32.tflite", "saved_model")  # in `export/` of a run
+MAX_THREADS = 4  # the cores of a Pi, the fast ones of a phone
 
 
-def load_engine(path, num_threads=2):
+def load_engine(path, num_threads=None):
     """Opens a model for generation.
 
     Args:
         path: of a run directory, a SavedModel directory or a `.tflite` file.
-        num_threads: for a `.tflite` file.
+        num_threads: for a `.tflite` file; None: as many as there are cores, at most `MAX_THREADS`.
 
     Returns:
         (Engine, Tokenizer).
@@ -38,13 +40,21 @@ def load_engine(path, num_threads=2):
 
 
 def _load_tflite(path, num_threads):
-    from neo_keras.generation.litert_engine import LiteRTEngine
-    from neo_keras.generation.litert_stateful_engine import LiteRTEncoderDecoderEngine
-
     model_config, tokenizer = artifact.unpack_tflite(path)
-    is_decoder = model_config.architecture == "decoder-only"
-    engine_class = LiteRTEngine if is_decoder else LiteRTEncoderDecoderEngine
-    return engine_class(path, model_config, num_threads), tokenizer
+    num_threads = num_threads or min(num_cores(), MAX_THREADS)
+    return _tflite_engine_class(model_config)(path, model_config, num_threads), tokenizer
+
+
+def _tflite_engine_class(model_config):
+    from neo_keras.generation import litert_stateful_engine as stateful
+
+    if model_config.architecture == "encoder-decoder":
+        return stateful.LiteRTEncoderDecoderEngine
+    if not runs_compiled_model():
+        return stateful.LiteRTStatefulEngine
+    from neo_keras.generation.litert_engine import LiteRTEngine
+
+    return LiteRTEngine
 
 
 def _load_saved_model(path):

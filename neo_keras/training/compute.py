@@ -1,11 +1,10 @@
 """How the arithmetic of training runs: compiled or not, in which precision, on which cores."""
 
 import dataclasses
-import os
-import pathlib
 
 import tensorflow as tf
 
+from neo_keras.cpu import cpu_features, num_cores
 from neo_keras.training.costs import count_weights
 
 # On CPUs that have instructions for it, bfloat16 through TensorFlow's own kernels (oneDNN) is as
@@ -13,6 +12,7 @@ from neo_keras.training.costs import count_weights
 # 384 27 to 43%.
 # XLA itself gains nothing from bfloat16 on a CPU (benchmarks/README.md).
 BFLOAT16_HIDDEN_DIM = 128
+BFLOAT16_FEATURES = {"avx512_bf16", "amx_bf16"}
 # Each part of a batch has gradients of its own: 128 MB. A larger model was not measured.
 MAX_WEIGHTS_IN_PARTS = 2**25
 
@@ -33,16 +33,16 @@ def share_cores(model_config, config):
     Raises:
         RuntimeError: TensorFlow has computed something already.
     """
-    num_cores, parts = _num_cores(), config.parts
+    cores, parts = num_cores(), config.parts
     if parts is None:
-        parts = max(n for n in range(1, num_cores + 1) if config.batch_size % n == 0)
+        parts = max(n for n in range(1, cores + 1) if config.batch_size % n == 0)
         on_cpu = not any(map(tf.config.get_visible_devices, ("GPU", "XPU")))
         is_small = count_weights(model_config).total <= MAX_WEIGHTS_IN_PARTS
-        if not (on_cpu and is_small and 2 * parts > num_cores):  # or half the cores would be idle
+        if not (on_cpu and is_small and 2 * parts > cores):  # or half the cores would be idle
             parts = 1
     if parts > 1:
         tf.config.threading.set_inter_op_parallelism_threads(parts)
-        tf.config.threading.set_intra_op_parallelism_threads(max(1, num_cores // parts))
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // parts))
     return dataclasses.replace(config, parts=parts)
 
 
@@ -64,7 +64,8 @@ def choose_compute(model_config, config):
         precision = config.mixed_precision
         if precision is None:
             wide = model_config.hidden_dim >= BFLOAT16_HIDDEN_DIM and not config.jit_compile
-            precision = "bfloat16" if wide and _cpu_has_bfloat16() else "float32"
+            is_fast = wide and BFLOAT16_FEATURES & cpu_features()
+            precision = "bfloat16" if is_fast else "float32"
         fast = {"jit_compile": precision != "bfloat16", "mixed_precision": precision}
     fast["parts"] = 1  # unless `share_cores` could make room for more
     open_fields = {name: value for name, value in fast.items() if getattr(config, name) is None}
@@ -78,23 +79,8 @@ def describe_compute(config):
     return f"{config.mixed_precision}, {compiler}{parts}"
 
 
-def _num_cores():
-    """That this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _precision_of_gpu(gpu):
     """Tensor cores take float16 since Volta (compute capability 7), bfloat16 since Ampere (8)."""
     details = tf.config.experimental.get_device_details(gpu)
     major, _ = details.get("compute_capability", (0, 0))
     return "bfloat16" if major >= 8 else "float16" if major == 7 else "float32"
-
-
-def _cpu_has_bfloat16():
-    try:
-        flags = pathlib.Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
