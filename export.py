@@ -1,5 +1,7 @@
 """Export a trained model, verified: SavedModel, TFLite (LiteRT), LiteRT-LM bundle, web page."""
 
+import contextlib
+import os
 import pathlib
 
 from neo_keras.errors import ArgumentParser, InputError, one_line_errors
@@ -58,10 +60,13 @@ def run_export(args):
     from neo_keras.training.run import RunDirectory
 
     run = RunDirectory.open(args.run)
+    run.read_metrics()  # a part of another run is said at once, not after minutes
     import_tensorflow()
     from neo_keras.export.exporter import export_run
 
-    rows = export_run(run, formats, quantizations, args.out, print_row)
+    in_run = args.out is None or os.path.realpath(args.out) == os.path.realpath(run.export)
+    with run.exporting() if in_run else contextlib.nullcontext():
+        rows = export_run(run, formats, quantizations, args.out, print_row)
     tflite = next((row["file"] for row in rows[::-1] if row["file"].endswith(".tflite")), None)
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))  # 80 columns must do
     for title in ("file", "MB", "logit\ndiff.", "greedy", "loss", "bits/\nchar", "tokens\n/s"):

@@ -1,6 +1,7 @@
 """Train a transformer from scratch. Without arguments: on Shakespeare, in a minute or two."""
 
 import sys
+import warnings
 
 from neo_keras.config import ARCHITECTURES, OPTIMIZERS, PRECISIONS, PRESETS, SCHEDULES
 from neo_keras.errors import ArgumentParser, one_line_errors
@@ -73,7 +74,9 @@ def run_training(**arguments):
     import rich
 
     from neo_keras.training.launch import launch
+    from neo_keras.training.terminal import outlive_terminal
 
+    outlive_terminal()
     run, corpus, strategy = launch(**arguments)
     import_tensorflow()
 
@@ -91,8 +94,11 @@ def run_training(**arguments):
         if corpus.sample_prompt:
             text = f"{corpus.sample_prompt} -> {text}"
         rich.get_console().print(f"\nsample at step {step}:\n{text}\n", markup=False)
-        with open(run.path / "samples.txt", "a", encoding="utf-8") as file:
-            file.write(f"=== step {step}\n{text}\n\n")
+        try:
+            with open(run.path / "samples.txt", "a", encoding="utf-8") as file:
+                file.write(f"=== step {step}\n{text}\n\n")
+        except OSError as error:  # such as a full disk: what counts is saved elsewhere, or fails
+            warnings.warn(f"cannot write {run.path}/samples.txt ({error.strerror})", stacklevel=2)
 
     samples, every = [], run.training_config.sample_every
     if every and run.keeps_files:
@@ -106,7 +112,7 @@ def run_training(**arguments):
     if stopped_by:
         print(*describe_stop(run, metrics), sep="\n")
         sys.exit(128 + stopped_by)
-    if run.model_config.num_drafts:
+    if run.model_config.num_drafts and not run.read_best().get("drafter_trained"):
         stopped_by = teach_drafter(run, corpus)
     print(*describe_end(run, metrics), sep="\n")
     sys.exit(stopped_by and 128 + stopped_by)

@@ -174,9 +174,9 @@ def test_what_a_run_directory_holds(corpus_file, tmp_path):
     assert signal.getsignal(signal.SIGINT) is handler
     assert {p.name for p in run.path.iterdir()} == {
         "config.json", "tokenizer.json", "validation.txt", "best.keras", "last.keras",
-        "history.csv", "metrics.json", "loss.png", "logs",
+        "history.csv", "metrics.json", "loss.png", "logs", ".lock", ".export.lock",
     }  # fmt: skip
-    assert metrics == json.loads((run.path / "metrics.json").read_text())
+    assert {"id": run.id, **metrics} == json.loads((run.path / "metrics.json").read_text())
     rows = RunDirectory.open(run.path).read_history()
     # Looked at after 5, 10, 15, 20 and 23 steps: every seventh had passed, and the end.
     assert [row["step"] for row in rows] == [10, 15, 23]
@@ -242,7 +242,7 @@ def test_same_seed_same_weights(corpus_file, tmp_path, jit_compile, mixed_precis
 
 def test_sliding_loss(corpus_file, tmp_path):
     run, metrics = train_here(tmp_path / "run", corpus_file, steps=20, sliding_loss=True)
-    assert metrics == json.loads((run.path / "metrics.json").read_text())
+    assert {"id": run.id, **metrics} == json.loads((run.path / "metrics.json").read_text())
     # A little context helps: the words are the same again and again.
     assert metrics["val_loss"] - 0.5 < metrics["val_loss_sliding"] < metrics["val_loss"]
 
@@ -258,7 +258,7 @@ def test_sampling_does_not_change_the_training(short_run, corpus_file, tmp_path)
     assert list(shown) == [5, 10] and {len(text) for text in shown.values()} == {19}
 
 
-@pytest.mark.parametrize("moment", ["save_last", "write_history"])
+@pytest.mark.parametrize("moment", ["save_last", "save_best", "write_history", "write_metrics"])
 def test_killed_while_saving(short_run, corpus_file, tmp_path, monkeypatch, moment):
     calls = iter((getattr(RunDirectory, moment), None))  # the first succeeds, the second does not
     with monkeypatch.context() as patch, pytest.raises(TypeError):

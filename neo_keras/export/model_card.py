@@ -1,7 +1,5 @@
 """`export/README.md`: what a person who gets the files should know of them."""
 
-import json
-
 from neo_keras.commands import generate_command
 from neo_keras.files import write_text
 from neo_keras.generation.engine import (
@@ -83,7 +81,7 @@ def write_model_card(path, run, rows, num_params, tokenizer):
     lines = ["| " + " | ".join(title for title, _ in COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     lines += ["| " + " | ".join(text(row) for _, text in COLUMNS) + " |" for row in files]
     names = [row["file"] for row in files if row["file"].endswith(".tflite")]
-    metrics = _read_metrics(run)
+    metrics = run.read_metrics()
     is_decoder = model.architecture == "decoder-only"
     decoder_signatures = (*STATEFUL_SIGNATURES, *in_place_signatures(model))
     signatures = decoder_signatures if is_decoder else ENCODER_DECODER_SIGNATURES
@@ -132,10 +130,3 @@ def _describe_loss(metrics):
     if loss is None:  # training was stopped before a validation
         return "not recorded,"
     return f"{loss:.4f} nats per token, {metrics['best_val_bits_per_char']:.3f} bits per character,"
-
-
-def _read_metrics(run):
-    try:
-        return json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

@@ -2,15 +2,15 @@
 
 import contextlib
 import math
-import signal
 import time
+import warnings
 
 import keras
 import tensorflow as tf
 
 from neo_keras.errors import FailedError
-from neo_keras.files import write_json
 from neo_keras.training.costs import count_weights
+from neo_keras.training.history import loss_of
 from neo_keras.training.optimizer import averaged_weights
 
 
@@ -47,11 +47,13 @@ class Clock(keras.callbacks.Callback):
 
     @property
     def seconds_per_step(self):
-        """Of this session, without the first call, where there was a second."""
+        """Of this session, if it has steps, without the first call, where there was a second."""
         steps, seconds = self.step - self.first_step, self.session_seconds
+        if not steps:  # what earlier sessions took
+            return max(self.earlier_seconds, 0.001) / max(self.first_step, 1)
         if self.compiled:
             steps, seconds = steps - self._first_call[0], seconds - self._first_call[1]
-        return seconds / max(steps, 1)
+        return seconds / steps
 
     @property
     def compile_seconds(self):
@@ -89,7 +91,7 @@ class Recorder(keras.callbacks.Callback):
         sliding_validation: the same with `sliding`, for the end of training; or None.
         corpus: `TokenizedCorpus`.
         stop: `StopOnSignal`: when it stopped training, the end is saved but not evaluated.
-        history: rows of `history.csv` up to the first step.
+        history: rows of `RunDirectory.read_history`.
         tokens_per_step: how many tokens a step predicts.
     """
 
@@ -113,6 +115,7 @@ class Recorder(keras.callbacks.Callback):
         self.corpus = corpus
         self.stop = stop
         self.history = history
+        self.best = run.read_best() if run.keeps_files else None
         self.metrics = {}
         self._recorded_step = clock.first_step
         self._logs = {}
@@ -123,6 +126,7 @@ class Recorder(keras.callbacks.Callback):
             if self.run.keeps_files
             else tf.summary.create_noop_writer()
         )
+        self.restore()
 
     def on_train_batch_end(self, batch, logs=None):
         self._logs = logs
@@ -136,15 +140,27 @@ class Recorder(keras.callbacks.Callback):
         finished = self.clock.step >= self.run.training_config.steps
         if self.clock.step > self._recorded_step:
             self._record(evaluate=finished or not self.stop.signal)
-        if self.sliding_validation and (finished or self.metrics["stopped_early"]):
+        if finished or self.metrics["stopped_early"]:
+            self.finish()
+
+    def on_train_end(self, logs=None):
+        with logs_may_fail():
+            self._writer.close()
+
+    def restore(self):
+        """Writes what the last checkpoint knows, and a process that was killed did not write."""
+        if self.run.keeps_files and self.history:
+            self._keep_best()
+            self.run.write_history(self.history)
+
+    def finish(self):
+        """Does what comes after the last step: the loss with a sliding window, if it was asked."""
+        if self.sliding_validation:
             with averaged_weights(self.model):
                 loss = self.model.evaluate(self.sliding_validation, verbose=0)
             self.metrics["val_loss_sliding"] = loss
             self.metrics["val_bits_per_char_sliding"] = self.corpus.validation.bits_per_char(loss)
-            self._write_metrics()
-
-    def on_train_end(self, logs=None):
-        self._writer.close()
+        self._write_metrics()
 
     def _record(self, evaluate=True):
         row = {
@@ -157,25 +173,30 @@ class Recorder(keras.callbacks.Callback):
         with averaged_weights(self.model):
             if evaluate:
                 row["val_loss"] = self.model.evaluate(self.validation, verbose=0)
-            self._check_finite(row)
-            measured = [r["val_loss"] for r in self.history if r["val_loss"] is not None]
-            is_best = evaluate and row["val_loss"] < min(measured, default=math.inf)
-            if self.run.keeps_files and (is_best or not self.run.best.exists()):
-                self.run.save_best(self.model)
+        self._check_finite(row)
         self.model.reset_metrics()  # so that the next training loss is of the next steps only
         self._recorded_step = self.clock.step
         self.history.append(row)
         if self.run.keeps_files:
-            # Before the checkpoint: a row too many is dropped when resuming, a lost one is lost.
+            # First, for it has all that the others are made of: see `restore`.
+            self.run.save_last(self.model, self.history)
+            self._keep_best()
             self.run.write_history(self.history)
-            self.run.save_last(self.model)
         self._write_metrics()
-        with self._writer.as_default(step=row["step"]):
+        with logs_may_fail(), self._writer.as_default(step=row["step"]):
             for name, value in row.items():
                 if value is not None:
                     tf.summary.scalar(name, value)
         if self.metrics["stopped_early"]:
             self.model.stop_training = True
+
+    def _keep_best(self):
+        """Saves the model as the best one, if its last validation says so or there is none."""
+        row = self.history[-1]
+        if self.best is None or loss_of(row) < loss_of(self.best):
+            with averaged_weights(self.model):
+                self.run.save_best(self.model, row["step"], row["val_loss"])
+            self.best = row
 
     def _check_finite(self, row):
         """Ends a training that cannot recover, before it replaces a checkpoint."""
@@ -188,7 +209,7 @@ class Recorder(keras.callbacks.Callback):
 
     def _write_metrics(self):
         evaluated = [row for row in self.history if row["val_loss"] is not None]
-        best = min(evaluated, key=lambda row: row["val_loss"], default=None)
+        best = self.best if self.best and self.best["val_loss"] is not None else None
         config = self.run.training_config
         self.metrics |= {
             "step": self.clock.step,
@@ -197,7 +218,7 @@ class Recorder(keras.callbacks.Callback):
             "val_unknown_share": self.corpus.validation.unknown_share,
             "best_val_loss": best and best["val_loss"],
             "best_val_bits_per_char": best and self.bits_per_char(best),
-            "best_step": best and int(best["step"]),
+            "best_step": best and best["step"],
             "stopped_early": self.clock.step < config.steps
             and out_of_patience(self.history, config.patience),
             "train_loss": self.history[-1]["train_loss"],
@@ -210,40 +231,18 @@ class Recorder(keras.callbacks.Callback):
             "num_params": count_weights(self.model.config).total,
         }
         if self.run.keeps_files:
-            write_json(self.run.path / "metrics.json", self.metrics)
+            self.run.write_metrics(self.metrics)
 
     def bits_per_char(self, row):
         """Of the validation text, in a row of `history.csv` that has been evaluated."""
         return self.corpus.validation.bits_per_char(row["val_loss"])
 
 
-class StopOnSignal(keras.callbacks.Callback):
-    """Ends training after the running step on Ctrl-C or SIGTERM; a second one acts at once.
-
-    Attributes:
-        signal: the `signal.Signals` that came, or None.
-    """
-
-    def __init__(self, console):
-        super().__init__()
-        self.console = console
-        self.signal = None
-
-    @contextlib.contextmanager
-    def listening(self):
-        earlier = {s: signal.signal(s, self._receive) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in earlier.items():
-                signal.signal(number, handler)
-
-    def _receive(self, number, frame):
-        self.signal = signal.Signals(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        self.console.print(f"{self.signal.name}: saving after this step (again: quit at once)")
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self.signal:
-            self.model.stop_training = True
+@contextlib.contextmanager
+def logs_may_fail():
+    """Turns a failure to write for TensorBoard, such as a full disk, into a warning."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        reason = str(error.message).split("\n")[0]
+        warnings.warn(f"cannot write for TensorBoard ({reason})", stacklevel=2)

@@ -75,9 +75,10 @@ class ReadOnlyRun(RunDirectory):
     def check_free(self, overwrite=False):
         """Lets the chief check."""
 
-    def create(
-        self, model_config, training_config, data, tokenizer, validation_text, overwrite=False
-    ):
+    def lock(self):
+        """Lets the chief lock."""
+
+    def create(self, model_config, training_config, data, *args, **kwargs):
         self.model_config, self.training_config, self.data = model_config, training_config, data
 
     def save_config(self):

@@ -8,8 +8,9 @@ import rich
 import tensorflow as tf
 from keras import ops
 
-from neo_keras.training.callbacks import StopOnSignal
+from neo_keras.model.drafter import Drafter
 from neo_keras.training.dataset import training_dataset
+from neo_keras.training.signals import StopOnSignal
 
 MAX_STEPS = 1000
 TOKENS_PER_STEP = 512  # more steps help it, more tokens in each do not
@@ -26,19 +27,29 @@ def teach_drafter(run, corpus):
         corpus: `TokenizedCorpus`.
 
     Returns:
-        The `signal.Signals` that ended it early, or None. What was learned until then is kept.
+        The `signal.Signals` that ended it early, or None. What was learned until then is kept, and
+        counts for nothing when the run is resumed: then it learns anew, to the same end.
     """
     model, config = run.load_model(), run.training_config
+    best = run.read_best()
+    keras.utils.set_random_seed(config.seed)
+    model.drafter.set_weights(_new_drafter(model).get_weights())
     steps, console = min(config.steps, MAX_STEPS), rich.get_console()
     console.print("teaching the drafter, which makes writing faster")
     stop = StopOnSignal(console)
     with stop.listening():
         loss = fit_drafter(model, corpus.training.token_ids, steps, config.seed, [stop])
     if math.isfinite(loss):
-        run.save_best(model)
+        run.save_best(model, best["step"], best["val_loss"], drafter_trained=not stop.signal)
     else:
         console.print("the drafter did not learn (diverged): the text is as good, but slower")
     return stop.signal
+
+
+def _new_drafter(model):
+    drafter = Drafter(model.config.vocab_size, model.drafter.width)
+    drafter.build((None, None, model.config.hidden_dim))
+    return drafter
 
 
 def fit_drafter(model, token_ids, steps=MAX_STEPS, seed=1, callbacks=()):

@@ -1,23 +1,21 @@
 """The run directory: everything that a person keeps of one training."""
 
-import csv
 import dataclasses
 import hashlib
 import json
-import pathlib
-import shutil
+import uuid
 
 from neo_keras.config import ModelConfig, TrainingConfig
-from neo_keras.errors import InputError
-from neo_keras.files import PARTIAL_PREFIX, complete_or_absent, write_json, write_text
+from neo_keras.errors import FailedError, InputError
+from neo_keras.files import write_json, write_text
 from neo_keras.mistaken import mistaken
 from neo_keras.text.tokenizer import Tokenizer
+from neo_keras.training import checkpoint
+from neo_keras.training.history import loss_of, read_csv, write_csv
+from neo_keras.training.place import FORMAT, Place
 
-FORMAT = "neo_keras run 1"
-HISTORY_COLUMNS = ("step", "train_seconds", "learning_rate", "train_loss", "val_loss")
 
-
-class RunDirectory:
+class RunDirectory(Place):
     """One training: `config.json`, `tokenizer.json`, weights, measurements, exports.
 
     Args:
@@ -25,63 +23,65 @@ class RunDirectory:
 
     Attributes:
         path: `pathlib.Path`.
-        model_config: `ModelConfig`; this and the next three once created or opened.
+        id: str that no other run has, and all files of this one; None in a run that was made
+            before this was kept. This and the next five once created or opened.
+        model_config: `ModelConfig`.
         training_config: `TrainingConfig`.
         data: {"sources": list of str, "sha256": of the text}.
         tokenizer: {"kind": as `Tokenizer.kind`, "sha256": of `tokenizer.json`}, or None in a run
             that was made before this was kept.
+        asked: what was asked for that cannot be told from the rest: {"preset", "vocab_size"}.
     """
 
     keeps_files = True  # whether this process writes what training leaves
+    id = None
 
     def __init__(self, path):
-        self.path = pathlib.Path(path)
+        super().__init__(path)
         self.best = self.path / "best.keras"  # weights to write with: the lowest validation loss
         self.last = self.path / "last.keras"  # weights and optimizer, to resume from
-        self.export = self.path / "export"
-        self.logs = self.path / "logs"  # for TensorBoard
+        self._history_path = self.path / "history.csv"
+        self._metrics_path = self.path / "metrics.json"
 
     @classmethod
-    def open(cls, path):
+    def open(cls, path, to_train=False):
         """Opens an existing run.
 
+        Args:
+            path: of the directory.
+            to_train: as `lock` does, before anything is read.
+
         Raises:
-            InputError: there is none, or its `config.json` is damaged.
+            InputError: there is none, its `config.json` is damaged, or another process trains it.
         """
         run = cls(path)
-        if not run.exists():
+        if to_train and run.exists():
+            run.lock()
+        config = run.read_config()
+        if config is None:
             raise mistaken(path, "a run directory")
         try:
-            config = json.loads(run._config_path.read_text(encoding="utf-8"))
+            run.id = config.get("id")
             run.model_config = ModelConfig(**config["model"])
             run.training_config = TrainingConfig(**config["training"])
             run.data = {key: config["data"][key] for key in ("sources", "sha256")}
             tokenizer = config.get("tokenizer")
             run.tokenizer = tokenizer and {key: tokenizer[key] for key in ("kind", "sha256")}
+            run.asked = dict(config.get("asked", {}))
+            run._validation_sha256 = config.get("validation_sha256")
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{run._config_path} is damaged ({error}): train again") from None
         return run
 
-    def check_free(self, overwrite=False):
-        """Raises `InputError` unless a new run may be made here."""
-        if self.exists() and not overwrite:
-            raise InputError(
-                f"{self.path} already holds a run: continue it with --resume, replace it with "
-                "--overwrite, or choose another --run"
-            )
-        try:
-            foreign = self.path.exists() and any(
-                not path.name.startswith(PARTIAL_PREFIX) for path in self.path.iterdir()
-            )
-            if foreign and not self.exists():
-                raise InputError(
-                    f"{self.path} holds files that are not a run's: choose another --run"
-                )
-        except OSError as error:
-            raise self._unwritable(error) from None
-
     def create(
-        self, model_config, training_config, data, tokenizer, validation_text, overwrite=False
+        self,
+        model_config,
+        training_config,
+        data,
+        tokenizer,
+        validation_text,
+        overwrite=False,
+        **asked,
     ):
         """Makes a new run directory.
 
@@ -92,43 +92,39 @@ class RunDirectory:
             tokenizer: `Tokenizer`.
             validation_text: str; of pairs, their JSON lines.
             overwrite: replace the run that stands there.
+            **asked: see the class.
 
         Raises:
-            InputError: the directory holds a run, or something else, or cannot be written.
+            InputError: the directory holds a run, or something else, or cannot be written, or
+                another process trains or exports there.
         """
         self.check_free(overwrite)
+        self.id, self.asked = uuid.uuid4().hex, asked
         self.model_config, self.training_config, self.data = model_config, training_config, data
         self.tokenizer = {"kind": tokenizer.kind, "sha256": _sha256(tokenizer.to_json().encode())}
-        try:
+        self._validation_sha256 = _sha256(validation_text.encode())
+        with self.writable():
             self.path.mkdir(parents=True, exist_ok=True)
-            self._clear()
-            self.save_config()
-        except (PermissionError, FileExistsError, NotADirectoryError) as error:
-            raise self._unwritable(error) from None
-        tokenizer.save(self.path / "tokenizer.json")
-        write_text(self._validation_path, validation_text)
-
-    def _unwritable(self, error):
-        return InputError(
-            f"cannot write the run directory {self.path} ({error.strerror}): choose another --run"
-        )
+            self.lock()
+            self.check_free(overwrite)  # as it is now that no other can change it
+            with self.exporting():
+                self.clear()
+            tokenizer.save(self.path / "tokenizer.json")
+            write_text(self._validation_path, validation_text)
+            self.save_config()  # last: now it is a run
 
     def save_config(self):
         config = {
             "format": FORMAT,
+            "id": self.id,
             "model": dataclasses.asdict(self.model_config),
             "training": dataclasses.asdict(self.training_config),
             "data": self.data,
             "tokenizer": self.tokenizer,
+            "validation_sha256": self._validation_sha256,
+            "asked": self.asked,
         }
         write_json(self._config_path, config)
-
-    def exists(self):
-        """Whether the directory holds a run of ours."""
-        try:
-            return json.loads(self._config_path.read_text(encoding="utf-8"))["format"] == FORMAT
-        except (OSError, ValueError, TypeError, KeyError):
-            return False
 
     def load_tokenizer(self):
         """The tokenizer.
@@ -137,22 +133,34 @@ class RunDirectory:
             InputError: it is missing or damaged, or not the one that the model was trained with.
         """
         path = self.path / "tokenizer.json"
-        tokenizer = Tokenizer.load(path)
-        tokenizer.check_vocab_size(self.model_config.vocab_size, self.path)
+        try:
+            tokenizer = Tokenizer.load(path)
+            tokenizer.check_vocab_size(self.model_config.vocab_size, self.path)
+        except InputError as error:
+            raise self._mistake(error) from None
         if self.tokenizer and _sha256(path.read_bytes()) != self.tokenizer["sha256"]:
-            raise InputError(
+            raise self._mistake(
                 f"{path} is not the one that the model was trained with (its SHA-256 is another): "
                 "put that one back"
             )
         return tokenizer
 
     def load_validation_text(self):
-        """The text that exports are verified on: the validation text, or its beginning."""
+        """The text that exports are verified on: the validation text, or its beginning.
+
+        Raises:
+            InputError: it is missing, or another one.
+        """
         path = self._validation_path
         try:
-            return path.read_bytes().decode()  # read_text would make "\n" of a lone "\r"
+            text = path.read_bytes().decode()  # read_text would make "\n" of a lone "\r"
         except (OSError, ValueError) as error:
-            raise InputError(f"cannot read {path} ({error}): train again") from None
+            raise self._mistake(f"cannot read {path} ({error}): train again") from None
+        if self._validation_sha256 not in (None, _sha256(text.encode())):
+            raise self._mistake(
+                f"{path} is not the one of this run (its SHA-256 is another): put that one back"
+            )
+        return text
 
     @property
     def _validation_path(self):
@@ -171,77 +179,121 @@ class RunDirectory:
         """Fills `model`, and its optimizer if it has one, from a checkpoint of this run.
 
         Raises:
-            InputError: the checkpoint is missing, damaged or of another model.
+            InputError: the checkpoint is missing, damaged or of another run or model.
         """
         if not path.exists():
-            raise InputError(f"{self.path} has no {path.name} yet: train it first, with train.py")
+            raise self._mistake(
+                f"{self.path} has no {path.name} yet: train it first, with train.py"
+            )
+        self._read_record(path)
         try:
-            model.load_weights(path)
-        # What a damaged file raises depends on where the damage is: zip, HDF5 or a weight's shape.
-        except Exception as error:
-            reason = str(error).strip().split("\n")[0]
+            checkpoint.load(path, model)
+        except InputError as error:
+            raise self._mistake(error) from None
+        self._read_record(path)  # it may have been replaced just before it was loaded
+
+    def save_best(self, model, step=None, val_loss=None, drafter_trained=False):
+        """Saves the weights alone; Keras opens the file too, once `neo_keras.GPT` is imported.
+
+        Args:
+            model: `GPT` or `EncoderDecoder`.
+            step, val_loss: when it was measured, and what, if it was.
+            drafter_trained: whether its drafter has learned from it all that it shall.
+        """
+        record = {"step": step, "val_loss": val_loss, "drafter_trained": drafter_trained}
+        self._save(self.best, checkpoint.without_optimizer(model), record)
+
+    def save_last(self, model, rows=()):
+        """Saves weights and optimizer, and the rows of the history so far, to resume from."""
+        self._save(self.last, model, {"history": rows})
+
+    def _save(self, path, model, record):
+        checkpoint.save(path, model, {"id": self.id, **record}, self.check_own)
+
+    def check_own(self):
+        """Raises `FailedError` if the directory is another run's by now, as no lock can forbid."""
+        if self._id_there() != self.id:
+            raise FailedError(
+                f"{self.path} is not this run's any more: it was removed or replaced, and nothing "
+                "is saved"
+            )
+
+    def check_resumable(self):
+        """Raises `InputError` unless training can go on, or never came to its first checkpoint."""
+        if self.last.exists():
+            self.read_history()
+        elif any(path.exists() for path in (self.best, self._metrics_path, self._history_path)):
             raise InputError(
-                f"{path} is damaged or of another model ({reason}): train again with --overwrite"
-            ) from None
+                f"{self.path} has no last.keras: copy it back, or begin anew with --overwrite"
+            )
+        self.read_best(check=True)
+        self.read_metrics()
 
-    def save_best(self, model):
-        """Saves the weights alone; Keras opens the file too, once `neo_keras.GPT` is imported."""
-        # Keras saves the optimizer with a compiled model, thrice the size: save one that is not.
-        uncompiled = type(model).from_config(model.get_config())
-        # What only training needs comes last: see `training_model`.
-        uncompiled.set_weights(model.get_weights()[: len(uncompiled.weights)])
-        with complete_or_absent(self.best) as partial:
-            uncompiled.save(partial)
+    def read_best(self, check=False):
+        """What `best.keras` says of itself; with `check`, if all of it is sound.
 
-    def save_last(self, model):
-        """Saves weights and optimizer, to resume from."""
-        with complete_or_absent(self.last) as partial:
-            model.save(partial)
+        Returns:
+            {"step", "val_loss", "drafter_trained"}; None where there is no such file. Of a run
+            that was made before this was kept, the first two of `history.csv`.
+        """
+        if not self.best.exists():
+            return None
+        rows = [{"step": None, "val_loss": None}]
+        return self._read_record(self.best, check) or min(rows + self.read_history(), key=loss_of)
 
     def read_history(self):
-        """The rows of `history.csv`, as dicts of numbers; `val_loss` is None where not measured.
+        """The rows of `last.keras`; of a run that was made before it had them, of `history.csv`.
 
-        Raises:
-            InputError: the file is damaged.
+        Returns:
+            list of dict of numbers; `val_loss` is None where not measured.
         """
-        try:
-            with open(self._history_path, newline="", encoding="utf-8") as file:
-                rows = [
-                    {name: float(row[name]) if row[name] else None for name in HISTORY_COLUMNS}
-                    for row in csv.DictReader(file)
-                ]
-            return [{**row, "step": int(row["step"])} for row in rows]
-        except FileNotFoundError:
+        if not self.last.exists():
             return []
-        except (ValueError, TypeError, KeyError, csv.Error) as error:
-            raise InputError(f"{self._history_path} is damaged ({error}): delete it") from None
+        record = self._read_record(self.last)
+        return record["history"] if "history" in record else read_csv(self._history_path)
 
     def write_history(self, rows):
-        with (
-            complete_or_absent(self._history_path) as partial,
-            open(partial, "w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, HISTORY_COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+        """Writes `history.csv`, which is for people."""
+        write_csv(self._history_path, rows)
 
-    @property
-    def _config_path(self):
-        return self.path / "config.json"
+    def read_metrics(self):
+        """What `metrics.json` holds; {} where it is missing or damaged.
 
-    @property
-    def _history_path(self):
-        return self.path / "history.csv"
+        Raises:
+            InputError: it is of another run.
+        """
+        try:
+            metrics = dict(json.loads(self._metrics_path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return {}
+        self._check_id(metrics, self._metrics_path)
+        return metrics
 
-    def _clear(self):
-        names = ("config.json", "tokenizer.json", "history.csv", "metrics.json", "loss.png",
-                 "samples.txt", "validation.txt", "validation.jsonl")  # fmt: skip
-        partial = self.path.glob(f"{PARTIAL_PREFIX}*")  # what a killed run left
-        for path in (self.best, self.last, *(self.path / name for name in names), *partial):
-            path.unlink(missing_ok=True)
-        for path in (self.logs, self.export):
-            if path.exists():
-                shutil.rmtree(path)
+    def write_metrics(self, metrics):
+        write_json(self._metrics_path, {"id": self.id, **metrics})
+
+    def _read_record(self, path, check=False):
+        try:
+            record = checkpoint.read_record(path, check)
+        except InputError as error:
+            raise self._mistake(error) from None
+        self._check_id(record, path)
+        return record
+
+    def _check_id(self, record, path):
+        if record.get("id") != self.id:
+            raise self._mistake(
+                f"{path} and {self._config_path} are of different runs: put back the files of one"
+            )
+
+    def _id_there(self):
+        return (self.read_config() or {}).get("id")
+
+    def _mistake(self, message):
+        """The error of a part that cannot be used, for what is known by now."""
+        if self._id_there() != self.id:
+            return InputError(f"{self.path} was replaced while it was read: run this again")
+        return InputError(message)
 
 
 def _sha256(data):

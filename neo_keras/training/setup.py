@@ -89,6 +89,7 @@ def start_run(
     _check_sliding_loss(model_config, training_config)
     check_request(tokenizer, vocab_size)
     text, pairs = _load(sources, model_config)
+    asked = {"preset": preset, "vocab_size": vocab_size}
     tokenizer = make_tokenizer(tokenizer, _training_part(text, pairs), vocab_size)
     if pairs is not None:
         tokenizer = tokenizer.with_end_token()
@@ -106,7 +107,7 @@ def start_run(
         )
     data = _describe(sources, text)
     excerpt = _validation_excerpt(text, pairs)
-    run.create(model_config, training_config, data, tokenizer, excerpt, overwrite)
+    run.create(model_config, training_config, data, tokenizer, excerpt, overwrite, **asked)
     return run, corpus
 
 
@@ -154,24 +155,28 @@ def resume_run(
         epochs: passes over the training text in all, instead of `steps`.
         tokenizer, vocab_size: as they were, or None.
         directory: as in `start_run`.
-        **changes: new values of the fields in `CHANGEABLE`.
+        **changes: new values of the fields in `CHANGEABLE`; `preset` and the other fields as they
+            were, or None.
 
     Returns:
         (RunDirectory, TokenizedCorpus).
 
     Raises:
-        InputError: there is no such run, its text changed, or a field must stay.
+        InputError: there is no such run, a part of it is missing, its text changed, a field must
+            stay, or another process trains it.
     """
-    run = directory.open(path)
+    run = directory.open(path, to_train=True)
+    run.check_resumable()
     changes = {name: value for name, value in changes.items() if value is not None}
-    kept = {**vars(run.model_config), **vars(run.training_config)}
+    kept = {**run.asked, **vars(run.model_config), **vars(run.training_config)}
     for name in sorted(changes.keys() - set(CHANGEABLE)):
         if changes.pop(name) != kept.get(name):
             raise _must_stay(name)
     run_tokenizer = run.load_tokenizer()
     if tokenizer is not None and not _is_tokenizer(tokenizer, run_tokenizer):
         raise _must_stay(f"tokenizer ({run_tokenizer.kind})")
-    if vocab_size is not None and vocab_size != run_tokenizer.vocab_size:
+    # A small text gives fewer tokens than were asked for, and pairs have one more.
+    if vocab_size not in (None, run_tokenizer.vocab_size, run.asked.get("vocab_size")):
         raise _must_stay(f"vocab_size ({run_tokenizer.vocab_size})")
     sources = sources or run.data["sources"]
     text, pairs = _load(sources, run.model_config)
@@ -235,7 +240,10 @@ def _must_stay(name):
 def _is_tokenizer(name, tokenizer):
     if name in KINDS:
         return name == tokenizer.kind
-    return Tokenizer.load(name).to_json() == tokenizer.to_json()
+    given = Tokenizer.load(name)
+    if tokenizer.end_token_id is not None:  # which was added for pairs
+        given = given.with_end_token()
+    return given.to_json() == tokenizer.to_json()
 
 
 def _tokenize(text, pairs, tokenizer, model_config):

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from neo_keras.errors import InputError
 from neo_keras.model.encoder_decoder import model_class
-from neo_keras.training.callbacks import Clock, Recorder, StopOnSignal, out_of_patience
+from neo_keras.training.callbacks import Clock, Recorder, out_of_patience
 from neo_keras.training.compute import choose_compute
 from neo_keras.training.devices import check_placement
 from neo_keras.training.distribution import (
@@ -19,11 +19,13 @@ from neo_keras.training.distribution import (
     suit_strategy,
 )
 from neo_keras.training.estimate import estimate_training
+from neo_keras.training.history import loss_of
 from neo_keras.training.inputs import training_input, validation_inputs
 from neo_keras.training.objective import training_model
 from neo_keras.training.optimizer import make_optimizer
 from neo_keras.training.plot import plot_history
 from neo_keras.training.progress_bar import ProgressBar
+from neo_keras.training.signals import StopOnSignal
 from neo_keras.training.slices import dropout_states, sliced_model
 from neo_keras.training.summary import describe_start
 
@@ -35,7 +37,8 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
         run: `RunDirectory`, created or opened.
         corpus: `TokenizedCorpus` or `TokenizedPairs`.
         resume: continue from `last.keras`, if there is one; the weights become those of a run
-            that never stopped.
+            that never stopped. Where no step is left, what comes after the last one is done, if
+            that was not.
         callbacks: more Keras callbacks.
         strategy: of `make_strategy`, for several devices; every worker calls this function.
 
@@ -59,15 +62,9 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
         run.load_weights(model, run.last)
         first_step = int(model.optimizer.iterations.numpy())
         history = [row for row in run.read_history() if row["step"] <= first_step]
-    if first_step >= config.steps:
-        raise InputError(
-            f"{run.path} is at step {first_step} already: train on with a larger --steps"
-        )
-    if out_of_patience(history, config.patience):
-        raise InputError(
-            f"{run.path} stopped early at step {first_step}, as {config.patience} validations "
-            "brought no lower loss: train on with a larger --patience, or with --patience 0"
-        )
+    nothing_left = _why_nothing_is_left(run, first_step, history)
+    if nothing_left and _is_complete(run, history):
+        raise InputError(nothing_left)
     check_alike(strategy, first_step, run.model_config, config, run.data["sha256"])
     run.save_config()  # a resumed run may have new values; nothing is refused any more
     set_dropout_step(model, first_step * config.accumulate * config.parts)
@@ -75,6 +72,10 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
 
     console = rich.get_console()
     lines = describe_start(model, corpus, config, strategy)
+    if resume and not first_step:
+        lines.append(f"{run.path} was stopped before its first checkpoint: it begins at step 0")
+    elif resume and not run.best.exists():
+        lines.append(f"{run.path} has no best.keras: the weights of step {first_step} are that now")
     if strategy.num_replicas_in_sync == 1:  # the cost of summing gradients was never measured
         lines.append(str(estimate_training(run.model_config, config, config.steps - first_step)))
     console.print(*lines, sep="\n", soft_wrap=True)
@@ -83,13 +84,47 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     stop = StopOnSignal(console)
     tokens_per_step = config.rows_per_step * corpus.tokens_per_row(run.model_config)
     recorder = Recorder(run, clock, validation, sliding, corpus, stop, history, tokens_per_step)
+    if nothing_left:
+        recorder.set_model(model)
+        recorder.restore()
+        recorder.finish()
+        return _end(run, recorder, None)
     bar = ProgressBar(clock, recorder, config.steps, tokens_per_step, console)
     with stop.listening(), contextlib.closing(bar):
         all_callbacks = [clock, stop, StopTogether(strategy, stop), recorder, bar, *callbacks]
         model.fit(dataset, shuffle=False, verbose=0, callbacks=all_callbacks)
+    return _end(run, recorder, stop.signal if clock.step < config.steps else None)
+
+
+def _why_nothing_is_left(run, step, history):
+    """None if there are steps to take."""
+    config = run.training_config
+    if step >= config.steps:
+        return f"{run.path} is at step {step} already: train on with a larger --steps"
+    if out_of_patience(history, config.patience):
+        return (
+            f"{run.path} stopped early at step {step}, as {config.patience} validations brought no "
+            "lower loss: train on with a larger --patience, or with --patience 0"
+        )
+    return None
+
+
+def _is_complete(run, history):
+    """Whether what comes after the last step was done, too."""
+    best, metrics, config = run.read_best(), run.read_metrics(), run.training_config
+    return (
+        best is not None
+        and not (history and loss_of(history[-1]) < loss_of(best))
+        and metrics.get("step") == (history[-1]["step"] if history else metrics.get("step"))
+        and ("val_loss_sliding" in metrics or not config.sliding_loss)
+        and (best.get("drafter_trained", True) or not run.model_config.num_drafts)
+    )
+
+
+def _end(run, recorder, signal):
     if run.keeps_files:
         plot_history(recorder.history, run.path / "loss.png")
-    return recorder.metrics, stop.signal if clock.step < config.steps else None
+    return recorder.metrics, signal
 
 
 def make_compiled_model(model_config, training_config):

@@ -1,0 +1,143 @@
+"""Where a run is kept: whether it may be made there, and who writes there."""
+
+import contextlib
+import errno
+import json
+import os
+import pathlib
+import shutil
+
+from neo_keras.errors import InputError
+from neo_keras.files import PARTIAL_PREFIX
+from neo_keras.training.lock import hold
+
+FORMAT = "neo_keras run 1"
+LOCK, EXPORT_LOCK = ".lock", ".export.lock"
+# What is there before it is a run, which it is with `config.json`: a killed process leaves no more.
+FIRST_FILES = {"tokenizer.json", "validation.txt", "validation.jsonl"}
+FILES = {"config.json", "best.keras", "last.keras", "history.csv", "metrics.json", "loss.png",
+         "samples.txt", *FIRST_FILES}  # fmt: skip
+FOLDERS = {"logs", "export"}
+
+
+class Place:
+    """The directory of a run, of which nothing is known yet.
+
+    Args:
+        path: of the directory, which need not exist.
+
+    Attributes:
+        path: `pathlib.Path`.
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self.export = self.path / "export"
+        self.logs = self.path / "logs"  # for TensorBoard
+        self._config_path = self.path / "config.json"
+        self._locks = []
+
+    def read_config(self):
+        """What `config.json` says, as it is in this moment; None if it is not a run's."""
+        try:
+            config = json.loads(self._config_path.read_text(encoding="utf-8"))
+            return config if config["format"] == FORMAT else None
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def exists(self):
+        """Whether the directory holds a run of ours."""
+        return self.read_config() is not None
+
+    def lock(self):
+        """Keeps other processes from training here, as long as this object or process is there.
+
+        Raises:
+            InputError: one does already, or the directory cannot be written.
+        """
+        with self.writable():
+            busy = f"{self.path} is in use by a training: wait for it, or choose another --run"
+            self._locks.append(hold(self.path / LOCK, busy))
+            remove_partial(self.path)
+
+    @contextlib.contextmanager
+    def exporting(self):
+        """Within the block no other process writes or clears `export`.
+
+        Raises:
+            InputError: one does, or the directory cannot be written.
+        """
+        try:
+            lock = hold(
+                self.path / EXPORT_LOCK, f"{self.export} is in use by an export: wait for it"
+            )
+        except OSError as error:
+            raise InputError(
+                f"cannot write to {self.export} ({error.strerror}): choose another --out"
+            ) from None
+        try:
+            remove_partial(self.export)
+            yield
+        finally:
+            if lock:
+                lock.release()
+
+    @contextlib.contextmanager
+    def writable(self):
+        """Says in one line that the directory cannot be written; a full disk is another matter."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise InputError(
+                f"cannot write the run directory {self.path} ({error.strerror}): choose another "
+                "--run"
+            ) from None
+
+    def check_free(self, overwrite=False):
+        """Raises `InputError` unless a new run may be made here."""
+        with self.writable():
+            self._check_writable()
+            names = set(os.listdir(self.path)) if self.path.exists() else set()
+        names = {name for name in names if not name.startswith(PARTIAL_PREFIX)}
+        is_run, is_ours = self.exists(), LOCK in names
+        names -= {LOCK, EXPORT_LOCK}
+        if is_run and not overwrite:
+            raise InputError(
+                f"{self.path} already holds a run: continue it with --resume, replace it with "
+                "--overwrite, or choose another --run"
+            )
+        if names and not is_run and not (is_ours and names <= FILES | FOLDERS):
+            raise InputError(f"{self.path} holds files that are not a run's: choose another --run")
+        if not (is_run or overwrite or names <= FIRST_FILES):
+            raise InputError(
+                f"{self.path} holds a run without its config.json: copy that back, replace the run "
+                "with --overwrite, or choose another --run"
+            )
+        if is_ours:
+            self.lock()
+
+    def clear(self):
+        """Removes all that a run leaves, of which `config.json` makes it one."""
+        remove_partial(self.path)  # what a killed run left
+        for name in sorted(FILES, key="config.json".__ne__):
+            (self.path / name).unlink(missing_ok=True)
+        for path in (self.logs, self.export):
+            if path.exists():
+                shutil.rmtree(path)
+
+    def _check_writable(self):
+        for place in (self.path, *self.path.parents):
+            if os.path.lexists(place):
+                if not place.is_dir():
+                    raise OSError(errno.ENOTDIR, f"{place} is no directory")
+                if not os.access(place, os.W_OK | os.X_OK):
+                    raise OSError(errno.EACCES, f"no permission for {place}")
+                return
+
+
+def remove_partial(directory):
+    """Removes what killed processes were writing."""
+    for path in directory.glob(f"{PARTIAL_PREFIX}*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -1,0 +1,57 @@
+"""Ctrl-C and other signals end a training, and lose nothing of it."""
+
+import contextlib
+import signal
+
+import keras
+
+# Windows knows the first two only.
+NUMBERS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """Ends training after the running step on Ctrl-C, SIGTERM or SIGHUP; a second one acts at once.
+
+    What this process was started to ignore, as `nohup` and `&` in a script make it, stays ignored.
+
+    Attributes:
+        signal: the `signal.Signals` that came, or None.
+    """
+
+    def __init__(self, console):
+        super().__init__()
+        self.console = console
+        self.signal = None
+
+    @contextlib.contextmanager
+    def listening(self):
+        earlier = {number: signal.getsignal(number) for number in NUMBERS}
+        self._numbers = [n for n, handler in earlier.items() if handler is not signal.SIG_IGN]
+        for number in self._numbers:
+            signal.signal(number, self._receive)
+        try:
+            yield
+        finally:
+            for number in self._numbers:
+                signal.signal(number, earlier[number] or signal.SIG_DFL)
+
+    def _receive(self, number, frame):
+        self.signal = signal.Signals(number)
+        is_hang_up = self.signal.name == "SIGHUP"
+        for other in self._numbers:
+            signal.signal(other, _at_once(other, is_hang_up))
+        self.console.print(f"{self.signal.name}: saving after this step (again: quit at once)")
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.signal:
+            self.model.stop_training = True
+
+
+def _at_once(number, is_hang_up):
+    if number == signal.SIGINT:
+        return signal.default_int_handler
+    # The shell and the kernel both tell of a terminal that was closed.
+    repeated = is_hang_up and number == signal.SIGHUP
+    return signal.SIG_IGN if repeated else signal.SIG_DFL
