@@ -29,9 +29,7 @@ def complete_or_absent(path):
     partial = path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
     try:
         yield partial
-        if path.is_dir():
-            shutil.rmtree(path)
-        os.replace(partial, path)
+        _replace(partial, path)
     except (InputError, FailedError) as error:
         raise type(error)(str(error).replace(partial.name, path.name)) from None
     except OSError as error:
@@ -39,10 +37,25 @@ def complete_or_absent(path):
         message = f"cannot write {path} ({reason}); what stood there is as it was"
         raise OSError(error.errno, message) from error
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where nothing can be written there is nothing either
+            if partial.is_dir():
+                shutil.rmtree(partial)
+            else:
+                partial.unlink(missing_ok=True)
+
+
+def _replace(partial, path):
+    if not path.is_dir():
+        os.replace(partial, path)
+        return
+    earlier = partial.with_name(f"{partial.name}-earlier")  # no directory replaces another at once
+    os.replace(path, earlier)
+    try:
+        os.replace(partial, path)
+    finally:
+        if not path.exists():
+            os.replace(earlier, path)
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def write_text(path, text):

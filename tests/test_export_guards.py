@@ -120,6 +120,7 @@ def test_an_interrupted_export_leaves_what_was_there(
     if earlier:
         (tmp_path / "saved_model").mkdir()
         (tmp_path / "saved_model" / "saved_model.pb").write_text("whole")
+        (tmp_path / "saved_model" / "config.json").write_text('{"format": "neo_keras model 1"}')
         (tmp_path / "report.json").write_text("[]")
     before = {p.relative_to(tmp_path): p.is_dir() or p.read_text() for p in tmp_path.rglob("*")}
     monkeypatch.setitem(exporter.WRITERS, "saved_model", write_half)

@@ -7,7 +7,7 @@ variables of the file, as in `stateful`.
 import keras
 import tensorflow as tf
 
-from neo_keras.export.signatures import step_specs, tokens_spec, unknown_bias
+from neo_keras.export.signatures import step_specs, tokens_spec, unknown_bias, write_archive
 from neo_keras.generation.engine import ENCODER_DECODER_SIGNATURES
 
 
@@ -50,7 +50,7 @@ def write_functional(model, path, unk_token_id):
     archive.add_endpoint("serve", serve, [whole])
     archive.add_endpoint("encode", encode, [_encode_specs(None, None)])
     archive.add_endpoint("decode", decode, [{**step_specs(None, 1), **cache_specs}])
-    archive.write_out(str(path), verbose=False)
+    write_archive(archive, path)
 
 
 def write_stateful(model, path, unk_token_id):
@@ -73,7 +73,7 @@ def write_stateful(model, path, unk_token_id):
     }
     for name in ENCODER_DECODER_SIGNATURES:
         archive.add_endpoint(name, getattr(stateful, name), specs[name])
-    archive.write_out(str(path), verbose=False)
+    write_archive(archive, path)
     return list(ENCODER_DECODER_SIGNATURES)
 
 

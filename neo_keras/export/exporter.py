@@ -10,6 +10,7 @@ from neo_keras.export import encoder_decoder, signatures, tflite, verify, web
 from neo_keras.export.footprint import measure_footprint
 from neo_keras.export.model_card import write_model_card
 from neo_keras.export.quantization import DEFAULTS
+from neo_keras.export.replaceable import CARD, REPORT, check_replaceable
 from neo_keras.files import complete_or_absent, write_json
 from neo_keras.generation import artifact
 from neo_keras.generation.keras_engine import keras_engine
@@ -46,16 +47,22 @@ def export_run(run, formats=None, quantizations=DEFAULTS, out=None, on_row=None)
         and `bytes_per_parameter`; `.tflite` files what `measure_footprint` returns.
 
     Raises:
-        InputError: the run has no usable checkpoint, `out` cannot be written, the model cannot
-            have a format, or the runtime that a web page needs is not installed.
+        InputError: the run has no usable checkpoint, `out` cannot be written or holds something
+            else under one of the names, the model cannot have a format, or the runtime that a web
+            page needs is not installed.
         VerificationError: a file does not compute what the Keras model computes.
     """
     formats = _formats_for(run.model_config, formats)
+    files = [
+        (f, q, NAMES[f].format(q)) for f in formats for q in _quantizations_of(f, quantizations)
+    ]
+    out = pathlib.Path(out or run.export)
+    # Before minutes of work that would be for nothing.
     if "web" in formats:
-        web.find_runtime()  # before minutes of work that would be for nothing
+        web.find_runtime()
+    check_replaceable([out / name for name in (*(name for _, _, name in files), REPORT, CARD)])
     tokenizer, model = run.load_tokenizer(), run.load_model()
     reference, encoded = _make_reference(model, run.load_validation_text(), tokenizer)
-    out = pathlib.Path(out or run.export)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -78,16 +85,14 @@ def export_run(run, formats=None, quantizations=DEFAULTS, out=None, on_row=None)
             on_row(row)
 
     add("(Keras)", verify.measure(keras_engine(model), reference))
-    for export_format in formats:
+    for export_format, quantization, name in files:
         write = WRITERS[export_format]
-        for quantization in _quantizations_of(export_format, quantizations):
-            name = NAMES[export_format].format(quantization)
-            with complete_or_absent(out / name) as partial:
-                measurement = write(model, partial, tokenizer, quantization, reference, converted)
-                verify.check(measurement, reference, quantization, name)
-            add(name, measurement)
-    write_json(out / "report.json", rows)
-    write_model_card(out / "README.md", run, rows, model.count_params(), tokenizer)
+        with complete_or_absent(out / name) as partial:
+            measurement = write(model, partial, tokenizer, quantization, reference, converted)
+            verify.check(measurement, reference, quantization, name)
+        add(name, measurement)
+    write_json(out / REPORT, rows)
+    write_model_card(out / CARD, run, rows, model.count_params(), tokenizer)
     return rows
 
 

@@ -36,7 +36,10 @@ def measure_footprint(path):
     """
     command = [sys.executable, "-m", "neo_keras.export.footprint", pathlib.Path(path).resolve()]
     package_parent = pathlib.Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=package_parent, stdout=subprocess.PIPE)
+    # Ctrl-C is for this process alone, which then ends the other one and says so in one line.
+    done = subprocess.run(
+        command, cwd=package_parent, stdout=subprocess.PIPE, start_new_session=True
+    )
     if done.returncode:
         raise FailedError(
             f"{path} was verified, but timing it ended with exit code {done.returncode}"

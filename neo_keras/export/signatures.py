@@ -28,7 +28,7 @@ def write_functional(model, path, unk_token_id):
     archive = keras.export.ExportArchive()
     archive.add_endpoint("serve", serve, [tokens_spec(None, None, "token_ids")])
     _add_functional_endpoints(archive, model, bias, None, {"prefill": None, "decode": 1})
-    archive.write_out(str(path), verbose=False)
+    write_archive(archive, path)
 
 
 def write_functional_for_litert_lm(model, path, unk_token_id):
@@ -48,8 +48,21 @@ def write_functional_for_litert_lm(model, path, unk_token_id):
     bias = unknown_bias(model.config.vocab_size, unk_token_id)
     archive = keras.export.ExportArchive()
     _add_functional_endpoints(archive, model, bias, 1, lengths)
-    archive.write_out(str(path), verbose=False)
+    write_archive(archive, path)
     return list(lengths)
+
+
+def write_archive(archive, path):
+    """Writes a `keras.export.ExportArchive` to a directory.
+
+    Raises:
+        OSError: where TensorFlow cannot write, of which it has errors of its own.
+    """
+    try:
+        archive.write_out(str(path), verbose=False)
+    except tf.errors.OpError as error:
+        reason = error.message.rpartition("; ")[2].partition(" [Op:")[0]
+        raise OSError(f"{path}: {reason}") from error
 
 
 def unknown_bias(vocab_size, unk_token_id):

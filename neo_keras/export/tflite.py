@@ -15,7 +15,7 @@ from neo_keras.export.encoder_decoder import write_stateful
 from neo_keras.export.in_place import InPlaceGPT
 from neo_keras.export.quantization import quantize
 from neo_keras.export.segmented import SegmentedGPT, sample_name, segment_ends
-from neo_keras.export.signatures import unknown_bias
+from neo_keras.export.signatures import unknown_bias, write_archive
 from neo_keras.export.stateful import StatefulGPT
 from neo_keras.generation import artifact
 from neo_keras.generation.engine import Engine, chunk_size_for
@@ -83,7 +83,7 @@ def _write_saved_model(path, stateful, signatures):
     archive.track(stateful)
     for name, (function, specs) in signatures.items():
         archive.add_endpoint(name, function, specs)
-    archive.write_out(str(path), verbose=False)
+    write_archive(archive, path)
     return list(signatures)
 
 
