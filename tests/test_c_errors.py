@@ -95,7 +95,8 @@ def test_configuration_that_is_not_right(program, path, flatbuffer, change, matc
 
 def changed_tokenizer(**changes):
     content = json.loads(character_json(ALPHABET))
-    content["normalizer"] = changes.pop("normalizer", None)
+    for name in ("normalizer", "added_tokens"):
+        content[name] = changes.pop(name, content[name])
     content["model"].update(changes)
     return json.dumps(content)
 
@@ -108,6 +109,7 @@ VOCAB = json.loads(character_json(ALPHABET))["model"]["vocab"]
     [
         (changed_tokenizer(type="BPE", merges=[]), "type BPE; .*characters .*generate.py"),
         (changed_tokenizer(normalizer={"type": "Lowercase"}), "has a normalizer"),
+        (changed_tokenizer(added_tokens=[{"content": "ab", "id": 13}]), "has added tokens"),
         (changed_tokenizer(vocab={**VOCAB, "\n": 13, "\n\n": 0}), "has the token '  '; "),
         (changed_tokenizer(vocab={**VOCAB, "z": 13}), "has 14 tokens but its model has 13"),
         (changed_tokenizer(vocab={**VOCAB, "a": 1}), "damaged"),
@@ -120,7 +122,7 @@ VOCAB = json.loads(character_json(ALPHABET))["model"]["vocab"]
         ("[" * 1_000_000, "damaged"),
         ("{", "damaged"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_tokenizer_that_is_not_right(program, path, flatbuffer, tokenizer_json, match):
     pack(path, flatbuffer, tokenizer_json=tokenizer_json)

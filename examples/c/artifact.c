@@ -77,6 +77,10 @@ static void read_tokenizer(const char *tokenizer, const char *path, Artifact *ar
     fail(BAD_INPUT,
          "the tokenizer of %s has a normalizer; this program takes characters as they are: "
          "write with generate.py", path);
+  if (json_has_items(json_member(tokenizer, "added_tokens")))
+    fail(BAD_INPUT,
+         "the tokenizer of %s has added tokens; this program reads single characters only: "
+         "write with generate.py", path);
   bool has_unknown = json_string(json_member(model, "unk_token"), &unknown);
   artifact->characters = calloc((size_t)artifact->vocab_size, sizeof *artifact->characters);
   if (!artifact->characters) fail(FAILED, "out of memory");

@@ -130,3 +130,7 @@ bool json_integer(const char *value, long low, long high, long *integer) {
 }
 
 bool json_is_null(const char *value) { return !value || !strncmp(value, "null", 4); }
+
+bool json_has_items(const char *value) {
+  return value && *value == '[' && *skip_space(value + 1) != ']';
+}

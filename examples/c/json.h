@@ -31,4 +31,7 @@ bool json_integer(const char *value, long low, long high, long *integer);
 /* Whether the value is `null` or not there. */
 bool json_is_null(const char *value);
 
+/* Whether the value is an array with something in it. */
+bool json_has_items(const char *value);
+
 #endif

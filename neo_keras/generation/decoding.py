@@ -137,6 +137,8 @@ def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stops=
     Raises:
         InputError: the prompt is no source for a model of pairs.
     """
+    if engine.end_token_id is None:  # else the prompt is a source, of which all counts
+        prompt = tokenizer.tail(prompt, engine.max_seq_len)
     _warn_of_unknown(tokenizer, prompt)
     prompt_ids = _prompt_ids(engine, tokenizer, prompt)
     banned_ids = [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]

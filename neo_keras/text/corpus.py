@@ -31,16 +31,23 @@ class Piece:
         start: Where in the shard the piece begins, in characters.
         stop: Where it ends.
         read: Returns the parts of its text, each a str.
+        read_ahead: Returns so many characters of the corpus after it, or those that there are.
     """
 
     shard_sha256: str
     start: int
     stop: int
     read: Callable[[], Iterable[str]]
+    read_ahead: Callable[[int], str]
 
     @property
     def num_chars(self) -> int:
         return self.stop - self.start
+
+    def without(self, num_chars: int) -> "Piece":
+        """The same piece without its first characters."""
+        read = functools.partial(_without, num_chars, self.read)
+        return dataclasses.replace(self, start=self.start + num_chars, read=read)
 
 
 class Corpus:
@@ -112,7 +119,12 @@ class Corpus:
             if start < stop:
                 start, stop = start - shard.start, stop - shard.start
                 read = functools.partial(self._read_piece, shard, start, stop)
-                yield Piece(shard.sha256, start, stop, read)
+                ahead = functools.partial(self._read_on, shard.stop)
+                yield Piece(shard.sha256, start, stop, read, ahead)
+
+    def _read_on(self, start, num_chars):
+        stop = min(start + num_chars, self._stop)
+        return "".join(self._part(start, stop)._parts()) if start < stop else ""
 
     def _read_piece(self, shard, start, stop):
         digest, position = hashlib.sha256(), 0
@@ -126,6 +138,13 @@ class Corpus:
                 "expected a text that stays as it is, got one that changed while it was read: "
                 "start again when nothing writes to it any more"
             )
+
+
+def _without(num_chars, read):
+    for text in read():
+        if len(text) > num_chars:
+            yield text[num_chars:]
+        num_chars = max(num_chars - len(text), 0)
 
 
 def open_corpus(sources: Sequence[str] = ()) -> Corpus:

@@ -79,11 +79,22 @@ def encode_text(tokenizer: Tokenizer, corpus: Corpus) -> EncodedText:
     """
     encode_piece = _PieceEncoder(tokenizer)
     with progress("encoding the text", len(corpus)) as advance:
-        pieces = [encode_piece(piece, advance) for piece in corpus.pieces()]
+        pieces = list(_encode_pieces(encode_piece, corpus.pieces(), advance))
     arrays, counts = zip(*pieces) if pieces else ([np.empty(0, encode_piece.dtype)], [])
     is_small = len(arrays) == 1 and isinstance(arrays[0], np.ndarray)
     token_ids = arrays[0] if is_small else JoinedTokens(arrays)
     return EncodedText(token_ids, *(sum(c[name] for c in counts) for name in COUNTS))
+
+
+def _encode_pieces(encode_piece, pieces, advance):
+    taken = 0  # of a piece, by an added token that begins before it
+    for piece in pieces:
+        left = piece.without(min(taken, piece.num_chars))
+        taken -= piece.num_chars - left.num_chars
+        advance(piece.num_chars - left.num_chars)
+        token_ids, counts = encode_piece(left, advance)
+        taken += counts["num_chars"] - left.num_chars
+        yield token_ids, counts
 
 
 class _PieceEncoder:
@@ -91,7 +102,7 @@ class _PieceEncoder:
 
     def __init__(self, tokenizer):
         self.dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
-        self._tokenizer = tokenizer
+        self._encoder = tokenizer.encoder
         self._tokenizer_sha256 = hashlib.sha256(tokenizer.to_json().encode()).hexdigest()
         self._unk_token_id = tokenizer.unk_token_id
         if self._unk_token_id is not None:
@@ -104,8 +115,9 @@ class _PieceEncoder:
         if piece.num_chars < MIN_KEPT_CHARS:
             token_ids, counts = self._encode(piece, advance)
             return np.concatenate([np.empty(0, self.dtype), *token_ids]), counts
+        ahead = piece.read_ahead(self._encoder.lookahead)
         span = f"{piece.start} {piece.stop}"
-        path = token_file(self._tokenizer_sha256, piece.shard_sha256, span)
+        path = token_file(self._tokenizer_sha256, piece.shard_sha256, span, ahead)
         mapped = open_tokens(path)
         if mapped:
             advance(piece.num_chars)
@@ -116,20 +128,26 @@ class _PieceEncoder:
 
     def _encode(self, piece, advance):
         """(parts of the token ids, their counts)."""
-        num_text_bytes = num_known_bytes = num_unknown = 0
+        num_chars = num_bytes = num_known_bytes = num_unknown = 0
 
         def texts():
-            nonlocal num_text_bytes
             for text in piece.read():
-                num_text_bytes += len(text.encode())
                 yield text
                 advance(len(text))
 
+        def pieces():
+            nonlocal num_chars, num_bytes
+            ahead = piece.read_ahead(self._encoder.lookahead)
+            for text in self._encoder.pieces_of(texts(), ahead):
+                num_chars += len(text)
+                num_bytes += len(text.encode())
+                yield text
+
         parts = []
-        for token_ids in self._tokenizer.encode_parts(texts()):
+        for token_ids in self._encoder.encode(pieces()):
             parts.append(token_ids.astype(self.dtype))
             if self._unk_token_id is not None:
                 num_unknown += int(np.count_nonzero(token_ids == self._unk_token_id))
                 num_known_bytes += int(self._num_bytes[token_ids].sum())
-        unknown_bytes = 0 if self._unk_token_id is None else num_text_bytes - num_known_bytes
-        return parts, dict(zip(COUNTS, (piece.num_chars, num_unknown, unknown_bytes)))
+        unknown_bytes = 0 if self._unk_token_id is None else num_bytes - num_known_bytes
+        return parts, dict(zip(COUNTS, (num_chars, num_unknown, unknown_bytes)))

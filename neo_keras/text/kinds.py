@@ -7,6 +7,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from neo_keras.errors import InputError
+from neo_keras.text.added_tokens import AddedTokens
 
 UNK_TOKEN = "<unk>"
 MIN_COUNT = 2  # what was seen once is too rare to learn
@@ -32,8 +33,11 @@ BYTE_OF_LETTER = _byte_of_letter()  # how the vocabulary of a byte-level BPE spe
 
 MIN_PIECE_CHARS = 1024
 MAX_PIECE_CHARS = 16 * MIN_PIECE_CHARS
-# No token of any kind reaches from what is no space into a space, or from a letter into these.
+MAX_WORD_CHARS = 128 * MIN_PIECE_CHARS  # BPE takes some 100 bytes of memory for each byte of one
+# No token, but an added one, reaches from what is no space into a space, or from a letter into
+# these.
 _BOUNDARY = re.compile(r"(?<=\S)(?=[ \n])|(?<=[^\W_])(?=[.,;:!?。、，！？；：])")
+_NO_ADDED_TOKENS = AddedTokens()
 
 
 def from_tokens(kind: str, tokens: Iterable[str]) -> tokenizers.Tokenizer:
@@ -105,8 +109,14 @@ def kind_of(hf: tokenizers.Tokenizer) -> str:
     Raises:
         InputError: It is of another kind: it may change a text for good, or need it whole.
     """
-    model, split, decoder, vocab = hf.model, hf.pre_tokenizer, hf.decoder, hf.get_vocab()
-    if hf.normalizer is None and sorted(vocab.values()) == list(range(len(vocab))):
+    model, split, decoder = hf.model, hf.pre_tokenizer, hf.decoder
+    if sorted(hf.get_vocab().values()) != list(range(hf.get_vocab_size())):
+        raise InputError(
+            f"expected {hf.get_vocab_size()} tokens with the ids 0 to {hf.get_vocab_size() - 1}, "
+            "got others; pass another tokenizer.json"
+        )
+    vocab = hf.get_vocab(with_added_tokens=False)
+    if hf.normalizer is None:
         if isinstance(model, models.WordLevel) and isinstance(decoder, decoders.Fuse):
             for kind in PATTERNS:
                 same_split = split.__getstate__() == _split(kind).__getstate__()
@@ -118,10 +128,10 @@ def kind_of(hf: tokenizers.Tokenizer) -> str:
                 and _is_plain(model)
                 and vocab.keys() >= BYTE_OF_LETTER.keys()
             ):
-                return "byte" if len(vocab) == 256 else "bpe"
+                return "byte" if hf.get_vocab_size() == 256 else "bpe"
     raise InputError(
         "expected a tokenizer of characters, words, bytes or byte-level BPE as GPT-2's, got a "
-        f"{type(model).__name__} of another kind"
+        f"{type(model).__name__} of another kind; pass another tokenizer.json"
     )
 
 
@@ -134,33 +144,56 @@ def _is_plain(bpe):
     return not (bpe.dropout or bpe.continuing_subword_prefix or bpe.end_of_word_suffix)
 
 
-def pieces_of(texts: Iterable[str]) -> Iterator[str]:
+def pieces_of(
+    texts: Iterable[str],
+    max_word_chars: int = MAX_PIECE_CHARS,
+    added_tokens: AddedTokens = _NO_ADDED_TOKENS,
+    ahead: str = "",
+) -> Iterator[str]:
     """Cuts a text of any size where no token is cut, whatever the kind of tokenizer.
 
     Args:
         texts: The parts of the text.
+        max_word_chars: Only what has no space or punctuation for so long is cut anywhere.
+        added_tokens: Of the tokenizer; they are never cut.
+        ahead: What comes after the text: the last piece takes of it what an added token does.
 
     Yields:
-        Pieces of some `MIN_PIECE_CHARS`. Only a text without a space or punctuation for
-        `MAX_PIECE_CHARS` is cut anywhere.
+        Pieces of some `MIN_PIECE_CHARS`.
     """
     rest = ""
     for text in texts:
         rest += text
         start = 0
-        while len(rest) - start > MAX_PIECE_CHARS:
-            end = start + MAX_PIECE_CHARS
-            boundary = _BOUNDARY.search(rest, start + MIN_PIECE_CHARS, end)
-            end = boundary.start() if boundary else end
-            yield rest[start:end]
-            start = end
+        for stop in _cuts(rest, max_word_chars, added_tokens):
+            yield rest[start:stop]
+            start = stop
         rest = rest[start:]
     if rest:
-        yield rest
+        spans = added_tokens.spans(rest + ahead)
+        reached = (stop for start, stop in spans if start < len(rest) < stop)
+        yield (rest + ahead)[: next(reached, len(rest))]
+
+
+def _cuts(text, max_word_chars, added_tokens):
+    """Yields where to cut a text of which more may come."""
+    spans, (token_start, token_stop) = added_tokens.spans(text), (0, 0)
+    lookahead, place = added_tokens.lookahead, 0
+    while len(text) - place > MAX_PIECE_CHARS + lookahead:
+        last = min(place + max_word_chars, len(text) - lookahead)
+        boundary = _BOUNDARY.search(text, place + MIN_PIECE_CHARS, last)
+        if not boundary and last < place + max_word_chars:
+            return
+        place = boundary.start() if boundary else last
+        while token_stop <= place:
+            token_start, token_stop = next(spans, (len(text), len(text) + 1))
+        if token_start < place:
+            place = token_stop
+        yield place
 
 
 def last_boundary(text: str) -> int | None:
-    """The last place in a text where no token is cut, whatever the kind of tokenizer.
+    """The last place in a text where no token but an added one is cut, whatever the tokenizer.
 
     Args:
         text: The text.
@@ -168,5 +201,5 @@ def last_boundary(text: str) -> int | None:
     Returns:
         How many characters come before it; None if there is none near the end.
     """
-    tail = max(len(text) - MAX_PIECE_CHARS, 0)
+    tail = max(len(text) - MAX_WORD_CHARS, 0)
     return max((match.start() for match in _BOUNDARY.finditer(text, tail)), default=None)

@@ -15,7 +15,7 @@ import numpy as np
 from neo_keras.errors import FailedError
 from neo_keras.files import PARTIAL_PREFIX, complete_or_absent
 
-_FORMAT = "neo_keras tokens 1"  # of the file, and of how a text is cut and encoded
+_FORMAT = "neo_keras tokens 2"  # of the file, and of how a text is cut and encoded
 _HEADER_BYTES = 256
 _DTYPES = ("uint8", "uint16", "uint32")
 COUNTS = ("num_chars", "num_unknown", "unknown_bytes")  # of `EncodedText`

@@ -1,12 +1,11 @@
 """Text <-> token ids, by a Hugging Face tokenizer that any other program can load too."""
 
 import codecs
-import functools
+import json
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,11 @@ import tokenizers
 
 from neo_keras.errors import InputError
 from neo_keras.files import write_text
+from neo_keras.quiet import native_log_hidden
 from neo_keras.text import kinds
+from neo_keras.text.encoder import Encoder, code_points
 
 _END_TOKEN = "<|endoftext|>"  # as GPT-2's
-# Large enough to keep every core busy, small enough that the details of a group fit in memory.
-_CHARS_PER_GROUP = 2**18
 
 
 class Tokenizer:
@@ -29,14 +28,22 @@ class Tokenizer:
 
     Attributes:
         kind: One of `kinds.KINDS`: "char", "word", "bpe" or "byte".
+        encoder: Encodes texts that are larger than memory.
 
     Raises:
-        InputError: The tokenizer is of another kind.
+        InputError: The tokenizer is of another kind, or would lose some of a text.
     """
 
     def __init__(self, hf_tokenizer: tokenizers.Tokenizer):
         self.kind = kinds.kind_of(hf_tokenizer)
         self._hf = hf_tokenizer
+        self.encoder = Encoder(hf_tokenizer, self.kind)
+        for token_id, token in hf_tokenizer.get_added_tokens_decoder().items():
+            if self.token_bytes(token_id) != token.content.encode():
+                raise InputError(
+                    f"expected added tokens that decode to themselves, got {token.content!r}, of "
+                    "whose letters each stands for a byte; pass a tokenizer.json without it"
+                )
 
     @classmethod
     def characters_of(cls, texts: Iterable[str]) -> "Tokenizer":
@@ -51,7 +58,7 @@ class Tokenizer:
         """
         occurs = np.zeros(sys.maxunicode + 1, bool)  # several times as fast as a set
         for text in [texts] if isinstance(texts, str) else texts:
-            occurs[_code_points(text)] = True
+            occurs[code_points(text)] = True
         return cls(kinds.from_tokens("char", map(chr, np.flatnonzero(occurs))))
 
     @classmethod
@@ -92,21 +99,18 @@ class Tokenizer:
 
     @classmethod
     def _parse(cls, data, name):
-        try:
-            hf = tokenizers.Tokenizer.from_buffer(data)
-        except Exception as error:  # the library has no exception type of its own
+        hf, error = _parse_hf(data)
+        if error:
             raise InputError(
                 f"{name}: expected a Hugging Face tokenizer.json, got something else ({error}); "
                 "pass the tokenizer.json that was saved with the model"
-            ) from error
-        # A text's own tokens, and all of them.
-        hf.post_processor = None
-        hf.no_truncation()
-        hf.no_padding()
+            )
         try:
+            for token in json.loads(data).get("added_tokens", []):
+                _check_id(token, hf.token_to_id(token["content"]))
             return cls(hf)
         except InputError as error:
-            raise InputError(f"{name}: {error}; pass another tokenizer.json") from None
+            raise InputError(f"{name}: {error}") from None
 
     @property
     def vocab_size(self) -> int:
@@ -176,40 +180,36 @@ class Tokenizer:
         Yields:
             The next token ids: int32 [num_tokens].
         """
-        if self._lookup is not None:
-            for text in texts:
-                for start in range(0, len(text), _CHARS_PER_GROUP):
-                    yield self._lookup(text[start : start + _CHARS_PER_GROUP])
-            return
-        for group in _groups(kinds.pieces_of(texts)):
-            encodings = self._hf.encode_batch_fast(group, add_special_tokens=False)
-            yield np.fromiter(chain.from_iterable(e.ids for e in encodings), "int32")
+        return self.encoder.encode(self.encoder.pieces_of(texts))
 
-    @functools.cached_property
-    def _lookup(self):
-        """A function that encodes a text 100 times as fast; None of words, BPE and added tokens."""
-        if self._hf.get_added_tokens_decoder():
-            return None
-        if self.kind == "byte":
-            vocab = self._hf.get_vocab()
-            ids = [vocab[letter] for letter in kinds.BYTE_OF_LETTER]
-            table = np.empty(256, "int32")
-            table[list(kinds.BYTE_OF_LETTER.values())] = ids
-            return lambda text: table[np.frombuffer(text.encode(), "uint8")]
-        if self.kind == "char":
-            vocab = self._hf.get_vocab()
-            ids = {ord(token): i for token, i in vocab.items() if len(token) == 1}
-            table = np.full(max(ids, default=0) + 2, self.unk_token_id, "int32")
-            table[list(ids)] = list(ids.values())
-            return lambda text: table.take(_code_points(text), mode="clip")
-        return None
+    def tail(self, text: str, num_tokens: int) -> str:
+        """The end of a text, of which the last tokens are those of the whole text.
+
+        Args:
+            text: Any text.
+            num_tokens: How many tokens it has at least, if the text has so many.
+
+        Returns:
+            As little of the text as is easily found.
+        """
+        pieces = list(self.encoder.pieces_of([_well_formed(text)]))
+        start = len(pieces)
+        while start and num_tokens > 0:
+            start -= 1
+            num_tokens -= len(self.encode(pieces[start]))
+        return "".join(pieces[start:])
 
     def unknown_in(self, text: str) -> list[str]:
         """The characters or words of a text that the tokenizer does not know, sorted."""
-        if self.unk_token_id is None:
+        if self.unk_token_id is None or self.unk_token_id not in self.encode(text):
             return []
-        tokens = self._hf.pre_tokenizer.pre_tokenize_str(_well_formed(text))
-        return sorted({token for token, _ in tokens if self._hf.token_to_id(token) is None})
+        unknown = set()
+        for piece in self.encoder.pieces_of([_well_formed(text)]):
+            encoding = self._hf.encode(piece, add_special_tokens=False)
+            for token_id, (start, stop) in zip(encoding.ids, encoding.offsets):
+                if token_id == self.unk_token_id:
+                    unknown.add(piece[start:stop])
+        return sorted(name for name in unknown if self._hf.token_to_id(name) is None)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Decodes token ids.
@@ -252,22 +252,32 @@ class Tokenizer:
         write_text(path, self.to_json())
 
 
-def _code_points(text):
-    return np.frombuffer(text.encode("utf-32-le"), "uint32")
-
-
 def _well_formed(text):
     # Bytes of a command line that are not UTF-8 become surrogates, which the library refuses.
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
-def _groups(pieces):
-    group, num_chars = [], 0
-    for piece in pieces:
-        group.append(piece)
-        num_chars += len(piece)
-        if num_chars >= _CHARS_PER_GROUP:
-            yield group
-            group, num_chars = [], 0
-    if group:
-        yield group
+def _parse_hf(data):
+    """(tokenizer, error), of which one is None."""
+    with native_log_hidden():  # where the library gives up, it shows its stack
+        try:
+            hf = tokenizers.Tokenizer.from_buffer(data)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # it has no type of its own, and giving up is no Exception
+            return None, error
+    # A text's own tokens, and all of them.
+    hf.post_processor = None
+    hf.no_truncation()
+    hf.no_padding()
+    return hf, None
+
+
+def _check_id(token, token_id):
+    """Raises `InputError` where the library, which counts added tokens itself, has another id."""
+    if token["id"] != token_id:
+        raise InputError(
+            f"expected added tokens that go on counting where the others end, got "
+            f"{token['content']!r} with the id {token['id']}, not {token_id}; correct it, or pass "
+            "another tokenizer.json"
+        )
