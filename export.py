@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 
+from neo_keras.environment import prepare_for_keras
 from neo_keras.errors import ArgumentParser, InputError, one_line_errors
 from neo_keras.quiet import import_tensorflow
 
@@ -47,6 +48,7 @@ def chosen(option, value, allowed):
 
 
 def run_export(args):
+    prepare_for_keras()
     formats = None  # all that the model can have
     if args.formats is not None:
         formats = chosen("--formats", args.formats, FORMATS + ",web")

@@ -1,11 +1,11 @@
 """Let a trained model write."""
 
 import itertools
-import pathlib
 import re
 import secrets
 import sys
 
+from neo_keras.environment import prepare_for_keras
 from neo_keras.errors import ArgumentParser, InputError, one_line_errors
 
 ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
@@ -54,11 +54,14 @@ def unescaped(text):
 
 
 def read_prompt(args):
+    from neo_keras.text.reading import normalize_string, read_files
+
     if args.prompt_file is None:
-        return args.prompt
+        return normalize_string(args.prompt)
+    path = "/dev/stdin" if args.prompt_file == "-" else args.prompt_file
     try:
-        return pathlib.Path(args.prompt_file).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+        return "".join(text for _, text in read_files([path]))
+    except OSError as error:
         raise InputError(f"cannot read the prompt file {args.prompt_file} ({error})") from None
 
 
@@ -82,6 +85,7 @@ def write_samples(args):
     temperature = 0 if args.greedy else args.temperature
     sampler = Sampler(temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty)
     prompt = read_prompt(args)
+    prepare_for_keras()
     engine, tokenizer = load_engine(args.model, args.threads)
     if args.beams > 1:
         engine.state = engine.state  # an engine that cannot go back says so before a word is shown

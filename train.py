@@ -4,6 +4,7 @@ import sys
 import warnings
 
 from neo_keras.config import ARCHITECTURES, OPTIMIZERS, PRECISIONS, PRESETS, SCHEDULES
+from neo_keras.environment import prepare_for_keras
 from neo_keras.errors import ArgumentParser, one_line_errors
 from neo_keras.quiet import import_tensorflow
 
@@ -77,6 +78,7 @@ def run_training(**arguments):
     from neo_keras.training.terminal import outlive_terminal
 
     outlive_terminal()
+    prepare_for_keras()
     run, corpus, strategy = launch(**arguments)
     import_tensorflow()
 

@@ -4,7 +4,9 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
+import tempfile
 
 from neo_keras.errors import FailedError, InputError
 
@@ -56,6 +58,29 @@ def _replace(partial, path):
         if not path.exists():
             os.replace(earlier, path)
     shutil.rmtree(earlier, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def plainly_named(directory):
+    """Yields a name of a directory that TensorFlow takes as it is.
+
+    It looks for the files of a SavedModel by patterns, so that a bracket is none to it, and its
+    names are in UTF-8.
+
+    Args:
+        directory: its path. It exists.
+
+    Yields:
+        str: the path or, if need be, that of a link to it, which goes with the block.
+    """
+    path = os.fspath(directory)
+    if not re.search(r"[][*?\\]|[\ud800-\udfff]", path) or os.name == "nt":
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as links:
+        link = os.path.join(links, "directory")
+        os.symlink(os.path.abspath(path), link)
+        yield link
 
 
 def write_text(path, text):

@@ -1,17 +1,20 @@
 """Where text comes from. Offline, and without TensorFlow."""
 
+import hashlib
 import importlib.util
+import io
 import os
 import re
 import subprocess
 import sys
 import types
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from neo_keras.errors import InputError
-from neo_keras.text import corpus, reading
+from neo_keras.text import reading, sources
 from neo_keras.text.corpus import Corpus, load_corpus, split_corpus
 from neo_keras.text.plays import render_play
 
@@ -19,11 +22,6 @@ from neo_keras.text.plays import render_play
 @pytest.fixture(scope="module")
 def plays():
     return load_corpus()
-
-
-def _fake_keras(monkeypatch, get_file):
-    utils = types.SimpleNamespace(get_file=get_file)
-    monkeypatch.setitem(sys.modules, "keras", types.SimpleNamespace(utils=utils))
 
 
 def test_plays_are_complete(plays):
@@ -135,8 +133,8 @@ def test_a_file_reached_twice_is_read_once(tmp_path):
     (tmp_path / "one.txt").write_text("one\n")
     (tmp_path / "two.txt").write_text("two\n")
     (tmp_path / "link.txt").symlink_to(tmp_path / "one.txt")
-    sources = [str(tmp_path / "two.txt"), str(tmp_path), str(tmp_path / "*.txt")]
-    assert load_corpus(sources) == "two\none\n"
+    names = [str(tmp_path / "two.txt"), str(tmp_path), str(tmp_path / "*.txt")]
+    assert load_corpus(names) == "two\none\n"
 
 
 def test_files_start_on_a_line_of_their_own(tmp_path):
@@ -183,30 +181,44 @@ def test_unreadable_file_and_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "open", refuse, raising=False)
     with pytest.raises(InputError, match=f"Permission denied at {tmp_path}/file; .*--data"):
         load_corpus([str(tmp_path)])
-    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     with pytest.raises(InputError, match=f"Permission denied at {tmp_path}; .*--data"):
         load_corpus([str(tmp_path)])
 
 
-def test_tiny_shakespeare(tmp_path, monkeypatch):
-    def get_file(fname, origin, file_hash, hash_algorithm):
-        assert (fname, hash_algorithm, len(file_hash)) == ("tinyshakespeare.txt", "sha256", 64)
-        assert origin.endswith("/tinyshakespeare/input.txt")
-        (tmp_path / fname).write_text("First Citizen:\n")
-        return str(tmp_path / fname)
+@pytest.fixture
+def download(monkeypatch, tmp_path):
+    """Stands for the network: what it gives, or how it fails; counts how often it is asked."""
+    network = types.SimpleNamespace(data=b"First Citizen:\n", error=None, num_requests=0)
 
-    _fake_keras(monkeypatch, get_file)
-    assert load_corpus(["tiny-shakespeare"]) == "First Citizen:\n"
+    def urlopen(url, timeout):
+        assert url.endswith("/tinyshakespeare/input.txt") and timeout
+        network.num_requests += 1
+        if network.error:
+            raise network.error
+        return io.BytesIO(network.data)
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return network
 
 
-def test_tiny_shakespeare_offline(monkeypatch):
-    def get_file(*args, **kwargs):
-        raise OSError("URL fetch failure")
+def test_tiny_shakespeare_is_downloaded_once(download, monkeypatch):
+    digest = hashlib.sha256(download.data).hexdigest()
+    monkeypatch.setattr(sources, "_TINY_SHAKESPEARE_SHA256", digest)
+    for _ in range(2):
+        assert load_corpus(["tiny-shakespeare"]) == "First Citizen:\n"
+    assert download.num_requests == 1
 
-    _fake_keras(monkeypatch, get_file)
-    with pytest.raises(InputError, match="URL fetch failure; .*--data FILE") as error:
+
+@pytest.mark.parametrize(
+    ("error", "got"), [(OSError("no route"), "no route"), (None, "another file, by its SHA-256")]
+)
+def test_tiny_shakespeare_cannot_be_downloaded(download, error, got):
+    download.error = error
+    with pytest.raises(InputError, match=f"{got}; .*--data FILE") as caught:
         load_corpus(["tiny-shakespeare"])
-    assert corpus._TINY_SHAKESPEARE_URL in str(error.value)
+    assert sources.TINY_SHAKESPEARE_URL in str(caught.value)
 
 
 def test_split_corpus():

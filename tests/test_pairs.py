@@ -21,15 +21,20 @@ BATCH_SIZE, SEQ_LEN = 5, 7
 
 
 def test_which_files_hold_pairs():
-    assert are_pairs(["a.tsv", "b/*.jsonl"])
-    assert not are_pairs([]) and not are_pairs(["a.tsv", "b.txt"]) and not are_pairs(["tsv"])
+    assert are_pairs(["a.tsv", "b/c.JSONL.gz"])
+    assert not are_pairs([]) and not are_pairs(["tsv", "b.txt"])
+    with pytest.raises(InputError, match=r"got a\.tsv and b\.txt: give one kind only"):
+        are_pairs(["b.txt", "a.tsv"])
 
 
 def test_loads_both_formats(tmp_path):
     (tmp_path / "b.tsv").write_text("you\tthou\r\n\nyour hat\tthy hat\n", encoding="utf-8-sig")
     (tmp_path / "a.tsv").write_text("he\the")
     (tmp_path / "c.jsonl").write_text(to_json_lines(PAIRS), encoding="utf-8")
-    assert load_pairs([str(tmp_path / "*.tsv")]) == [("he", "he"), *PAIRS[:2]]
+    assert load_pairs([str(tmp_path / "a.tsv"), str(tmp_path / "b.tsv")]) == [
+        ("he", "he"),
+        *PAIRS[:2],
+    ]
     assert load_pairs([str(tmp_path / "c.jsonl")]) == PAIRS
 
 

@@ -1,6 +1,7 @@
 """Texts that are hard to cut."""
 
 import random
+import re
 
 CHUNK_BYTES = 61
 # Words, line breaks and characters of up to 4 bytes, for chunks of 61 bytes to cut anywhere.
@@ -17,5 +18,5 @@ def whole(folder):
     for path in sorted(folder.iterdir()):
         if text and text[-1] != "\n":
             text += "\n"
-        text += path.read_bytes().decode().removeprefix("\ufeff").replace("\r\n", "\n")
-    return text
+        text += path.read_bytes().decode().removeprefix("\ufeff")
+    return re.sub("\r\r?\n|\r", "\n", text)

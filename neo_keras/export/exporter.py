@@ -11,7 +11,7 @@ from neo_keras.export.footprint import measure_footprint
 from neo_keras.export.model_card import write_model_card
 from neo_keras.export.quantization import DEFAULTS
 from neo_keras.export.replaceable import CARD, REPORT, check_replaceable
-from neo_keras.files import complete_or_absent, write_json
+from neo_keras.files import complete_or_absent, plainly_named, write_json
 from neo_keras.generation import artifact
 from neo_keras.generation.keras_engine import keras_engine
 from neo_keras.generation.litert_engine import LiteRTEngine
@@ -132,7 +132,9 @@ def _quantizations_of(export_format, quantizations):
 def _write_saved_model(model, path, tokenizer, quantization, reference, converted):
     is_decoder = model.config.architecture == "decoder-only"
     form = signatures if is_decoder else encoder_decoder
-    form.write_functional(model, path, tokenizer.unk_token_id)
+    path.mkdir()
+    with plainly_named(path) as name:
+        form.write_functional(model, name, tokenizer.unk_token_id)
     artifact.pack_saved_model(path, model.config, tokenizer)
     return verify.measure(saved_model_engine(path, model.config), reference)
 

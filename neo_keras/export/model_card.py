@@ -7,7 +7,7 @@ from neo_keras.generation.engine import (
     STATEFUL_SIGNATURES,
     in_place_signatures,
 )
-from neo_keras.text.corpus import TINY_SHAKESPEARE
+from neo_keras.text.sources import TINY_SHAKESPEARE
 
 TOKENS = {
     "char": "characters",

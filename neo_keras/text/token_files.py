@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from neo_keras.environment import cache_directory
 from neo_keras.errors import FailedError
 from neo_keras.files import PARTIAL_PREFIX, complete_or_absent
 
@@ -25,8 +26,7 @@ _READS_PER_RELEASE = 500  # of some 64 KB each: a system maps what is near, too
 
 def token_files_directory() -> pathlib.Path:
     """Where the files lie: a cache, of which anything may be deleted at any time."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return pathlib.Path(cache) / "neo_keras" / "tokens"
+    return cache_directory() / "tokens"
 
 
 def token_file(*content: str) -> pathlib.Path:

@@ -2,15 +2,15 @@
 
 import dataclasses
 import math
-import os
 
 from neo_keras.config import from_preset
 from neo_keras.errors import InputError
-from neo_keras.text.corpus import TINY_SHAKESPEARE, Corpus, open_corpus
+from neo_keras.text.corpus import Corpus, read_corpus
 from neo_keras.text.encoding import EncodedText, encode_text
 from neo_keras.text.kinds import KINDS
 from neo_keras.text.learning import check_request, make_tokenizer
 from neo_keras.text.pairs import are_pairs, load_pairs, to_json_lines
+from neo_keras.text.sources import find_files, kept_names, names_to_keep
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.training.pairs import split_pairs, tokenize_pairs
 from neo_keras.training.run import RunDirectory
@@ -68,7 +68,7 @@ def start_run(
 
     Args:
         path: of the directory.
-        sources: as `open_corpus` takes them.
+        sources: as `find_files` takes them; none: the plays of Shakespeare.
         preset: a key of `PRESETS`.
         overwrite: replace the run that stands there.
         epochs: passes over the training text, instead of `steps`; see `training_dataset`.
@@ -178,7 +178,7 @@ def resume_run(
     # A small text gives fewer tokens than were asked for, and pairs have one more.
     if vocab_size not in (None, run_tokenizer.vocab_size, run.asked.get("vocab_size")):
         raise _must_stay(f"vocab_size ({run_tokenizer.vocab_size})")
-    sources = sources or run.data["sources"]
+    sources = sources or kept_names(run.data["sources"])
     text, pairs = _load(sources, run.model_config)
     data = _describe(sources, text)
     if data["sha256"] != run.data["sha256"]:
@@ -211,10 +211,11 @@ def window_len(model_config):
 
 def _load(sources, model_config):
     """(text, pairs): of plain text pairs is None, of pairs the text is JSON lines."""
-    if model_config.architecture == "encoder-decoder" and are_pairs(sources):
-        pairs = load_pairs(sources)
+    paths = find_files(sources)
+    if model_config.architecture == "encoder-decoder" and are_pairs(paths):
+        pairs = load_pairs(paths)
         return Corpus.from_text(to_json_lines(pairs)), pairs
-    return open_corpus(sources), None
+    return read_corpus(paths), None
 
 
 def _training_part(text, pairs):
@@ -264,5 +265,4 @@ def _count_steps(epochs, corpus, model_config, training_config):
 
 
 def _describe(sources, text):
-    absolute = [s if s == TINY_SHAKESPEARE else os.path.abspath(s) for s in sources]
-    return {"sources": absolute, "sha256": text.sha256}
+    return {"sources": names_to_keep(sources), "sha256": text.sha256}

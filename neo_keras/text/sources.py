@@ -1,0 +1,219 @@
+"""Finds the files of a text, whatever a person names: files, folders, patterns, a pipe."""
+
+import atexit
+import errno
+import fnmatch
+import hashlib
+import http.client
+import os
+import pathlib
+import re
+import shutil
+import stat
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Sequence
+
+from neo_keras.environment import cache_directory
+from neo_keras.errors import FailedError, InputError
+from neo_keras.files import complete_or_absent
+
+STDIN = "-"  # a source that is no path; and how a run remembers a text that came through a pipe
+TINY_SHAKESPEARE = "tiny-shakespeare"  # another one
+TINY_SHAKESPEARE_URL = (
+    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+)
+_TINY_SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+_PATTERN = re.compile("[*?[]")
+# What says that there is nothing of a name; Windows says that a pattern cannot be a name.
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
+
+
+def find_files(sources: Sequence[str]) -> list[str]:
+    """Finds the files that sources stand for.
+
+    Args:
+        sources: Names of files; of folders: every file below; patterns such as "a/**/*.txt", of
+            which a part that exists under that very name is that; "-": what comes through stdin;
+            "tiny-shakespeare". Folders and patterns leave out what is hidden, and run directories.
+
+    Returns:
+        Paths, each file once: in the order of the sources, those of one source in natural order
+        (2 before 10). What comes through a pipe is a copy, which can be read again.
+
+    Raises:
+        InputError: A source that is missing or unreadable.
+        FailedError: There is no room for a copy.
+    """
+    paths = {}
+    try:
+        for source in sources:
+            for path in _find(source):
+                paths.setdefault(os.path.realpath(path), path)
+    except OSError as error:
+        raise unreadable(error) from error
+    return list(paths.values())
+
+
+def names_to_keep(sources: Sequence[str]) -> list[str]:
+    """What to call sources later, and in another directory."""
+
+    def name(source):
+        if source == TINY_SHAKESPEARE:
+            return source
+        return STDIN if _is_pipe(source) else os.path.abspath(source)
+
+    return list(map(name, sources))
+
+
+def kept_names(names: Sequence[str]) -> Sequence[str]:
+    """What `names_to_keep` returned, unless one came through a pipe: then `InputError`."""
+    if STDIN in names:
+        raise InputError(
+            "the text of this run came through a pipe, and is not kept: give it again with --data"
+        )
+    return names
+
+
+def unreadable(error: OSError) -> InputError:
+    """What to say of a file or a folder that cannot be read."""
+    return InputError(
+        f"expected a readable file or folder, got {error.strerror or error} at {error.filename}; "
+        "change its permissions, or pass another with --data"
+    )
+
+
+def _find(source):
+    if source == TINY_SHAKESPEARE:
+        return [_download_tiny_shakespeare()]
+    if _is_pipe(source):
+        return [_copy_of_pipe(source)]
+    mode = _mode(source)
+    if stat.S_ISREG(mode):
+        return [source]
+    if stat.S_ISDIR(mode):
+        files = _matching(source, ["**"])
+    else:
+        files = _matching("", pathlib.Path(source).parts)
+    files = sorted(files, key=_natural_order)
+    if not files:
+        raise InputError(
+            "expected a file, a folder of files or a glob such as 'texts/**/*.txt', "
+            f"got {source!r}, where there is no file (but hidden ones, or a run's); check the path "
+            "given with --data"
+        )
+    return files
+
+
+def _matching(folder: str, parts: Sequence[str]) -> Iterator[str]:
+    """Files below a folder whose paths match the parts of a pattern.
+
+    What Python's `glob` finds, but a folder is not searched within itself, however links go.
+    """
+    if not parts:
+        if stat.S_ISREG(_mode(folder)):
+            yield folder
+        return
+    part, *rest = parts
+    path = os.path.join(folder, part)
+    if part == "**":
+        for below in _folders(folder):
+            yield from _matching(below, rest or ["*"])
+    elif _mode(path):
+        yield from _matching(path, rest)
+    elif _PATTERN.search(part):
+        for name in _visible_names(folder, even_hidden=part.startswith(".")):
+            path = os.path.join(folder, name)
+            if fnmatch.fnmatch(name, part) and not _is_run(path):
+                yield from _matching(path, rest)
+
+
+def _folders(folder):
+    """The folder and all below it; no run directory, and none within itself."""
+    stack = [(folder, frozenset())]
+    while stack:
+        folder, above = stack.pop()
+        real = os.path.realpath(folder)
+        if real in above or _is_run(folder):
+            continue
+        yield folder
+        below = (os.path.join(folder, name) for name in _visible_names(folder))
+        stack += [(path, above | {real}) for path in below if stat.S_ISDIR(_mode(path))]
+
+
+def _visible_names(folder, even_hidden=False):
+    folder = folder or os.curdir
+    if not stat.S_ISDIR(_mode(folder)):
+        return []
+    return [name for name in os.listdir(folder) if even_hidden or not name.startswith(".")]
+
+
+def _is_run(folder):
+    try:
+        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+            return '"format": "neo_keras run' in file.read(100)
+    except (OSError, ValueError):
+        return False
+
+
+def _mode(path):
+    """Of what a path leads to; 0 if there is nothing."""
+    try:
+        return os.stat(path).st_mode
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return 0
+        raise
+
+
+def _natural_order(path):
+    return [int(p) if i % 2 else p for i, p in enumerate(re.split("([0-9]+)", path))], path
+
+
+def _is_pipe(source):
+    return source in (STDIN, "/dev/stdin") or stat.S_ISFIFO(_mode(source))
+
+
+def _copy_of_pipe(source):
+    """Copies what can be read once to a file, which goes when this process does."""
+    is_stdin = source in (STDIN, "/dev/stdin")
+    if is_stdin and sys.stdin is None:
+        raise InputError("expected a text on stdin, got none: it is closed; give a file")
+    folder = tempfile.mkdtemp(prefix="neo_keras-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = os.path.join(folder, "stdin" if is_stdin else os.path.basename(source))
+    try:
+        with open(sys.stdin.fileno() if is_stdin else source, "rb", closefd=not is_stdin) as pipe:
+            with open(path, "wb") as file:
+                shutil.copyfileobj(pipe, file)
+    except OSError as error:
+        raise FailedError(
+            f"cannot keep what comes through {source} in {folder} ({error.strerror}): make room "
+            "there, set TMPDIR to another directory, or give a file"
+        ) from None
+    return path
+
+
+def _download_tiny_shakespeare():
+    path = cache_directory() / "tinyshakespeare.txt"
+    if path.exists() and _sha256(path.read_bytes()) == _TINY_SHAKESPEARE_SHA256:
+        return str(path)
+    try:
+        with urllib.request.urlopen(TINY_SHAKESPEARE_URL, timeout=60) as response:
+            data = response.read()
+        if _sha256(data) != _TINY_SHAKESPEARE_SHA256:
+            raise OSError("another file, by its SHA-256")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with complete_or_absent(path) as partial:
+            partial.write_bytes(data)
+    except (OSError, http.client.HTTPException) as error:
+        raise InputError(
+            f"expected to download tiny-shakespeare, got: {error}; "
+            f"download {TINY_SHAKESPEARE_URL} elsewhere and pass it with --data FILE"
+        ) from error
+    return str(path)
+
+
+def _sha256(data):
+    return hashlib.sha256(data).hexdigest()
