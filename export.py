@@ -5,7 +5,7 @@ import os
 import pathlib
 
 from neo_keras.environment import prepare_for_keras
-from neo_keras.errors import ArgumentParser, InputError, one_line_errors
+from neo_keras.errors import ArgumentParser, InputError, one_line_errors, utf8_path
 from neo_keras.quiet import import_tensorflow
 
 FORMATS = "saved_model,tflite,litertlm"
@@ -19,6 +19,7 @@ def parse_arguments():
     add(
         "run",
         nargs="?",
+        type=utf8_path,
         metavar="RUN",
         default="runs/shakespeare",
         help="run directory [%(default)s]",
@@ -36,7 +37,7 @@ def parse_arguments():
         help=f"of .tflite and .litertlm files: some of {QUANTIZATIONS}; web takes one, int8 if it "
         "is there [%(default)s]",
     )
-    add("--out", metavar="DIRECTORY", help="directory to write to [RUN/export]")
+    add("--out", type=utf8_path, metavar="DIRECTORY", help="directory to write to [RUN/export]")
     return parser.parse_args()  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import secrets
 import sys
 
 from neo_keras.environment import prepare_for_keras
-from neo_keras.errors import ArgumentParser, InputError, one_line_errors
+from neo_keras.errors import ArgumentParser, InputError, one_line_errors, utf8_path
 
 ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
 
@@ -15,12 +15,13 @@ ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
 def parse_arguments():
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("model", nargs="?", metavar="MODEL", default="runs/shakespeare", help="run directory, "
-        "SavedModel directory or .tflite file [%(default)s]")
+    add("model", nargs="?", type=utf8_path, metavar="MODEL", default="runs/shakespeare",
+        help="run directory, SavedModel directory or .tflite file [%(default)s]")
     prompt = parser.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", default="", help="the text to continue; for a "
         "model that was trained on pairs, a source [none]")
-    prompt.add_argument("--prompt-file", metavar="FILE", help="file with the text to continue")
+    prompt.add_argument("--prompt-file", metavar="FILE", help="file with the text to continue; "
+        "- for stdin")
     prompt.add_argument("--interactive", action="store_true", help="continue each line that you "
         "type, or that a pipe gives; Ctrl-C ends a text, Ctrl-D all of it")
     add("--max-tokens", type=int, metavar="N", default=500, help="how much to write [%(default)s]")

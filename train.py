@@ -5,7 +5,7 @@ import warnings
 
 from neo_keras.config import ARCHITECTURES, OPTIMIZERS, PRECISIONS, PRESETS, SCHEDULES
 from neo_keras.environment import prepare_for_keras
-from neo_keras.errors import ArgumentParser, one_line_errors
+from neo_keras.errors import ArgumentParser, one_line_errors, utf8_path
 from neo_keras.quiet import import_tensorflow
 
 
@@ -16,14 +16,15 @@ def parse_arguments():
     add = parser.add_argument
     add("--preset", choices=PRESETS, metavar="NAME", help=f"{presets} [shakespeare-cpu]")
     add("--data", nargs="+", metavar="SOURCE", default=(), help="files, folders or globs of UTF-8 "
-        "text, or tiny-shakespeare (a download) [the plays of Shakespeare]; for an encoder-decoder "
-        "also .tsv and .jsonl files of pairs, with a source and its target in each line")
+        "text, also packed by gzip, - for stdin, or tiny-shakespeare (a download) [the plays of "
+        "Shakespeare]; for an encoder-decoder also .tsv and .jsonl files of pairs, with a source "
+        "and its target in each line")
     add("--tokenizer", metavar="KIND", help="char, word, bpe (byte-level), byte, or the path of a "
         "tokenizer.json of one of these kinds, such as GPT-2's [char]")
     add("--vocab-size", type=int, metavar="N", help="tokens that word [8192] or bpe [1024] learns "
         "from the training text")
-    add("--run", metavar="DIRECTORY", default="runs/shakespeare", help="where everything is kept "
-        "[%(default)s]")
+    add("--run", type=utf8_path, metavar="DIRECTORY", default="runs/shakespeare", help="where "
+        "everything is kept [%(default)s]")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="continue where --run stopped")
     existing.add_argument("--overwrite", action="store_true", help="replace what --run holds")

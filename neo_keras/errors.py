@@ -23,6 +23,17 @@ class ArgumentParser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; see python {self.prog} --help\n")
 
 
+def utf8_path(text):
+    """The type of an argument that names what TensorFlow or LiteRT open: they know no other."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(
+            f"expected a name in UTF-8, got {text!r}: rename it, or choose another"
+        ) from None
+    return text
+
+
 @contextlib.contextmanager
 def one_line_errors():
     """Turns a mistake or a failed write into one line on stderr; for the scripts' `main`.

@@ -1,6 +1,7 @@
 """Finds the files of a text, whatever a person names: files, folders, patterns, a pipe."""
 
 import atexit
+import contextlib
 import errno
 import fnmatch
 import hashlib
@@ -184,9 +185,9 @@ def _copy_of_pipe(source):
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = os.path.join(folder, "stdin" if is_stdin else os.path.basename(source))
     try:
-        with open(sys.stdin.fileno() if is_stdin else source, "rb", closefd=not is_stdin) as pipe:
-            with open(path, "wb") as file:
-                shutil.copyfileobj(pipe, file)
+        pipe = contextlib.nullcontext(sys.stdin.buffer) if is_stdin else open(source, "rb")
+        with pipe as stream, open(path, "wb") as file:
+            shutil.copyfileobj(stream, file)
     except OSError as error:
         raise FailedError(
             f"cannot keep what comes through {source} in {folder} ({error.strerror}): make room "
