@@ -1,0 +1,47 @@
+"""Texts that are not what a tokenizer or a model expects."""
+
+import random
+
+import pytest
+
+from neo_keras.errors import InputError
+from neo_keras.files import plainly_named
+from neo_keras.text import kinds
+from neo_keras.text.learning import MAX_WORD_CHARS, make_tokenizer
+
+
+@pytest.mark.parametrize("width", [20_000, 60])
+def test_words_of_a_text_that_has_none(width):
+    letters = "".join(random.Random(1).choices("ACGT", k=20_000))
+    lines = [letters[i : i + width] + "\n" for i in range(0, len(letters), width)]
+    with pytest.raises(InputError, match=r"got one where no word comes twice: use char or bpe"):
+        make_tokenizer("word", lines)
+    assert make_tokenizer("word", [*lines, "twice twice"]).unknown_in("twice") == []
+
+
+def test_bpe_learns_from_words_of_limited_length(monkeypatch):
+    """Its time grows with the square of their length: a minute of DNA became two seconds."""
+    taken = []
+    monkeypatch.setattr(kinds, "learn_bpe", lambda texts, size: taken.extend(texts) or BYTES)
+    text = "".join(random.Random(1).choices("ACGT", k=100_000)) + " and words\n" + "x" * 256 + " y"
+    make_tokenizer("bpe", [text])
+    words = [word for part in taken for word in part.split()]
+    assert max(map(len, words)) == MAX_WORD_CHARS
+    assert sorted("".join(taken)) == sorted(text)  # nothing is left out
+    assert {"and", "words", "x" * 256, "y"} <= set(words)
+
+
+BYTES = kinds.single_bytes()
+
+
+@pytest.mark.parametrize("name", ["a[1]", "[", "a*b", "a?", "a\\b", "caf\udce9"])
+def test_a_plain_name_of_a_directory(tmp_path, name):
+    directory = tmp_path / name
+    directory.mkdir()
+    with plainly_named(directory) as plain:
+        assert plain.encode() and not set(plain) & set("[]*?\\")
+        with open(f"{plain}/file", "w") as file:
+            file.write("text")
+    assert (directory / "file").read_text() == "text"
+    with plainly_named(tmp_path) as plain:
+        assert plain == str(tmp_path)
