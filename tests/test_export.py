@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from read_flatbuffer import flatbuffer, operators, tensor_types
+from sure_texts import sure_text
 from tiny_models import corpus_text
+from tolerances import assert_close
 
 from neo_keras.errors import FailedError
 from neo_keras.export.footprint import measure_footprint
@@ -23,12 +25,14 @@ pytest_plugins = ["export_fixtures"]
 
 QUANTIZATIONS = ("float32", "float16", "int8", "int8-weights", "int4", "int4-block32")
 FILES = [f"model-{q}.{suffix}" for suffix in ("tflite", "litertlm") for q in QUANTIZATIONS]
-# How far the tiny model's files may be off. A float32 by mistake would be below 1e-4.
+# How far the tiny model's files may be off. Float32 is `ADDITIONS` to logits of 7; a float32 by
+# mistake would be below.
 MAX_LOGIT_DIFFERENCE = {
     "float32": 1e-4, "float16": 0.02, "int8": 0.5, "int8-weights": 0.5, "int4": 2, "int4-block32": 2
 }  # fmt: skip
-MAX_LOSS_CHANGE = {"int4": 0.1, "int4-block32": 0.1}
+MAX_LOSS_CHANGE = {"int4": 0.1, "int4-block32": 0.1}  # nats; a wrong file is off by 1 and more
 UNK = 12
+ADDITIONS = 1_000  # in each of 3 blocks, of 30 + 97 + 30 + 30 + 120 inputs
 
 
 @pytest.fixture(scope="module")
@@ -71,17 +75,17 @@ def prompts():
 
 def test_every_form_writes_what_keras_writes(tiny_run, engines, tokenizer):
     lite_rt_lm = LiteRTLM(tiny_run.export / "model-float32.litertlm")
-    texts = set()
+    texts = []
     for prompt in prompts():
         num_tokens = min(97 - len(prompt), 40)
-        expected = write(engines["keras"], tokenizer, prompt, num_tokens)
-        assert len(expected) == num_tokens
+        expected = sure_text(engines["keras"], tokenizer, prompt, num_tokens)
         for name in ("saved_model", "tflite"):
-            assert write(engines[name], tokenizer, prompt, num_tokens) == expected, name
-        assert lite_rt_lm.continue_greedily(prompt, num_tokens) == expected
-        texts.add(expected)
+            text = write(engines[name], tokenizer, prompt, num_tokens)
+            assert len(text) == num_tokens and text.startswith(expected), name
+        assert lite_rt_lm.continue_greedily(prompt, num_tokens).startswith(expected)
+        texts.append(expected)
     lite_rt_lm.close()
-    assert len(texts) > 5  # the prompt matters
+    assert sum(map(len, texts)) > 150 and len(set(texts)) > 5  # the prompt matters
 
 
 @pytest.mark.parametrize("prompt_length", [3, 97, 131])
@@ -89,13 +93,12 @@ def test_same_seed_same_text_in_every_form(engines, tokenizer, prompt_length):
     prompt = corpus_text()[50 : 50 + prompt_length]
     sampler = Sampler(temperature=1.1, top_k=7, min_p=0.01)
     # Past the context window, twice: it goes on at 97 and at 97 + 49 tokens.
-    texts = {
-        name: [write(engine, tokenizer, prompt, 160, sampler, seed) for seed in (1, 2)]
-        for name, engine in engines.items()
-    }
+    texts = [sure_text(engines["keras"], tokenizer, prompt, 160, sampler, seed) for seed in (1, 2)]
+    assert sum(map(len, texts)) > 160 and texts[0] != texts[1]
     for name in ("saved_model", "tflite", "litertlm"):
-        assert texts[name] == texts["keras"], name
-    assert texts["keras"][0] != texts["keras"][1]
+        for seed, expected in enumerate(texts, 1):
+            text = write(engines[name], tokenizer, prompt, 160, sampler, seed)
+            assert text.startswith(expected), name
 
 
 def decoded_logits(engine, token_ids, prefix_len):
@@ -116,7 +119,7 @@ def test_float32_logits(model, engines, tokenizer, form, prefix_len):
     token_ids = tokenizer.encode(corpus_text()[200 : 200 + 97])
     expected = keras.ops.convert_to_numpy(model(token_ids[None]))[0, prefix_len:, :UNK]
     logits = decoded_logits(engines[form], token_ids, prefix_len)[:, :UNK]
-    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
+    assert_close(logits, expected, ADDITIONS)
     assert np.ptp(expected) > 3  # a fitted model has opinions
 
 
@@ -131,7 +134,7 @@ def test_quantized_logits_and_loss(tiny_run, exports, model, tokenizer, quantiza
     exact = loss(expected, token_ids[1:])
     assert exact < 2  # of log(12) = 2.48
     assert loss(logits, token_ids[1:]) == pytest.approx(
-        exact, rel=MAX_LOSS_CHANGE.get(quantization, 0.02)
+        exact, abs=MAX_LOSS_CHANGE.get(quantization, 0.01)
     )
 
 
@@ -210,11 +213,11 @@ def test_report(tiny_run, exports):
         assert row["tokens_per_second"] > 0
         # One token is one character here.
         assert row["bits_per_char"] == pytest.approx(row["loss"] / np.log(2))
-        agreement = 1 if "float32" in row["file"] else 0.7
+        agreement = 0.99 if "float32" in row["file"] else 0.7
         assert agreement <= row["greedy_agreement"] <= 1
         quantization = row["file"].removeprefix("model-").split(".")[0]
-        change = MAX_LOSS_CHANGE.get(quantization, 0.02)
-        assert row["loss"] == pytest.approx(exports[0]["loss"], rel=change)
+        change = MAX_LOSS_CHANGE.get(quantization, 0.01)
+        assert row["loss"] == pytest.approx(exports[0]["loss"], abs=change)
         limit = MAX_LOGIT_DIFFERENCE.get(quantization, 1e-4)
         assert 0 <= row["max_logit_difference"] < limit
     assert "size_bytes" not in exports[0]
@@ -294,5 +297,5 @@ def test_saved_model_needs_only_tensorflow(tiny_run, exports, model, tmp_path):
     logits = np.load(tmp_path / "logits.npz")
     expected = keras.ops.convert_to_numpy(model(tokens))
     assert logits["served"].shape == (2, 11, 13)
-    np.testing.assert_allclose(logits["served"][..., :UNK], expected[..., :UNK], atol=1e-4)
-    np.testing.assert_allclose(logits["decoded"][..., :UNK], expected[:, 7:, :UNK], atol=1e-4)
+    assert_close(logits["served"][..., :UNK], expected[..., :UNK], ADDITIONS)
+    assert_close(logits["decoded"][..., :UNK], expected[:, 7:, :UNK], ADDITIONS)

@@ -3,18 +3,17 @@
 The context of 97 tokens has two segments: up to slot 64, and up to slot 97.
 """
 
-import itertools
-
 import keras
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from read_flatbuffer import flatbuffer, operators, tensor_types
+from sure_texts import sure_ids
 from tiny_models import corpus_text
+from tolerances import assert_close
 
 from neo_keras.export.segmented import segment_ends
 from neo_keras.export.tflite import SegmentedEngine, write_page_tflite
-from neo_keras.generation.decoding import generate_ids
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import Sampler
 
@@ -47,7 +46,8 @@ def test_logits(tiny_run, path, prefix_len):
         engine.reset()
         engine.prefill(token_ids[:prefix_len])
         logits = np.array([engine.decode(token_id) for token_id in token_ids[prefix_len:]])
-        np.testing.assert_allclose(logits[:, :UNK], expected[:, :UNK], atol=1e-4)
+        # In each of 3 blocks, of 30 + 97 + 30 + 30 + 120 inputs.
+        assert_close(logits[:, :UNK], expected[:, :UNK], additions=1_000)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,7 @@ def test_draws_what_python_draws(tiny_run, path, sampler):
     interpreter = Interpreter(str(path))
     engine, tokenizer = load_engine(tiny_run.path)
     prompt, seed = [3], 2**32 - 1
-    ids = generate_ids(engine, prompt, sampler, seed, [tokenizer.unk_token_id])
-    expected = list(itertools.islice(ids, 96))
+    expected = sure_ids(engine, prompt, 96, sampler, seed, [tokenizer.unk_token_id])
     token, drawn = prompt[0], []
     for step in range(96):
         sample = interpreter.get_signature_runner("sample_64" if step < 64 else "sample_97")
@@ -73,7 +72,7 @@ def test_draws_what_python_draws(tiny_run, path, sampler):
         )
         token = int(outputs["next_token"][0])
         drawn.append(token)
-    assert drawn == expected
+    assert len(expected) > 9 and drawn[: len(expected)] == expected
 
 
 def test_what_lite_rt_js_needs(path):

@@ -4,16 +4,16 @@ import keras
 import numpy as np
 import pytest
 from read_flatbuffer import flatbuffer, operators
+from sure_texts import sure_text
 from tiny_models import ALPHABET, make_run
+from tolerances import assert_close
 
 from neo_keras.config import CLASSIC, ModelConfig
 from neo_keras.export.exporter import export_run
 from neo_keras.export.litertlm import LiteRTLM
 from neo_keras.export.tflite import write_tflite
-from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.litert_engine import LiteRTEngine
 from neo_keras.generation.load import load_engine
-from neo_keras.generation.sampler import GREEDY
 from neo_keras.model.gpt import GPT
 from neo_keras.text.tokenizer import Tokenizer
 
@@ -50,7 +50,8 @@ def test_shape(tmp_path, changes):
     token_ids = rng.integers(0, 12, 17)
     logits = decoded_logits(LiteRTEngine(path, config), token_ids, 3)
     expected = keras.ops.convert_to_numpy(model(token_ids[None]))[0, 3:]
-    np.testing.assert_allclose(logits[:, :UNK], expected[:, :UNK], rtol=0, atol=1e-4)
+    # In each of 2 blocks, of up to 36 + 17 + 36 + 36 + 144 inputs.
+    assert_close(logits[:, :UNK], expected[:, :UNK], additions=600)
     assert expected[:, :UNK].std(axis=0).min() > 0.1  # the logits depend on the text
 
 
@@ -98,7 +99,7 @@ def test_the_unknown_token_is_never_the_likeliest_when_served(unknown_run, token
     served = loaded.signatures["serve"](token_ids=tf.constant(token_ids[None]))
     logits = served["logits"].numpy()[0]
     assert logits[:, UNK].max() < logits[:, :UNK].min() - 1e6
-    np.testing.assert_allclose(logits[:, :UNK], keras_logits[:, :UNK], atol=1e-4)
+    assert_close(logits[:, :UNK], keras_logits[:, :UNK], additions=300)
 
 
 def test_litert_lm_never_writes_the_unknown_token(unknown_run, keras_logits):
@@ -107,7 +108,7 @@ def test_litert_lm_never_writes_the_unknown_token(unknown_run, keras_logits):
     for prompt in ("abc ", "gg\nhi", "j"):
         num_tokens = 14 - len(prompt)
         text = lite_rt_lm.continue_greedily(prompt, num_tokens)
-        assert text == "".join(generate_text(engine, tokenizer, prompt, num_tokens, GREEDY))
+        assert text.startswith(sure_text(engine, tokenizer, prompt, num_tokens))
         assert len(text) == num_tokens and "<" not in text
     lite_rt_lm.close()
 

@@ -49,8 +49,9 @@ def test_growing_changes_nothing(engine):
     engine.reset()
     engine._grow(97)
     at_once = [engine.decode(token_id) for token_id in TOKEN_IDS]
-    # A sum over more slots, of which the new ones weigh nothing, may round otherwise.
-    np.testing.assert_allclose(at_once, grown, atol=1e-5)
+    # A sum over more slots, of which the new ones weigh nothing, may round otherwise, and in int8
+    # an activation next to the middle of two steps may then round to the other.
+    np.testing.assert_allclose(at_once, grown, atol=0.05)
     # Nothing is left of the text before, nor of its cache's size.
     assert np.array_equal(decode_all(engine, 0), grown)
 
@@ -58,7 +59,6 @@ def test_growing_changes_nothing(engine):
 @pytest.mark.parametrize("num_prefilled", [1, 63, 64, 65, 96])
 def test_growing_in_prefill(engine, num_prefilled):
     expected = decode_all(engine, 0)[num_prefilled:]
-    # In int8 an activation next to the middle of two steps may round to the other.
     np.testing.assert_allclose(decode_all(engine, num_prefilled), expected, atol=0.05)
 
 
