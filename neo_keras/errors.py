@@ -20,6 +20,8 @@ class ArgumentParser(argparse.ArgumentParser):
     """Says what is wrong with the arguments in one line, without all that there is beside."""
 
     def error(self, message):
+        if message.endswith("expected one argument"):  # argparse takes "-x" for an option
+            message += f" (one that begins with - is given as {message.split()[1][:-1]}=-...)"
         self.exit(2, f"error: {message}; see python {self.prog} --help\n")
 
 

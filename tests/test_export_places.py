@@ -11,13 +11,14 @@ import tensorflow as tf
 from tiny_models import ALPHABET, SHAPE
 
 from neo_keras.config import ModelConfig, TrainingConfig
-from neo_keras.errors import InputError
+from neo_keras.errors import FailedError, InputError
 from neo_keras.export import exporter, web
 from neo_keras.export.footprint import measure_footprint
 from neo_keras.export.replaceable import check_replaceable
 from neo_keras.export.signatures import write_archive
 from neo_keras.files import PARTIAL_PREFIX, complete_or_absent
 from neo_keras.generation import artifact
+from neo_keras.model.gpt import GPT
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.training.run import RunDirectory
 
@@ -31,7 +32,7 @@ def run(tmp_path, monkeypatch):
     run = RunDirectory(tmp_path / "run")
     tokenizer = Tokenizer.characters_of(ALPHABET)
     data = {"sources": [], "sha256": ""}
-    run.create(ModelConfig(**SHAPE), TrainingConfig(), data, tokenizer, "abc")
+    run.create(ModelConfig(**SHAPE), TrainingConfig(), data, tokenizer, "abc" * 50)
     return run
 
 
@@ -153,3 +154,12 @@ def test_ctrl_c_does_not_reach_the_process_that_times_a_file(tmp_path, monkeypat
     (tmp_path / "python").chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     assert measure_footprint("model.tflite") != os.getpgrp()
+
+
+def test_a_model_whose_training_diverged(run, tmp_path):
+    model = GPT(run.model_config)
+    model.final_norm.scale.assign(model.final_norm.scale * float("nan"))
+    run.save_best(model)
+    with pytest.raises(FailedError, match="logits are not finite: its training diverged"):
+        exporter.export_run(run, FORMATS, out=tmp_path / "place")
+    assert not (tmp_path / "place").exists()

@@ -100,3 +100,14 @@ def test_a_stop_may_be_a_line_break(generate, stop, text):
 )
 def test_escapes(argument, text):
     assert runpy.run_path(str(ROOT / "generate.py"))["unescaped"](argument) == text
+
+
+def test_a_prompt_that_begins_with_a_dash(generate, monkeypatch, capsys):
+    assert generate("--prompt=-a", "--max-tokens", "2").endswith("-abc\n")
+    monkeypatch.setattr(sys, "argv", ["generate.py", "model", "--prompt", "-a"])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(ROOT / "generate.py"))["parse_arguments"]()
+    assert capsys.readouterr().err.startswith(
+        "error: argument --prompt: expected one argument (one that begins with - is given as "
+        "--prompt=-...); see"
+    )

@@ -13,6 +13,7 @@ from neo_keras.export.quantization import DEFAULTS
 from neo_keras.export.replaceable import CARD, REPORT, check_replaceable
 from neo_keras.files import complete_or_absent, plainly_named, write_json
 from neo_keras.generation import artifact
+from neo_keras.generation.decoding import check_finite
 from neo_keras.generation.keras_engine import keras_engine
 from neo_keras.generation.litert_engine import LiteRTEngine
 from neo_keras.generation.litert_stateful_engine import (
@@ -51,6 +52,7 @@ def export_run(run, formats=None, quantizations=DEFAULTS, out=None, on_row=None)
             else under one of the names, the model cannot have a format, or the runtime that a web
             page needs is not installed.
         VerificationError: a file does not compute what the Keras model computes.
+        FailedError: the model computes no numbers.
     """
     formats = _formats_for(run.model_config, formats)
     files = [
@@ -63,6 +65,7 @@ def export_run(run, formats=None, quantizations=DEFAULTS, out=None, on_row=None)
     check_replaceable([out / name for name in (*(name for _, _, name in files), REPORT, CARD)])
     tokenizer, model = run.load_tokenizer(), run.load_model()
     reference, encoded = _make_reference(model, run.load_validation_text(), tokenizer)
+    check_finite(reference.logits)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -94,16 +94,21 @@ def _source_len(engine, window):
 
 def _next_logits(engine, window, source_len, sampler, banned_ids, noise=None):
     logits = np.array(engine.decode(window[-1], noise))
-    if not np.isfinite(logits).all():
-        raise FailedError(
-            "the model's logits are not finite: its training diverged; train again with a "
-            "smaller --learning-rate"
-        )
+    check_finite(logits)
     if sampler.repetition_penalty != 1:
         logits = penalized(logits, window[source_len:], sampler.repetition_penalty)
     for token_id in banned_ids:  # one or none, mostly
         logits[token_id] = -np.inf
     return logits
+
+
+def check_finite(logits):
+    """Raises `FailedError` where a model gives no numbers."""
+    if not np.isfinite(logits).all():
+        raise FailedError(
+            "the model's logits are not finite: its training diverged; train again with a "
+            "smaller --learning-rate"
+        )
 
 
 def _with_room(engine, window):
