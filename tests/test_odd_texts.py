@@ -1,11 +1,17 @@
-"""Texts that are not what a tokenizer or a model expects."""
+"""Texts, prompts and names that are not what a tokenizer, a model or a library expects."""
 
+import argparse
+import gzip
+import io
 import random
+import runpy
 
 import pytest
+from tiny_models import ROOT
 
 from neo_keras.errors import InputError
 from neo_keras.files import plainly_named
+from neo_keras.generation.interactive import answer_lines
 from neo_keras.text import kinds
 from neo_keras.text.learning import MAX_WORD_CHARS, make_tokenizer
 
@@ -45,3 +51,25 @@ def test_a_plain_name_of_a_directory(tmp_path, name):
     assert (directory / "file").read_text() == "text"
     with plainly_named(tmp_path) as plain:
         assert plain == str(tmp_path)
+
+
+PROMPTS = {
+    "a\r\n\r\rb\x85": "a\n\n\nb\n",
+    "\ufeffa\ufeff": "a",
+    "caf\udce9": "caf\ufffd",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), PROMPTS.items())
+def test_prompts_are_as_texts_are(tmp_path, monkeypatch, text, expected):
+    read_prompt = runpy.run_path(str(ROOT / "generate.py"))["read_prompt"]
+    assert read_prompt(argparse.Namespace(prompt=text, prompt_file=None)) == expected
+    if "\udce9" not in text:
+        path = tmp_path / "prompt.txt.gz"
+        path.write_bytes(gzip.compress(text.encode()))
+        assert read_prompt(argparse.Namespace(prompt="", prompt_file=str(path))) == expected
+    asked = []
+    lines = io.TextIOWrapper(io.BytesIO(f"{text}\nlast".encode(errors="surrogateescape")), "utf-8")
+    monkeypatch.setattr("sys.stdin", lines)
+    answer_lines(lambda prompt: asked.append(prompt) or [])
+    assert asked == [*filter(None, expected.split("\n")), "last"]
