@@ -6,6 +6,7 @@ import random
 import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers_with_added_tokens import MAKE_PLAIN, strewn_text, with_added_tokens
 
 from neo_keras.export import web
 from neo_keras.text.kinds import KINDS
@@ -157,3 +158,51 @@ def test_a_character_of_several_tokens_appears_whole(in_browser, tiny_corpus_tex
     ids = tokenizer.encode("é😀\ufeffa").tolist()
     shown = in_browser(tokenizer.to_json(), "return value.map(tokenizer.stream())", ids)
     assert shown == ["", "é", "", "", "", "😀", "", "", "\ufeff", "a"]
+
+
+@pytest.mark.parametrize("name", MAKE_PLAIN)
+def test_added_tokens(in_browser, name):
+    """Those that overlap, that hold spaces or that are ordinary words, too."""
+    tokenizer = Tokenizer(with_added_tokens(name))
+    texts = [*TEXTS, *(strewn_text(seed, 40) for seed in range(60)), strewn_text(61, 5000)]
+    if tokenizer.unk_token_id is None:
+        assert_same_ids_and_texts(in_browser, tokenizer, texts)
+    ids, unknown = in_browser(
+        tokenizer.to_json(),
+        "return [value.map((t) => tokenizer.encode(t)), value.map((t) => tokenizer.unknownIn(t))]",
+        texts,
+    )
+    assert ids == [tokenizer.encode(text).tolist() for text in texts]
+    assert unknown == [tokenizer.unknown_in(text) for text in texts]
+
+
+@pytest.mark.parametrize("text", [
+    "".join(random.Random(1).choices("日本語のテキスト漢字文", k=16_000)),
+    "日" * 16_000,
+    "😀👩‍👩‍👧" * 3_000,
+    "-" * 16_000,
+    " " * 16_000 + "a",
+    # So long that what takes time in the square of it never ends.
+    "abcd" * 100_000,
+], ids=["Chinese", "one character", "emoji", "dashes", "spaces", "400,000 letters"])  # fmt: skip
+def test_a_text_without_spaces(in_browser, tiny_corpus_text, text):
+    learned_from = [tiny_corpus_text, *["日本語 の テキスト 漢字 漢字 😀 👩‍👩‍👧 ---- "] * 9]
+    tokenizer = make_tokenizer("bpe", learned_from, 400)
+    plain = tokenizers.Tokenizer.from_str(tokenizer.to_json())
+    expected = plain.encode(text).ids[-5000:]
+    ids = in_browser(tokenizer.to_json(), "return tokenizer.encodeEnd(value, 5000)", text)
+    assert ids == expected
+
+
+@pytest.mark.parametrize("name", ["char", "word", "bpe", "byte"])
+def test_only_the_last_tokens(in_browser, name):
+    tokenizer = Tokenizer(with_added_tokens(name))
+    text = strewn_text(3, 300)
+    ids = tokenizer.encode(text).tolist()
+    code = "return value[1].map((limit) => tokenizer.encodeEnd(value[0], limit))"
+    limits = [1, 2, 3, 50, len(ids) - 1, len(ids), 1000]
+    last = in_browser(tokenizer.to_json(), code, [text, limits])
+    assert last == [ids[-limit:] for limit in limits]
+    # What comes before them is not said to be unknown.
+    unknown = in_browser(tokenizer.to_json(), "return tokenizer.unknownIn(value, 3)", "§ the µ the")
+    assert unknown == (["µ"] if name in ("char", "word") else [])

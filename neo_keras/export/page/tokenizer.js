@@ -12,11 +12,13 @@ const SPLITS = new Map([
  * Reads a parsed tokenizer.json.
  *
  * @param {object} json
- * @returns {{encode, stream, unknownIn, unkId, startId, size}}
+ * @returns {{encode, encodeEnd, stream, unknownIn, unkId, startId, size}}
  *   encode(text): array of token ids.
+ *   encodeEnd(text, count): the last of them, without the work for the others.
  *   stream(): a function of the next token id that returns the text that can now be shown; called
  *     without one, at the end, it returns the rest.
- *   unknownIn(text): the characters or words that the model has never seen.
+ *   unknownIn(text, count): the characters or words that the model has never seen, among the last
+ *     ones or, without a count, all.
  *   unkId: of the unknown token, or null.
  *   startId: the token to begin from where there is no prompt.
  *   size: number of tokens.
@@ -24,28 +26,42 @@ const SPLITS = new Map([
  */
 function makeTokenizer(json) {
   const vocab = new Map(Object.entries(json.model.vocab));
-  const added = (json.added_tokens ?? []).map((token) => [token.content, token.id]);
+  const added = new Map((json.added_tokens ?? []).map((token) => [token.content, token.id]));
   const contents = new Map([...vocab, ...added].map(([content, id]) => [id, content]));
   const split = splitOf(json);
   const unkId = split ? vocab.get(json.model.unk_token) : null;
-  const encodePlain = split
-    ? (text) => (text.match(split) ?? []).map((token) => vocab.get(token) ?? unkId)
-    : bpeEncoder(json, vocab);
+  const encodeWord = split
+    ? (word) => [vocab.get(word) ?? unkId]
+    : bpeEncoder(json.model, vocab);
+  const cut = addedTokenCutter(json.added_tokens ?? []);
 
-  function encode(text) {
-    return splitAround(wellFormed(text), added).flatMap((part) =>
-      typeof part === "number" ? [part] : encodePlain(part));
+  // Its added tokens, each by its id, and the words (str) between them.
+  function wordsOf(text) {
+    return cut(wellFormed(text)).flatMap((part) =>
+      typeof part === "number" ? [part] : part.match(split ?? WORDS) ?? []);
   }
 
-  function unknownIn(text) {
-    const tokens = split ? wellFormed(text).match(split) ?? [] : [];
-    return [...new Set(tokens)].filter((token) => !vocab.has(token)).sort();
+  function encodeEnd(text, count) {
+    const words = wordsOf(text), runs = [];
+    for (let i = words.length, got = 0; i-- && got < count;) {
+      runs.push(typeof words[i] === "number" ? [words[i]] : encodeWord(words[i]));
+      got += runs.at(-1).length;
+    }
+    return runs.reverse().flat().slice(-count);
+  }
+
+  const encode = (text) => encodeEnd(text, Infinity);
+
+  function unknownIn(text, count = Infinity) {
+    const words = split ? wordsOf(text).slice(-count) : [];
+    const unknown = words.filter((word) => typeof word !== "number" && !vocab.has(word));
+    return [...new Set(unknown)].sort();
   }
 
   const stream = () => split ? (id) => contents.get(id) ?? "" : byteStream(contents, added);
   const lineBreak = encode("\n").at(-1);
   const startId = lineBreak === unkId ? 0 : lineBreak;
-  return { encode, stream, unknownIn, unkId, startId, size: contents.size };
+  return { encode, encodeEnd, stream, unknownIn, unkId, startId, size: contents.size };
 }
 
 // The pattern of tokens, or null for a byte-level BPE.
@@ -68,17 +84,22 @@ function wellFormed(text) {
   return text.replace(/\p{Surrogate}/gu, "\ufffd");
 }
 
-// Cuts a text where the added tokens stand: array of str and, for an added token, its id. Of two
-// that begin at one place the longer one counts.
-function splitAround(text, added) {
-  if (!added.length) {
-    return [text];
-  }
-  const ids = new Map(added);
-  const escaped = added.map(([content]) => content.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&"));
-  escaped.sort((a, b) => b.length - a.length);
-  const parts = text.split(new RegExp(`(${escaped.join("|")})`, "u"));
-  return parts.map((part, i) => (i % 2 ? ids.get(part) : part)).filter((part) => part !== "");
+// Returns a function that cuts a text where added tokens stand: array of str and, for an added
+// token, its id. Those that are not normalized come first, and of two that begin at one place the
+// longer one.
+function addedTokenCutter(tokens) {
+  const cutters = [false, true].map((normalized) => tokens
+    .filter((token) => Boolean(token.normalized) === normalized)
+    .sort((a, b) => b.content.length - a.content.length)).filter((round) => round.length)
+    .map((round) => {
+      const ids = new Map(round.map(({ content, id }) => [content, id]));
+      const escaped = round.map(({ content }) => content.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&"));
+      const pattern = new RegExp(`(${escaped.join("|")})`, "u");
+      return (part) => typeof part === "number" ? [part] :
+        part.split(pattern).map((piece, i) => (i % 2 ? ids.get(piece) : piece))
+          .filter((piece) => piece !== "");
+    });
+  return (text) => cutters.reduce((parts, cutter) => parts.flatMap(cutter), [text]);
 }
 
 // GPT-2's words: contractions, letters, digits, the rest, each with the space before it.
@@ -86,45 +107,106 @@ const WORDS = new RegExp(
   "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\p{White_Space}\\p{L}\\p{N}]+" +
   "|\\p{White_Space}+(?!\\P{White_Space})|\\p{White_Space}+", "gu");
 
-function bpeEncoder(json, vocab) {
-  const ranks = new Map(json.model.merges.map((merge, rank) =>
-    // Older files have "a b" for ["a", "b"]; no token holds a space.
-    [Array.isArray(merge) ? merge.join(" ") : merge, rank]));
+function bpeEncoder(model, vocab) {
+  const merges = readMerges(model.merges, vocab);
   const letters = byteLetters();
+  const ids = letters.map((letter) => vocab.get(letter));
   const known = new Map();  // the ids of words seen before
 
-  function encodeWord(word) {
-    let ids = known.get(word);
-    if (!ids) {
-      const spelled = Array.from(new TextEncoder().encode(word), (byte) => letters[byte]);
-      const whole = json.model.ignore_merges ? vocab.get(spelled.join("")) : undefined;
-      ids = whole === undefined
-        ? merge(spelled, ranks).map((token) => vocab.get(token))
-        : [whole];
-      known.set(word, ids);
+  return (word) => {
+    if (!known.has(word)) {
+      const bytes = new TextEncoder().encode(word);
+      const whole = model.ignore_merges
+        ? vocab.get(Array.from(bytes, (byte) => letters[byte]).join("")) : undefined;
+      known.set(word, whole === undefined
+        ? merge(new Int32Array(bytes).map((byte) => ids[byte]), merges) : [whole]);
     }
-    return ids;
-  }
-
-  return (text) => (text.match(WORDS) ?? []).flatMap(encodeWord);
+    return known.get(word);
+  };
 }
 
-// Joins the pair that was learned first, until no pair is known.
-function merge(tokens, ranks) {
-  tokens = [...tokens];
-  for (;;) {
-    let best = Infinity;
-    let at = -1;
-    for (let i = 0; i + 1 < tokens.length; i++) {
-      const rank = ranks.get(tokens[i] + " " + tokens[i + 1]);
-      if (rank < best) {
-        [best, at] = [rank, i];
+// Returns { rankOf, results }: the rank of a pair of ids, or -1, and the id that each rank makes.
+function readMerges(merges, vocab) {
+  const ranks = new Map();  // of the left id: a map of the right one
+  const results = merges.map((merge, rank) => {
+    // Older files have "a b" for ["a", "b"]; no token holds a space.
+    const pair = Array.isArray(merge) ? merge : merge.split(" ");
+    const [left, right] = pair.map((token) => vocab.get(token));
+    ranks.set(left, (ranks.get(left) ?? new Map()).set(right, rank));
+    return vocab.get(pair.join(""));
+  });
+  return { rankOf: (left, right) => ranks.get(left)?.get(right) ?? -1, results };
+}
+
+// Joins the pair that was learned first, of equal ones the first, until no pair is known. What is
+// joined keeps the place of its left part. With all pairs in a heap that takes n log n steps.
+function merge(ids, { rankOf, results }) {
+  const end = ids.length;
+  const next = ids.map((_, place) => place + 1);
+  const previous = ids.map((_, place) => place - 1);
+  const ranks = new Int32Array(end);  // of what stands at a place with what follows
+  const heap = new MinHeap();
+
+  function look(place) {
+    ranks[place] = next[place] < end ? rankOf(ids[place], ids[next[place]]) : -1;
+    if (ranks[place] >= 0) {
+      heap.push(ranks[place] * end + place);
+    }
+  }
+
+  for (let place = 0; place < end; place++) {
+    look(place);
+  }
+  while (heap.size) {
+    const item = heap.pop();
+    const place = item % end;
+    if (ranks[place] !== (item - place) / end) {
+      continue;  // one of the two was joined with another
+    }
+    const gone = next[place];
+    ids[place] = results[ranks[place]];
+    next[place] = next[gone];
+    previous[next[gone]] = place;
+    ranks[gone] = next[gone] = -1;
+    look(place);
+    if (place) {
+      look(previous[place]);
+    }
+  }
+  return Array.from(ids.filter((_, place) => next[place] >= 0));
+}
+
+// Numbers, of which the least comes out first.
+class MinHeap {
+  #items = [];
+
+  get size() {
+    return this.#items.length;
+  }
+
+  push(item) {
+    const items = this.#items;
+    let i = items.length;
+    for (let parent; i && items[parent = (i - 1) >> 1] > item; i = parent) {
+      items[i] = items[parent];
+    }
+    items[i] = item;
+  }
+
+  pop() {
+    const items = this.#items;
+    const [least, item] = [items[0], items.pop()];
+    for (let i = 0, child; items.length;) {
+      child = 2 * i + 1;
+      child += items[child + 1] < items[child] ? 1 : 0;
+      if (!(items[child] < item)) {
+        items[i] = item;
+        break;
       }
+      items[i] = items[child];
+      i = child;
     }
-    if (at < 0) {
-      return tokens;
-    }
-    tokens.splice(at, 2, tokens[at] + tokens[at + 1]);
+    return least;
   }
 }
 
@@ -140,7 +222,7 @@ function byteLetters() {
 
 function byteStream(contents, added) {
   const bytes = new Map(byteLetters().map((letter, byte) => [letter, byte]));
-  const plain = new Map(added.map(([content, id]) => [id, content]));
+  const plain = new Map(Array.from(added, ([content, id]) => [id, content]));
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   return (id) => {
     if (id === undefined) {

@@ -66,9 +66,10 @@ async function load() {
   }
   postMessage({ type: "ready", model: config.model, quantization: config.quantization,
                 sizeBytes: bytes.length, runtime });
-  const write = makeWriter(liteRt, model, config.model.max_seq_len);
+  const maxSeqLen = config.model.max_seq_len;
+  const write = makeWriter(liteRt, model, maxSeqLen);
   await warmUp(write, tokenizer.startId);
-  return { tokenizer, write };
+  return { tokenizer, write, maxSeqLen };
 }
 
 // A browser makes code fast only once it has run for a while: let that be while people still type.
@@ -103,12 +104,13 @@ async function loadRuntime() {
   }
 }
 
-async function write({ tokenizer, write }, { prompt, length, temperature, topK, seed }) {
-  const names = tokenizer.unknownIn(prompt);
+async function write({ tokenizer, write, maxSeqLen }, settings) {
+  const { prompt, length, temperature, topK, seed } = settings;
+  const names = tokenizer.unknownIn(prompt, maxSeqLen);
   if (names.length) {
     postMessage({ type: "unknown", names });
   }
-  const promptIds = tokenizer.encode(prompt);
+  const promptIds = tokenizer.encodeEnd(prompt, maxSeqLen);  // no more fit the context
   const show = tokenizer.stream();
   const begin = performance.now();
   let count = 0, text = "", shown = begin;
