@@ -47,5 +47,5 @@ def __dir__():
     return [*globals(), *_HOMES]
 
 
-if "keras" in sys.modules:  # it costs nothing more, and `keras.models.load_model` knows our models
+if sys.modules.get("keras"):  # it costs nothing more, and `load_model` of Keras knows our models
     importlib.import_module(f"{__name__}.model")

@@ -7,6 +7,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if "ONEDNN_MAX_CPU_ISA" in os.environ:  # the kernels of a CPU for which TensorFlow leaves out these
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
+import filelock
 import keras
 import numpy as np
 import pytest
@@ -29,6 +30,27 @@ def cache_home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """Makes files that take long to make: once for all processes of the tests.
+
+    A function of a name, and of a function that writes the path which has it last of all.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def make_once(name, make):
+        path = root / "once" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(root / "once" / f"{name.replace('/', '-')}.lock"):
+            if not path.exists():
+                make(path)
+        return path
+
+    return make_once
 
 
 SONNET_LINES = """\
@@ -72,7 +94,7 @@ def pairs_file(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_config():
     """A modern model; head_dim 14."""
-    return ModelConfig(vocab_size=13, max_seq_len=17, num_layers=3, num_heads=5, hidden_dim=70)
+    return ModelConfig(vocab_size=13, max_seq_len=17, num_layers=2, num_heads=5, hidden_dim=70)
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +103,7 @@ def classic_config():
     return ModelConfig(
         vocab_size=13,
         max_seq_len=17,
-        num_layers=3,
+        num_layers=2,
         num_heads=5,
         hidden_dim=35,
         position="learned",

@@ -10,7 +10,7 @@ import numpy as np
 
 from neo_keras.training.setup import resume_run, start_run
 
-SHAPE = dict(num_layers=2, num_heads=2, hidden_dim=20, max_seq_len=17)  # head_dim 10
+SHAPE = dict(num_layers=1, num_heads=2, hidden_dim=20, max_seq_len=17, ngram_rows=53)  # head_dim 10
 
 
 def train_here(path, corpus_file, callbacks=(), resume=False, stopped_by=None, **changes):

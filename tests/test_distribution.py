@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+from scripts import run_script
 from short_runs import different_arrays, read_checkpoint
 from tolerances import assert_same_training
 from waits import HANG_SECONDS, wait_until
@@ -81,8 +82,11 @@ def place(tmp_path, tiny_corpus_text):
     "num_workers, settings, of_several",
     [
         (2, {"optimizer": "muon", "ema": 0.9}, {}),
-        (4, {"optimizer": "sgd", "architecture": "encoder-decoder", "position": "learned",
-             "tie_embeddings": True, "lookahead": 2}, {"batch_size": 4, "accumulate": 3}),
+        pytest.param(
+            4, {"optimizer": "sgd", "architecture": "encoder-decoder", "position": "learned",
+                "tie_embeddings": True, "lookahead": 2}, {"batch_size": 4, "accumulate": 3},
+            marks=pytest.mark.exhaustive,
+        ),
     ],
 )  # fmt: skip
 def test_as_one_device(place, num_workers, settings, of_several):
@@ -126,7 +130,9 @@ def undisturbed(tmp_path_factory, tiny_corpus_text):
 TO_BE_KILLED = {"eval_every": 7, "optimizer": "muon", "dropout": 0.1}
 
 
-@pytest.mark.parametrize("victim, step", [(0, 23), (1, 16)])
+@pytest.mark.parametrize(
+    "victim, step", [(0, 23), pytest.param(1, 16, marks=pytest.mark.exhaustive)]
+)
 def test_a_killed_worker_ends_all_and_a_restart_goes_on(place, undisturbed, victim, step):
     settings = {**TO_BE_KILLED, "run": "run"}
     options = [(), ()]
@@ -156,6 +162,7 @@ def test_ctrl_c_on_one_worker_stops_all_after_the_same_step(place):
     assert int(read_checkpoint(place / "run" / "last.keras")["optimizer/vars/0"]) == step
 
 
+@pytest.mark.exhaustive
 def test_workers_that_differ(place):
     for code, output, errors in finish(start_workers(place, {"run": "run"}, seeds=(1, 2))):
         assert code == 2 and re.fullmatch(WAITING, output)
@@ -170,10 +177,12 @@ def test_workers_that_differ(place):
         ("multi-worker", '{"cluster"', "JSONDecodeError"),
     ],
 )
-def test_a_mistake_is_one_line(place, strategy, tf_config, message):
-    environment = {"TF_CONFIG": tf_config} if tf_config else None
-    arguments = {"run": "run", "strategy": strategy}
-    ((code, output, errors),) = finish([start(place, arguments, environment=environment)])
+def test_a_mistake_is_one_line(place, monkeypatch, strategy, tf_config, message):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if tf_config:
+        monkeypatch.setenv("TF_CONFIG", tf_config)
+    arguments = ("--data", "text.txt", "--run", "run", "--strategy", strategy)
+    code, output, errors = run_script("train.py", *arguments, cwd=place)
     assert (code, output, errors.count("\n")) == (2, "", 1)
     assert errors.startswith("error: ") and message in errors
     assert not (place / "run").exists()

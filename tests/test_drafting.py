@@ -65,7 +65,8 @@ def test_verify_is_step_and_drafts():
 @pytest.fixture(scope="module")
 def untaught(tmp_path_factory):
     """A run whose drafter has learned nothing."""
-    return make_run(tmp_path_factory.mktemp("drafting") / "run", num_drafts=NUM_DRAFTS)
+    path = tmp_path_factory.mktemp("drafting") / "run"
+    return make_run(path, num_layers=1, num_drafts=NUM_DRAFTS)
 
 
 def copy_of(run, path):

@@ -6,6 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from scripts import run_script
 from short_runs import different_arrays, stop_at
 from tiny_models import ROOT, corpus_text
 from waits import HANG_SECONDS
@@ -28,7 +29,7 @@ from neo_keras.training.source_dataset import (
 )
 
 SETTINGS = dict(
-    architecture="encoder-decoder", num_layers=2, num_heads=3, hidden_dim=30, max_seq_len=11,
+    architecture="encoder-decoder", num_layers=1, num_heads=3, hidden_dim=30, max_seq_len=11,
     max_ngram=3, ngram_rows=101, ngram_dim=7, dropout=0.1, ngram_dropout=0.1, batch_size=13,
     steps=60, eval_every=20, jit_compile=False, mixed_precision="float32", steps_per_execution=1,
     sample_every=0,
@@ -72,11 +73,18 @@ def rows(run):
 
 
 def quantizations_of(run):
-    """All for one of the two kinds: an export takes seconds."""
-    return QUANTIZATIONS if run.model_config.end_token_id is None else ("float32", "int8")
+    """One more for one of the two kinds: an export takes seconds."""
+    is_text = run.model_config.end_token_id is None
+    return ("float32", "int8", "int4") if is_text else ("float32", "int8")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.exhaustive
+def test_all_quantizations(run, tmp_path):
+    rows = export_run(run, ["tflite"], QUANTIZATIONS, tmp_path)
+    assert_measured(rows[0], dict(zip(QUANTIZATIONS, rows[1:], strict=True)))
+
+
+@pytest.mark.parametrize("kind", ["text", pytest.param("pairs", marks=pytest.mark.exhaustive)])
 def test_resumes_bit_for_bit(files, tmp_path, kind):
     settings = {"steps": 9, "eval_every": 3}
     undisturbed, _ = train_here(tmp_path / "undisturbed", files[kind], **settings)
@@ -147,10 +155,14 @@ def test_files_write_what_the_model_writes(run, rows):
 def test_measured(run, rows):
     keras_row, saved_model, *tflite_rows = rows
     assert keras_row["max_logit_difference"] < 1e-4 > saved_model["max_logit_difference"]
-    for quantization, row in zip(quantizations_of(run), tflite_rows):
+    assert_measured(keras_row, dict(zip(quantizations_of(run), tflite_rows, strict=True)))
+
+
+def assert_measured(keras_row, rows):
+    for quantization, row in rows.items():
         assert row["max_logit_difference"] < MAX_LOGIT_DIFFERENCE.get(quantization, 5)
         assert row["loss"] == pytest.approx(keras_row["loss"], rel=0.1)
-    sizes = [row["size_bytes"] for row in tflite_rows]
+    sizes = [row["size_bytes"] for row in rows.values()]
     assert max(sizes[1:]) < 0.7 * sizes[0]
 
 
@@ -223,10 +235,7 @@ def test_a_prompt_that_is_no_source(run):
 )
 def test_one_line_and_nothing_written(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
-    done = subprocess.run(
-        [sys.executable, ROOT / "train.py", "--preset", "transformer", "--data", name],
-        cwd=tmp_path, capture_output=True, text=True, timeout=HANG_SECONDS,
-    )  # fmt: skip
+    done = run_script("train.py", "--preset", "transformer", "--data", name, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == [name]

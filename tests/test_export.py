@@ -1,6 +1,5 @@
 """Whatever is exported computes and writes what the Keras model does, in the runtime it is for."""
 
-import json
 import subprocess
 import sys
 
@@ -180,7 +179,7 @@ SAMPLING_INPUTS = ("temperature", "top_k", "top_p", "seed")
 
 def test_signatures_of_a_tflite(tiny_run, exports):
     interpreter = Interpreter(str(tiny_run.export / "model-int8.tflite"))
-    cache = sorted([f"kv_cache_{kind}_{i}" for i in range(3) for kind in "kv"] + [HISTORY])
+    cache = sorted([f"kv_cache_{kind}_{i}" for i in range(2) for kind in "kv"] + [HISTORY])
     in_place = ["input_pos", "key_positions", *cache, "tokens"]
     assert interpreter.get_signature_list() == {
         "decode_in_place": {"inputs": in_place, "outputs": [*cache, "logits"]},
@@ -205,7 +204,6 @@ def test_signatures_of_a_tflite(tiny_run, exports):
 
 
 def test_report(tiny_run, exports):
-    assert json.loads((tiny_run.export / "report.json").read_text()) == exports
     assert [row["file"] for row in exports] == ["(Keras)", "saved_model", *FILES]
     for row in exports:
         measured = {"loss", "bits_per_char", "max_logit_difference", "greedy_agreement"}
@@ -275,7 +273,7 @@ assert {"serve", "prefill", "decode"} <= set(signatures), set(signatures)
 tokens = tf.constant(np.load("tokens.npy"))
 served = signatures["serve"](token_ids=tokens)["logits"]
 cache = {
-    f"kv_cache_{kind}_{i}": tf.zeros([2, 5, 97, 6]) for i in range(3) for kind in "kv"
+    f"kv_cache_{kind}_{i}": tf.zeros([2, 5, 97, 6]) for i in range(2) for kind in "kv"
 }
 cache["kv_cache_k_tokens"] = tf.zeros([2, 3 + 97], tf.int32)
 cache = signatures["prefill"](tokens=tokens[:, :7], input_pos=tf.range(7), **cache)

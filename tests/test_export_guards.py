@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-from tiny_models import make_run
 
 from neo_keras.errors import InputError
 from neo_keras.export import exporter, verify
@@ -13,10 +12,7 @@ from neo_keras.files import complete_or_absent
 from neo_keras.generation.load import load_engine
 from neo_keras.training.run import RunDirectory
 
-
-@pytest.fixture(scope="module")
-def small_run(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("small") / "run", steps=5, num_layers=1, max_seq_len=14)
+pytest_plugins = ["export_fixtures"]
 
 
 @pytest.fixture(scope="module")

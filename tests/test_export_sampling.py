@@ -7,7 +7,6 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from sure_texts import sure_ids
 
-from neo_keras.export.tflite import write_tflite
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import Sampler
 
@@ -38,10 +37,8 @@ def sampling_inputs(sampler, seed):
 
 
 @pytest.fixture(scope="module")
-def float32_tflite(tiny_run, tmp_path_factory):
-    path = tmp_path_factory.mktemp("sampling") / "model.tflite"
-    write_tflite(tiny_run.load_model(), path, tiny_run.load_tokenizer(), "float32")
-    return path
+def float32_tflite(tiny_run, exports):
+    return tiny_run.export / "model-float32.tflite"
 
 
 @pytest.fixture(scope="module")

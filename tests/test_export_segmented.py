@@ -13,7 +13,7 @@ from tiny_models import corpus_text
 from tolerances import assert_close
 
 from neo_keras.export.segmented import segment_ends
-from neo_keras.export.tflite import SegmentedEngine, write_page_tflite
+from neo_keras.export.tflite import SegmentedEngine
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import Sampler
 
@@ -22,11 +22,9 @@ pytest_plugins = ["export_fixtures"]
 UNK = 12
 
 
-@pytest.fixture(scope="module")
-def path(tiny_run, tmp_path_factory):
-    path = tmp_path_factory.mktemp("page") / "model.tflite"
-    write_page_tflite(tiny_run.load_model(), path, tiny_run.load_tokenizer(), "float32")
-    return path
+@pytest.fixture
+def path(page_tflite):
+    return page_tflite
 
 
 @pytest.mark.parametrize(

@@ -29,15 +29,18 @@ def decoded_logits(engine, token_ids, prefix_len):
 @pytest.mark.parametrize(
     "changes",
     [
-        {**CLASSIC, "use_bias": True},
-        {**CLASSIC, "activation": "gelu_tanh", "use_bias": True, "tie_embeddings": False},
+        pytest.param({**CLASSIC, "use_bias": True}, marks=pytest.mark.exhaustive),
+        pytest.param(
+            {**CLASSIC, "activation": "gelu_tanh", "use_bias": True, "tie_embeddings": False},
+            marks=pytest.mark.exhaustive,
+        ),
         {"num_heads": 6, "num_kv_heads": 3, "hidden_dim": 36, "tie_embeddings": True},
     ],
     ids=["classic", "gelu_tanh", "grouped"],
 )
 def test_shape(tmp_path, changes):
     config = ModelConfig(
-        **{"vocab_size": 13, "max_seq_len": 17, "num_layers": 2, "num_heads": 5,
+        **{"vocab_size": 13, "max_seq_len": 17, "num_layers": 1, "num_heads": 5,
            "hidden_dim": 30, **changes}
     )  # fmt: skip
     model = GPT(config)
@@ -68,7 +71,8 @@ def unknown_run(tmp_path_factory):
     model.token_embedding.embeddings.assign(embeddings)
     run.save_best(model)
     export_run(run, ["saved_model", "litertlm"], ["float32"])
-    export_run(run, ["tflite"], ["int8"])
+    tokenizer = run.load_tokenizer()
+    write_tflite(model, run.export / "model-int8.tflite", tokenizer, "int8")
     return run
 
 
@@ -113,6 +117,7 @@ def test_litert_lm_never_writes_the_unknown_token(unknown_run, keras_logits):
     lite_rt_lm.close()
 
 
+@pytest.mark.exhaustive
 def test_litert_lm_with_a_context_that_is_a_small_prime(tmp_path):
     run = make_run(tmp_path / "run", steps=1, num_layers=1, max_seq_len=11)
     export_run(run, ["litertlm"], ["float32"])

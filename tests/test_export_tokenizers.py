@@ -22,7 +22,14 @@ from neo_keras.text.learning import make_tokenizer
 VOCAB_SIZES = {"word": 11, "bpe": 271, "byte": None}
 
 
-@pytest.fixture(scope="module", params=VOCAB_SIZES)
+@pytest.fixture(
+    scope="module",
+    params=[
+        "bpe",
+        pytest.param("word", marks=pytest.mark.exhaustive),
+        pytest.param("byte", marks=pytest.mark.exhaustive),
+    ],
+)
 def kind(request):
     return request.param
 
@@ -32,7 +39,7 @@ def run(kind, tmp_path_factory):
     text = unicode_text()
     tokenizer = make_tokenizer(kind, [text], VOCAB_SIZES[kind])
     path = tmp_path_factory.mktemp(kind) / "run"
-    return make_run(path, steps=40, text=text, tokenizer=tokenizer, num_layers=2)
+    return make_run(path, steps=40, text=text, tokenizer=tokenizer, num_layers=1)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ VOCAB_SIZE, MAX_LENGTH = 13, 17
 # The shortest has a token, the longest more than the prefix that is taken in at once.
 PROMPTS = [[4, 2, 7], [11], [5, 6, 7, 8, 9, 10, 11, 1, 3]]
 SHAPE = dict(
-    vocab_size=VOCAB_SIZE, max_seq_len=MAX_LENGTH, num_layers=2, num_heads=5, num_kv_heads=5,
+    vocab_size=VOCAB_SIZE, max_seq_len=MAX_LENGTH, num_layers=1, num_heads=5, num_kv_heads=5,
     hidden_dim=70, max_ngram=4, ngram_rows=211, ngram_dim=14,
 )  # fmt: skip
 
@@ -236,6 +236,7 @@ assert model.generate(prompts, sampler="greedy")[1] == text
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs JAX")
 def test_on_jax():
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}

@@ -12,7 +12,6 @@ import urllib.request
 import pytest
 from waits import HANG_SECONDS, wait_until
 
-from neo_keras.export import litertlm
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import GREEDY
@@ -24,14 +23,9 @@ PROMPT = "abc dcf"
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_run, tmp_path_factory):
+def bundle(tiny_run, exports):
     """Path of a float32 bundle."""
-    directory = tmp_path_factory.mktemp("bundle")
-    inner, path = directory / "inner.tflite", directory / "model.litertlm"
-    model, tokenizer = tiny_run.load_model(), tiny_run.load_tokenizer()
-    litertlm.write_inner_tflite(model, inner, tokenizer, "float32")
-    litertlm.bundle(inner, path, tiny_run.model_config, tokenizer)
-    return path
+    return tiny_run.export / "model-float32.litertlm"
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +57,14 @@ def test_run(bundle, expected, environment):
     assert text.removesuffix("\n") == expected.removesuffix("\n")
 
 
+@pytest.mark.exhaustive
 def test_benchmark(bundle, environment):
     text = litert_lm(environment, "benchmark", bundle, "-p", 16, "-d", 32)
     for phase in ("Prefill", "Decode"):
         assert float(re.search(rf"{phase} speed: +([\d.]+) tokens/s", text)[1]) > 0
 
 
+@pytest.mark.exhaustive
 def test_serve(bundle, expected, environment):
     litert_lm(environment, "import", bundle, "tiny")
     with socket.socket() as free:

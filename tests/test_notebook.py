@@ -86,6 +86,7 @@ def test_stores_no_outputs(notebook):
             assert cell.execution_count is None
 
 
+@pytest.mark.exhaustive
 def test_loss_falls_below_blind_guessing(executed):
     notebook, directory = executed
     history = json.loads((directory / "history.json").read_text())
@@ -95,6 +96,7 @@ def test_loss_falls_below_blind_guessing(executed):
     assert history["loss"][-1] < blind - 0.5
 
 
+@pytest.mark.exhaustive
 def test_shows_samples_and_a_plot(executed):
     notebook, _ = executed
     steps = re.findall(r"written after (\d+) steps", text_of(notebook, "training"))
@@ -103,6 +105,7 @@ def test_shows_samples_and_a_plot(executed):
     assert any("image/png" in output.get("data", {}) for output in plot.outputs)
 
 
+@pytest.mark.exhaustive
 def test_model_and_file_continue_the_prompt(executed, tiny_corpus_text):
     notebook, _ = executed
     written = text_of(notebook, "writing")
@@ -112,6 +115,7 @@ def test_model_and_file_continue_the_prompt(executed, tiny_corpus_text):
     assert len(text_of(notebook, "export").split("writes:\n\n")[1]) == len("Shall I") + 300
 
 
+@pytest.mark.exhaustive
 def test_exported_file_is_whole(executed, tiny_corpus_text):
     from neo_keras import Sampler, generate_text, load_engine
 
@@ -128,6 +132,7 @@ def test_exported_file_is_whole(executed, tiny_corpus_text):
     )
 
 
+@pytest.mark.exhaustive
 def test_run_directory_serves_the_scripts(executed):
     from neo_keras import RunDirectory
 

@@ -113,7 +113,7 @@ def decayed(model, **changes):
 
 BLOCK_MATRICES = {
     f"block_{i}/{name}"
-    for i in range(3)
+    for i in range(2)
     for name in ("attention/qkv/kernel", "attention/output/kernel", "feed_forward/expand/kernel",
                  "feed_forward/contract_kernel")
 }  # fmt: skip

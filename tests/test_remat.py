@@ -12,9 +12,12 @@ from neo_keras.model.gpt import GPT
     "settings",
     [
         {"dropout": 0.2, "num_kv_heads": 1, "max_ngram": 2, "ngram_rows": 53},
-        {"dropout": 0.2, "jit_compile": True},
+        pytest.param({"dropout": 0.2, "jit_compile": True}, marks=pytest.mark.exhaustive),
         {"dropout": 0.2, "architecture": "encoder-decoder", "norm_position": "post"},
-        {"accumulate": 3, "mixed_precision": "bfloat16", "use_bias": True},
+        pytest.param(
+            {"accumulate": 3, "mixed_precision": "bfloat16", "use_bias": True},
+            marks=pytest.mark.exhaustive,
+        ),
     ],
     ids=["GPT", "XLA", "encoder-decoder", "accumulated bfloat16"],
 )

@@ -23,10 +23,10 @@ SETTINGS = dict(batch_size=BATCH_SIZE, epochs=1, eval_every=4, dropout=0.1, max_
     "optimizer, schedule, ema",
     [
         ("muon", "linear", 0.0),
-        ("adamw", "cosine", 0.0),
         ("adam", "inverse-sqrt", 0.9),
-        ("sgd", "wsd", 0.9),
-        ("muon", "constant", 0.9),
+        pytest.param("adamw", "cosine", 0.0, marks=pytest.mark.exhaustive),
+        pytest.param("sgd", "wsd", 0.9, marks=pytest.mark.exhaustive),
+        pytest.param("muon", "constant", 0.9, marks=pytest.mark.exhaustive),
     ],
 )
 def test_resumed_inside_an_epoch(corpus_file, tmp_path, optimizer, schedule, ema):

@@ -4,6 +4,7 @@ import pytest
 from short_runs import assert_resumes, losses_and_weights, train_here
 from tolerances import assert_same_training
 
+EXHAUSTIVE = pytest.mark.exhaustive
 NGRAMS = dict(max_ngram=3, ngram_rows=53, ngram_dim=6)
 
 
@@ -11,12 +12,12 @@ NGRAMS = dict(max_ngram=3, ngram_rows=53, ngram_dim=6)
     "settings",
     [
         {"optimizer": "muon", **NGRAMS},
-        {"optimizer": "adamw", "ema": 0.9, **NGRAMS},
+        pytest.param({"optimizer": "adamw", "ema": 0.9, **NGRAMS}, marks=EXHAUSTIVE),
         {"optimizer": "adam", "tie_embeddings": True, "position": "learned", "lookahead": 0},
-        {"optimizer": "sgd", **NGRAMS},
-        {"optimizer": "muon", "jit_compile": True, **NGRAMS},
+        pytest.param({"optimizer": "sgd", **NGRAMS}, marks=EXHAUSTIVE),
+        pytest.param({"optimizer": "muon", "jit_compile": True, **NGRAMS}, marks=EXHAUSTIVE),
     ],
-    ids=lambda settings: settings["optimizer"] + " XLA" * settings.get("jit_compile", False),
+    ids=["muon", "adamw", "adam", "sgd", "muon XLA"],
 )
 def test_as_the_large_batch(corpus_file, tmp_path, settings):
     """Losses of every step, and weights; gradients are clipped at every step."""
@@ -28,7 +29,7 @@ def test_as_the_large_batch(corpus_file, tmp_path, settings):
     assert_same_training(other_losses, losses, other_weights, weights)
 
 
-@pytest.mark.parametrize("tie_embeddings", [False, True])
+@pytest.mark.parametrize("tie_embeddings", [False, pytest.param(True, marks=EXHAUSTIVE)])
 def test_pairs_whose_weights_are_of_the_whole_batch(pairs_file, tmp_path, tie_embeddings):
     settings = {"optimizer": "sgd", "architecture": "encoder-decoder", "max_seq_len": 11,
                 "tie_embeddings": tie_embeddings, "clip_norm": 0.1, **NGRAMS}  # fmt: skip
@@ -41,8 +42,10 @@ def test_pairs_whose_weights_are_of_the_whole_batch(pairs_file, tmp_path, tie_em
 @pytest.mark.parametrize(
     "settings",
     [
-        {"parts": 2, "optimizer": "muon"},
-        {"parts": 8, "optimizer": "adamw", "ema": 0.9, "jit_compile": True},
+        pytest.param({"parts": 2, "optimizer": "muon"}, marks=EXHAUSTIVE),
+        pytest.param(
+            {"parts": 8, "optimizer": "adamw", "ema": 0.9, "jit_compile": True}, marks=EXHAUSTIVE
+        ),
         {"parts": 2, "batch_size": 8, "accumulate": 4, "optimizer": "adamw", "remat": True},
     ],
     ids=["muon", "XLA", "one after another, too"],
@@ -55,7 +58,9 @@ def test_side_by_side(corpus_file, tmp_path, settings):
     assert_same_training(losses, expected[0], weights, expected[1])
 
 
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["TensorFlow", "XLA"])
+@pytest.mark.parametrize(
+    "jit_compile", [False, pytest.param(True, marks=EXHAUSTIVE)], ids=["TensorFlow", "XLA"]
+)
 def test_parts_draw_dropout_as_if_one_after_another(corpus_file, tmp_path, jit_compile):
     settings = dict(optimizer="sgd", dropout=0.3, jit_compile=jit_compile)
     parts, slices = dict(batch_size=6, parts=3), dict(batch_size=2, accumulate=3)
@@ -64,7 +69,7 @@ def test_parts_draw_dropout_as_if_one_after_another(corpus_file, tmp_path, jit_c
     assert_same_training(losses, expected[0], weights, expected[1])
 
 
-@pytest.mark.parametrize("data", ["corpus_file", "pairs_file"])
+@pytest.mark.parametrize("data", ["corpus_file", pytest.param("pairs_file", marks=EXHAUSTIVE)])
 def test_validation_in_parts(request, data, tmp_path):
     """35 windows, or 9 pairs, 8 at a time: fewer are left in the end than there are parts."""
     settings = dict(steps=3, batch_size=4, dropout=0.1, mixed_precision="float32", **NGRAMS)
@@ -77,7 +82,11 @@ def test_validation_in_parts(request, data, tmp_path):
 
 @pytest.mark.parametrize(
     "slices",
-    [{"accumulate": 3}, {"parts": 3}, {"parts": 3, "jit_compile": True}],
+    [
+        {"accumulate": 3},
+        pytest.param({"parts": 3}, marks=EXHAUSTIVE),
+        pytest.param({"parts": 3, "jit_compile": True}, marks=EXHAUSTIVE),
+    ],
     ids=["one after another", "side by side", "side by side, XLA"],
 )
 def test_resumed_as_if_never_stopped(corpus_file, tmp_path, slices):

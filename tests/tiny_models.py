@@ -9,7 +9,7 @@ ALPHABET = "\n abcdefghij"  # 12 characters; with the unknown token a vocabulary
 # A different number on every axis, so that no two can be swapped unseen. The context is longer
 # than a prefill chunk: the end of a long prompt is taken in token by token.
 SHAPE = dict(
-    vocab_size=13, max_seq_len=97, num_layers=3, num_heads=5, hidden_dim=30,
+    vocab_size=13, max_seq_len=97, num_layers=2, num_heads=5, hidden_dim=30,
     max_ngram=4, ngram_rows=211, ngram_dim=14, embedding_norm=True,
 )  # fmt: skip
 WORDS = ("abc ", "dcf ", "gg\n", "hij ", "ea ", "fade\n", "bi ", "jh ", "ce\n", "a\n\n", "igcab ")

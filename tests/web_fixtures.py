@@ -5,6 +5,7 @@ LiteRT.js or Chromium its tests are skipped.
 """
 
 import os
+import pathlib
 import shutil
 
 import pytest
@@ -25,13 +26,12 @@ def runtime():
 
 
 @pytest.fixture(scope="session")
-def exported_page(runtime, tiny_run, tmp_path_factory):
+def exported_page(runtime, page_tflite, tmp_path_factory):
     """Directory of the page, with a float32 model."""
-    from neo_keras.export.exporter import export_run
-
-    out = tmp_path_factory.mktemp("web")
-    export_run(tiny_run, ["web"], ["float32"], out)
-    return out / "web"
+    page = tmp_path_factory.mktemp("web") / "web"
+    page.mkdir()
+    web.write_page_around(pathlib.Path(shutil.copy(page_tflite, page)))
+    return page
 
 
 @pytest.fixture(scope="session")
