@@ -21,9 +21,9 @@ from neo_keras.training.cluster import read_cluster
 
 WORKER = pathlib.Path(__file__).with_name("worker.py")
 SETTINGS = dict(
-    num_layers=2, num_heads=2, hidden_dim=20, max_seq_len=17, max_ngram=2, ngram_rows=53,
+    num_layers=1, num_heads=2, hidden_dim=20, max_seq_len=17, max_ngram=2, ngram_rows=53,
     ngram_dim=6, batch_size=12, clip_norm=0.1, steps=50, eval_every=1000, sample_every=0,
-    mixed_precision="float32", steps_per_execution=1,
+    mixed_precision="float32", steps_per_execution=1, num_drafts=0,
 )  # fmt: skip
 WAITING = r"worker \d of \d, 127.0.0.1:\d+: waiting until all have started\n"
 
@@ -127,7 +127,7 @@ def undisturbed(tmp_path_factory, tiny_corpus_text):
     return place / "run"
 
 
-TO_BE_KILLED = {"eval_every": 7, "optimizer": "muon", "dropout": 0.1}
+TO_BE_KILLED = {"num_drafts": 4, "eval_every": 7, "optimizer": "muon", "dropout": 0.1}
 
 
 @pytest.mark.parametrize(
