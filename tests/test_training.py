@@ -18,7 +18,7 @@ from waits import HANG_SECONDS, wait_until
 from neo_keras.training.run import RunDirectory
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-STEPS, EVAL_EVERY = 2000, 500  # a second or two: long enough to be killed amid them
+STEPS, EVAL_EVERY = 400, 100  # a second or two: long enough to be killed amid them
 # With one window in a batch, the cores are never shared, which only a new process can begin.
 ARGUMENTS = (
     "--num-layers 2 --num-heads 2 --hidden-dim 20 --seq-len 17 --batch-size 1 --dropout 0.1 "
@@ -152,8 +152,9 @@ def test_stopped_early_from_the_command_line(corpus_file, tmp_path):
     settings = "--optimizer sgd --learning-rate 1e-30 --ema 0.9 --patience 2".split()
     result = run_train(path, "--data", corpus_file, *ARGUMENTS, *settings)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "loss at step 500, in 2 validations" in result.stdout and "next: " in result.stdout
-    assert "--resume" not in result.stdout and step_of(path) == 1500
+    assert f"loss at step {EVAL_EVERY}, in 2 validations" in result.stdout
+    assert "next: " in result.stdout
+    assert "--resume" not in result.stdout and step_of(path) == 3 * EVAL_EVERY
 
 
 def test_the_drafter_is_taught_from_the_command_line(corpus_file, tmp_path):
@@ -167,7 +168,7 @@ def test_diverged_from_the_command_line(corpus_file, tmp_path):
     settings = "--optimizer sgd --learning-rate 1e30 --schedule wsd --warmup-steps 7".split()
     result = run_train(tmp_path / "run", "--data", corpus_file, *ARGUMENTS, *settings)
     assert result.returncode == 1 and result.stderr.count("\n") == 1
-    assert result.stderr.startswith("error: the loss is no finite number any more at step 500: ")
+    assert result.stderr.startswith("error: the loss is no finite number any more at step 100: ")
 
 
 SHORT = dict(steps=13, eval_every=5, dropout=0.1)
