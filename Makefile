@@ -71,7 +71,7 @@ clean:
 	rm -rf $(VENV) $(XPU_VENV) $(ITEX_VENV) web/node_modules
 
 $(READY): requirements.txt requirements-dev.txt web/package-lock.json
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v >= (3, 11) else f"Python 3.11 or newer is needed, got {v[0]}.{v[1]}: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"Python 3.11 to 3.13 is needed, as TensorFlow is made for these, got {v[0]}.{v[1]}: make PYTHON=python3.13")'
 	@echo "installing into $(VENV) (a minute or two)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt

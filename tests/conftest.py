@@ -24,6 +24,14 @@ def pytest_runtest_setup():
     keras.utils.set_random_seed(41)
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Shows what tests recorded as `summary`: what was run, and what it gave."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "summary":
+                terminalreporter.write_line(value)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def cache_home(tmp_path_factory):
     """Nothing is kept beside what the user of this machine has."""
