@@ -4,7 +4,6 @@ import pytest
 
 from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.export.model_card import write_model_card
-from neo_keras.files import write_json
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.training.run import RunDirectory
 
@@ -23,12 +22,12 @@ from neo_keras.training.run import RunDirectory
     ],
 )
 def test_steps_and_loss_are_of_the_weights_that_were_exported(tmp_path, metrics, steps, loss):
-    run = RunDirectory(tmp_path)
-    run.model_config, run.training_config = ModelConfig(13), TrainingConfig(steps=1700)
-    run.data = {"sources": [], "sha256": ""}
+    tokenizer, run = Tokenizer.characters_of("abc"), RunDirectory(tmp_path / "run")
+    configs = ModelConfig(tokenizer.vocab_size), TrainingConfig(steps=1700)
+    run.create(*configs, {"sources": [], "sha256": ""}, tokenizer, "abc\ncab\n")
     if metrics:
-        write_json(tmp_path / "metrics.json", metrics)
-    write_model_card(tmp_path / "card.md", run, [], 7, Tokenizer.characters_of("abc"))
+        run.write_metrics(metrics)
+    write_model_card(tmp_path / "card.md", run, [], 7, tokenizer)
     card = (tmp_path / "card.md").read_text()
     assert f"Trained for {steps} steps of 16 windows" in card
     assert f"Validation loss: {loss} on" in card
