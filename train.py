@@ -72,6 +72,14 @@ def parse_arguments():
 # fmt: on
 
 
+def keep_sample(path, step, text):
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"=== step {step}\n{text}\n\n")
+    except OSError as error:  # such as a full disk: where the checkpoint fails too, that says so
+        warnings.warn(f"cannot write {path} ({error.strerror})", stacklevel=2)
+
+
 def run_training(**arguments):
     import rich
 
@@ -97,11 +105,7 @@ def run_training(**arguments):
         if corpus.sample_prompt:
             text = f"{corpus.sample_prompt} -> {text}"
         rich.get_console().print(f"\nsample at step {step}:\n{text}\n", markup=False)
-        try:
-            with open(run.path / "samples.txt", "a", encoding="utf-8") as file:
-                file.write(f"=== step {step}\n{text}\n\n")
-        except OSError as error:  # such as a full disk: what counts is saved elsewhere, or fails
-            warnings.warn(f"cannot write {run.path}/samples.txt ({error.strerror})", stacklevel=2)
+        keep_sample(run.path / "samples.txt", step, text)
 
     samples, every = [], run.training_config.sample_every
     if every and run.keeps_files:
