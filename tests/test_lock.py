@@ -165,7 +165,7 @@ def test_no_place_for_a_run(path, what, monkeypatch):
     else:
         path.write_text("a file")
         path = path / "run" if what == "below a file" else path
-    with pytest.raises(InputError, match="cannot write the run directory .* is no directory"):
+    with pytest.raises(InputError, match="cannot write the run directory .*Not a directory"):
         start_run(path, ["text.txt"], **SMALL)
 
 

@@ -131,9 +131,9 @@ class Place:
         for place in (self.path, *self.path.parents):
             if os.path.lexists(place):
                 if not place.is_dir():
-                    raise OSError(errno.ENOTDIR, f"{place} is no directory")
+                    raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
                 if not os.access(place, os.W_OK | os.X_OK):
-                    raise OSError(errno.EACCES, f"no permission for {place}")
+                    raise OSError(errno.EACCES, os.strerror(errno.EACCES))
                 return
 
 
