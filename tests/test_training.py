@@ -7,18 +7,18 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 from scripts import run_script
 from short_runs import assert_resumes, different_arrays, read_checkpoint, train_here
-from waits import HANG_SECONDS, wait_until
+from waits import HANG_SECONDS
 
 from neo_keras.training.run import RunDirectory
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-STEPS, EVAL_EVERY = 400, 100  # a second or two: long enough to be killed amid them
+SIGNAL_AT = ROOT / "tests" / "signal_at.py"
+STEPS, EVAL_EVERY = 400, 100
 # With one window in a batch, the cores are never shared, which only a new process can begin.
 ARGUMENTS = (
     "--num-layers 2 --num-heads 2 --hidden-dim 20 --seq-len 17 --batch-size 1 --dropout 0.1 "
@@ -48,25 +48,13 @@ def run_train(path, *arguments):
     return run_script("train.py", "--run", path, *arguments)
 
 
-def send_after_checkpoint(number, path, *arguments, delay_seconds=0.0):
-    """Signals `train.py` when it writes a checkpoint. Returns (exit code, stdout, stderr)."""
-    last = path / "last.keras"
-    before = last.stat().st_mtime_ns if last.exists() else None
-    process = subprocess.Popen(
-        command(path, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        wait_until(
-            lambda: (
-                last.exists() and last.stat().st_mtime_ns != before or process.poll() is not None
-            )
-        )
-        time.sleep(delay_seconds)
-        process.send_signal(number)
-        stdout, stderr = process.communicate(timeout=HANG_SECONDS)
-    finally:
-        process.kill()
-    return process.returncode, stdout, stderr
+def send_at(step, number, path, *arguments):
+    """Runs `train.py` and signals it amid a step. Returns (exit code, stdout, stderr)."""
+    result = subprocess.run(
+        [sys.executable, SIGNAL_AT, str(int(number)), str(step), *command(path, *arguments)[1:]],
+        capture_output=True, text=True, timeout=HANG_SECONDS,
+    )  # fmt: skip
+    return result.returncode, result.stdout, result.stderr
 
 
 def step_of(path):
@@ -91,11 +79,8 @@ def contents(path):
 
 def test_killed_and_resumed(uninterrupted, corpus_file, tmp_path):
     path = tmp_path / "run"
-    code, _, _ = send_after_checkpoint(
-        signal.SIGKILL, path, "--data", corpus_file, *ARGUMENTS, delay_seconds=0.1
-    )
-    assert code == -signal.SIGKILL
-    assert 0 < step_of(path) < STEPS and step_of(path) % EVAL_EVERY == 0
+    code, _, _ = send_at(EVAL_EVERY + 7, signal.SIGKILL, path, "--data", corpus_file, *ARGUMENTS)
+    assert (code, step_of(path)) == (-signal.SIGKILL, EVAL_EVERY)
     result = run_train(path, "--resume")
     assert (result.returncode, result.stderr) == (0, "")
     assert_same_end(path, uninterrupted)
@@ -106,8 +91,8 @@ def test_stopped_twice_and_resumed(uninterrupted, corpus_file, tmp_path):
     path = tmp_path / "run"
     arguments = ["--data", corpus_file, *ARGUMENTS]
     steps = []
-    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
-        got, stdout, stderr = send_after_checkpoint(number, path, *arguments)
+    for number, code, step in ((signal.SIGTERM, 143, 7), (signal.SIGINT, 130, EVAL_EVERY + 7)):
+        got, stdout, stderr = send_at(step, number, path, *arguments)
         assert (got, stderr) == (code, "")
         steps.append(step_of(path))
         assert f"{number.name}: saving after this step" in stdout
