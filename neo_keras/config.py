@@ -1,6 +1,7 @@
 """What a model and its training are: plain data, validated once, saved as JSON."""
 
 import dataclasses
+import typing
 
 from neo_keras.errors import InputError
 
@@ -55,6 +56,7 @@ class ModelConfig:
         for name in ("vocab_size", "max_seq_len", "num_layers", "num_heads", "num_kv_heads",
                      "hidden_dim", "max_ngram", "ngram_rows", "ngram_dim"):  # fmt: skip
             _check_positive_integer(name, getattr(self, name))
+        _check_types(self)
         if self.num_drafts < 0 or (self.num_drafts and self.architecture != "decoder-only"):
             raise InputError(
                 "num_drafts must be at least 0, and 0 for an encoder-decoder, got "
@@ -132,6 +134,7 @@ class TrainingConfig:
     def __post_init__(self):
         for name in ("batch_size", "accumulate", "steps", "eval_every", "steps_per_execution"):
             _check_positive_integer(name, getattr(self, name))
+        _check_types(self)
         if self.parts is not None and (self.parts < 1 or self.batch_size % self.parts):
             raise InputError(
                 f"parts must divide batch_size, got {self.parts} and {self.batch_size}"
@@ -274,6 +277,15 @@ def from_preset(name, vocab_size, **overrides):
 def _fields_of(config_class, values):
     names = {field.name for field in dataclasses.fields(config_class)}
     return {name: value for name, value in values.items() if name in names and value is not None}
+
+
+def _check_types(config):
+    """What comes from a file may be of any type."""
+    for field in dataclasses.fields(config):
+        value, types = getattr(config, field.name), typing.get_args(field.type) or (field.type,)
+        if type(value) not in types and not (type(value) is int and float in types):
+            names = " or ".join(t.__name__.removesuffix("Type") for t in types)
+            raise InputError(f"{field.name} must be of type {names}, got {value!r}")
 
 
 def _check_choice(name, value, choices):

@@ -83,6 +83,14 @@ def plainly_named(directory):
         yield link
 
 
+def parse_json(text):
+    """As `json.loads`; but what is nested without end raises a `ValueError`, too."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def write_text(path, text):
     with complete_or_absent(path) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -159,6 +159,7 @@ def repack(path, foreign_tflite, change):
         (lambda c: json.dumps([c]), "damaged"),
         (lambda c: json.dumps(c)[:-1], "damaged"),
         (lambda c: "", "damaged"),
+        (lambda c: "[" * 100_000, "damaged"),
         (lambda c: b"\xff", "no tokenizer"),
     ],
 )
@@ -223,3 +224,29 @@ def test_saved_model_with_a_binary_configuration(saved_model):
 
 def test_saved_model_that_tensorflow_cannot_load(saved_model):
     assert_refused(saved_model)
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.data-00000-of-00001",
+                                  "assets.extra/tokenizer.json"])  # fmt: skip
+def test_saved_model_with_another_byte(saved_model, name):
+    file = saved_model / name
+    file.parent.mkdir(exist_ok=True)
+    if not file.exists():
+        file.write_bytes(b"123")
+    artifact.pack_saved_model(saved_model, CONFIG, TOKENIZER)
+    content = file.read_bytes()
+    other = content.replace(b"a", b"z") if name.endswith(".json") else content + b"\0"
+    file.write_bytes(other)
+    assert other != content
+    assert_refused(saved_model, "SHA-256|damaged")
+    file.write_bytes(content)
+    (saved_model / ".DS_Store").write_bytes(b"of a file manager")
+    artifact.unpack_saved_model(saved_model)
+
+
+def test_a_packed_text_that_expands(packed, foreign_tflite, tmp_path):
+    shutil.copy(foreign_tflite, packed)
+    with zipfile.ZipFile(packed, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", artifact.describe(CONFIG, "int8", b"1"))
+        archive.writestr("tokenizer.json", TOKENIZER.to_json())
+    assert_refused(packed, "carries no tokenizer")

@@ -34,6 +34,12 @@ from neo_keras.errors import InputError
         ({"activation": "tanh"}, "activation must be one of relu_squared, relu, .*, got 'tanh'"),
         ({"norm_position": "both"}, "norm_position must be one of pre, post, got 'both'"),
         ({"architecture": "encoder"}, "architecture must be one of decoder-only, .*, got"),
+        # From a damaged file: any type.
+        ({"embedding_norm": None}, "embedding_norm must be of type bool, got None"),
+        ({"position": ["rope"]}, "position must be of type str, got \\['rope'\\]"),
+        ({"dropout": "0"}, "dropout must be of type float, got '0'"),
+        ({"num_drafts": {}}, "num_drafts must be of type int, got {}"),
+        ({"end_token_id": 1.5}, "end_token_id must be of type int or None, got 1.5"),
     ],
 )
 def test_model_config_refuses(tiny_config, changes, message):

@@ -1,8 +1,7 @@
 """An export replaces an earlier one, and nothing else that a person has in the same place."""
 
-import json
-
 from neo_keras.errors import InputError
+from neo_keras.files import parse_json
 
 REPORT, CARD = "report.json", "README.md"
 
@@ -29,7 +28,7 @@ def _is_export(path):
             with open(path, encoding="utf-8") as file:
                 return file.readline().endswith("trained with neo_keras\n")
         if path.name == REPORT:
-            return all("file" in row for row in json.loads(path.read_text(encoding="utf-8")))
+            return all("file" in row for row in parse_json(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError, AttributeError):
         return False
     return True  # nobody else has a file of such a name
@@ -37,5 +36,5 @@ def _is_export(path):
 
 def _is_model_directory(path):
     configs = (path / "config.json", path / "assets.extra" / "config.json")  # page, SavedModel
-    found = [json.loads(config.read_text("utf-8")) for config in configs if config.is_file()]
+    found = [parse_json(config.read_text("utf-8")) for config in configs if config.is_file()]
     return any(config["format"].startswith("neo_keras model") for config in found)

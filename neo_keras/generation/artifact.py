@@ -12,10 +12,13 @@ import zipfile
 
 from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
+from neo_keras.files import parse_json
 from neo_keras.text.tokenizer import Tokenizer
 
 FORMAT = "neo_keras model 1"
 TFLITE_MAGIC = b"TFL3"  # from the fifth byte on
+SAVED_MODEL_FILES = ("saved_model.pb", "fingerprint.pb", "variables/variables.*",
+                     "assets.extra/tokenizer.json")  # fmt: skip
 
 
 def describe(model_config, quantization, model_bytes=b""):
@@ -24,7 +27,8 @@ def describe(model_config, quantization, model_bytes=b""):
     Args:
         model_config: `ModelConfig`.
         quantization: of the weights, such as "int8".
-        model_bytes: of the flatbuffer, whose size and hash guard against damage.
+        model_bytes: of the flatbuffer or of the `SAVED_MODEL_FILES`, whose size and hash guard
+            against damage.
     """
     config = {
         "format": FORMAT,
@@ -66,6 +70,8 @@ def unpack_tflite(path):
         raise InputError(f"{path} is not a TFLite file: give one that export.py wrote")
     try:
         with zipfile.ZipFile(path) as archive:
+            if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+                raise ValueError("what expands may fill all memory")
             config_text = archive.read("config.json").decode()
             tokenizer_text = archive.read("tokenizer.json").decode()
             flatbuffer_size = min(info.header_offset for info in archive.infolist())
@@ -75,17 +81,27 @@ def unpack_tflite(path):
             f"{path} carries no tokenizer: it is truncated, or not a file that export.py wrote"
         ) from None
     config, model_config, tokenizer = _parse(config_text, tokenizer_text, path)
-    if hashlib.sha256(content[:flatbuffer_size]).hexdigest() != config["sha256"]:
-        raise InputError(f"{path} is damaged (its SHA-256 is another): export or copy it again")
+    _check_hash(content[:flatbuffer_size], config, path)
     return model_config, tokenizer
+
+
+def _check_hash(content, config, path):
+    if hashlib.sha256(content).hexdigest() != config["sha256"]:
+        raise InputError(f"{path} is damaged (its SHA-256 is another): export or copy it again")
 
 
 def pack_saved_model(path, model_config, tokenizer):
     """Writes the configuration and the tokenizer into a SavedModel directory."""
     extra = pathlib.Path(path) / "assets.extra"
     extra.mkdir(exist_ok=True)
-    (extra / "config.json").write_text(describe(model_config, "float32"), encoding="utf-8")
     tokenizer.save(extra / "tokenizer.json")
+    config = describe(model_config, "float32", _saved_model_bytes(path))
+    (extra / "config.json").write_text(config, encoding="utf-8")
+
+
+def _saved_model_bytes(path):
+    files = (f for name in SAVED_MODEL_FILES for f in sorted(pathlib.Path(path).glob(name)))
+    return b"".join(file.read_bytes() for file in files)
 
 
 def unpack_saved_model(path):
@@ -98,15 +114,18 @@ def unpack_saved_model(path):
         raise InputError(
             f"{path} carries no tokenizer: it is not a SavedModel that export.py wrote"
         ) from None
-    _, model_config, tokenizer = _parse(config_text, tokenizer_text, path)
+    config, model_config, tokenizer = _parse(config_text, tokenizer_text, path)
+    if config["size_bytes"]:  # 0 where it was exported before this was kept
+        _check_hash(_saved_model_bytes(path), config, path)
     return model_config, tokenizer
 
 
 def _parse(config_text, tokenizer_text, path):
     try:
-        config = json.loads(config_text)
+        config = parse_json(config_text)
         if config["format"] == FORMAT:
-            model_config, _ = ModelConfig(**config["model"]), config["sha256"]
+            model_config = ModelConfig(**config["model"])
+            _ = config["sha256"], config["size_bytes"]
             tokenizer = Tokenizer.from_json(tokenizer_text)
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(

@@ -5,6 +5,7 @@ import tensorflow as tf
 from neo_keras.errors import InputError
 from neo_keras.files import plainly_named
 from neo_keras.generation.engine import EncoderDecoderEngine, FunctionalEngine, chunk_size_for
+from neo_keras.generation.saved_model_graph import check_operations
 
 
 class SavedModelEngine(FunctionalEngine):
@@ -59,6 +60,7 @@ def saved_model_engine(path, model_config):
 
 
 def _load(path):
+    check_operations(path)
     try:
         with plainly_named(path) as name:
             return tf.saved_model.load(name)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 
 from neo_keras.errors import InputError
+from neo_keras.files import parse_json
 from neo_keras.text.corpus import PAIRS_SUFFIXES, files_of
 from neo_keras.text.reading import normalize_string, read_lines
 from neo_keras.text.sources import unreadable
@@ -87,9 +88,9 @@ def _parse_tsv(line):
 
 def _parse_json(line):
     try:
-        value = json.loads(line)
+        value = parse_json(line)
         pair = value["source"], value["target"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         return ()
     return pair if all(isinstance(part, str) for part in pair) else ()
 

@@ -1,13 +1,14 @@
 """A `.keras` file of a run: a model, and among the members of the zip the run's own record."""
 
+import dataclasses
 import json
 import zipfile
 
+from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
-from neo_keras.files import complete_or_absent
+from neo_keras.files import complete_or_absent, parse_json
 
 RECORD = "run.json"
-MAX_RECORD_BYTES = 2**28
 
 
 def save(path, model, record, may_replace):
@@ -15,13 +16,14 @@ def save(path, model, record, may_replace):
 
     Args:
         path: of the file, which is replaced at once or stays as it was.
-        model: `keras.Model`.
+        model: `GPT` or `EncoderDecoder`.
         record: what JSON can hold.
         may_replace: called just before; raises what shall prevent it.
     """
     with complete_or_absent(path) as partial:
         model.save(partial)
         with zipfile.ZipFile(partial, "a") as archive:
+            record = {"model": dataclasses.asdict(model.config), **record}
             archive.writestr(RECORD, json.dumps(record))  # Keras looks at its own members only
         may_replace()
 
@@ -53,28 +55,32 @@ def load(path, model):
         ) from None
 
 
-def read_record(path, check=False):
+def read_record(path, model_config, check=False):
     """The record of a file.
 
     Args:
         path: of the file.
+        model_config: `ModelConfig` that the run has.
         check: whether to look for damage in all of the file.
 
     Returns:
         dict; empty where the file was written before there were records.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: the file is damaged, or not of the model.
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+                raise ValueError("it is compressed, and might expand without end")
             if check and archive.testzip():
                 raise ValueError("its checksum is wrong")
             if RECORD not in archive.namelist():
                 return {}
-            if archive.getinfo(RECORD).file_size > MAX_RECORD_BYTES:
-                raise ValueError(f"its {RECORD} is too large")
-            return dict(json.loads(archive.read(RECORD)))
+            record = dict(parse_json(archive.read(RECORD)))
+        if "model" in record and ModelConfig(**record["model"]) != model_config:
+            raise ValueError("it is of another model than config.json")
+        return record
     except Exception as error:  # as in `load`
         raise InputError(
             f"{path} is damaged ({_first_line(error)}): copy it back, or train again with "

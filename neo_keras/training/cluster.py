@@ -1,10 +1,10 @@
 """Who takes part in a training on several machines. Imports no TensorFlow."""
 
 import dataclasses
-import json
 import os
 
 from neo_keras.errors import InputError
+from neo_keras.files import parse_json
 from neo_keras.training.run import RunDirectory
 
 EXAMPLE = (
@@ -40,7 +40,7 @@ def read_cluster():
     if not text:
         raise _mistake("got none")
     try:
-        config = json.loads(text)
+        config = parse_json(text)
         cluster, task = config["cluster"], config["task"]
         job, index = task["type"], int(task["index"])
         jobs = {name: tuple(addresses) for name, addresses in cluster.items()}

@@ -2,13 +2,12 @@
 
 import contextlib
 import errno
-import json
 import os
 import pathlib
 import shutil
 
 from neo_keras.errors import InputError
-from neo_keras.files import PARTIAL_PREFIX
+from neo_keras.files import PARTIAL_PREFIX, parse_json
 from neo_keras.training.lock import hold
 
 FORMAT = "neo_keras run 1"
@@ -40,7 +39,7 @@ class Place:
     def read_config(self):
         """What `config.json` says, as it is in this moment; None if it is not a run's."""
         try:
-            config = json.loads(self._config_path.read_text(encoding="utf-8"))
+            config = parse_json(self._config_path.read_text(encoding="utf-8"))
             return config if config["format"] == FORMAT else None
         except (OSError, ValueError, TypeError, KeyError):
             return None

@@ -2,12 +2,11 @@
 
 import dataclasses
 import hashlib
-import json
 import uuid
 
 from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.errors import FailedError, InputError
-from neo_keras.files import write_json, write_text
+from neo_keras.files import parse_json, write_json, write_text
 from neo_keras.mistaken import mistaken
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.training import checkpoint
@@ -65,6 +64,7 @@ class RunDirectory(Place):
             run.model_config = ModelConfig(**config["model"])
             run.training_config = TrainingConfig(**config["training"])
             run.data = {key: config["data"][key] for key in ("sources", "sha256")}
+            "".join(run.data["sources"])  # or raises
             tokenizer = config.get("tokenizer")
             run.tokenizer = tokenizer and {key: tokenizer[key] for key in ("kind", "sha256")}
             run.asked = dict(config.get("asked", {}))
@@ -171,6 +171,7 @@ class RunDirectory(Place):
         """The best model so far, computing in float32 whatever it was trained in."""
         from neo_keras.model.encoder_decoder import model_class
 
+        self._read_record(self.best)  # a damaged configuration might be of a model without end
         model = model_class(self.model_config)(self.model_config, dtype="float32")
         self.load_weights(model, self.best)
         return model
@@ -181,11 +182,7 @@ class RunDirectory(Place):
         Raises:
             InputError: the checkpoint is missing, damaged or of another run or model.
         """
-        if not path.exists():
-            raise self._mistake(
-                f"{self.path} has no {path.name} yet: train it first, with train.py"
-            )
-        self._read_record(path)
+        self._read_record(path, check=True)  # Keras does not look at checksums
         try:
             checkpoint.load(path, model)
         except InputError as error:
@@ -263,7 +260,7 @@ class RunDirectory(Place):
             InputError: it is of another run.
         """
         try:
-            metrics = dict(json.loads(self._metrics_path.read_text(encoding="utf-8")))
+            metrics = dict(parse_json(self._metrics_path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return {}
         self._check_id(metrics, self._metrics_path)
@@ -273,8 +270,10 @@ class RunDirectory(Place):
         write_json(self._metrics_path, {"id": self.id, **metrics})
 
     def _read_record(self, path, check=False):
+        if not path.exists():
+            raise self._mistake(f"{self.path} has no {path.name} yet: train it, with train.py")
         try:
-            record = checkpoint.read_record(path, check)
+            record = checkpoint.read_record(path, self.model_config, check)
         except InputError as error:
             raise self._mistake(error) from None
         self._check_id(record, path)

@@ -1,0 +1,74 @@
+"""What a SavedModel's functions may do: a graph is a program, and this one may be anybody's."""
+
+import pathlib
+
+from tensorflow.core.protobuf import saved_model_pb2
+
+from neo_keras.errors import InputError
+
+# What export.py writes, on every TensorFlow that is pinned somewhere (Erf and RealDiv: 2.15).
+# Arithmetic and variables: none of it touches a file or starts anything.
+OPERATIONS = frozenset(
+    """
+    AddV2 BatchMatMulV2 BiasAdd BroadcastTo Cast ConcatV2 Const Erf Erfc ExpandDims FloorMod
+    GatherV2 GreaterEqual Identity Less LessEqual MatMul Maximum Mean Mul Neg NoOp Pack Pad
+    PartitionedCall Pow Prod Range ReadVariableOp RealDiv Relu Reshape Rsqrt SelectV2 Shape
+    Softmax Split SplitV Square SquaredDifference StatefulPartitionedCall StopGradient
+    StridedSlice Sub Sum Tanh Tile Transpose Unpack XlaDynamicUpdateSlice
+    """.split()
+)
+
+
+PARTS = {"user_object", "function", "bare_concrete_function", "variable", "constant"}  # of objects
+
+
+def check_operations(path):
+    """Looks at a SavedModel before TensorFlow runs any of it.
+
+    Args:
+        path: of the directory.
+
+    Raises:
+        InputError: it can do what no model does that export.py wrote, such as read and write
+            files; or it is not a SavedModel.
+    """
+    try:
+        content = (pathlib.Path(path) / "saved_model.pb").read_bytes()
+        (graph,) = saved_model_pb2.SavedModel.FromString(content).meta_graphs
+        foreign = sorted(_operations_of(graph) - OPERATIONS)
+    except Exception as error:  # protobuf has an exception for each of its implementations
+        raise InputError(f"TensorFlow cannot load {path} ({error}): export it again") from None
+    if foreign:
+        raise InputError(
+            f"{path} is not a SavedModel that export.py wrote: it would run "
+            f"{', '.join(foreign[:3])}; export it again"
+        )
+
+
+def _operations_of(graph):
+    """Names of all operations that run when the graph is loaded, or one of its functions called.
+
+    Functions that no object has, and that nothing calls, save and restore: TensorFlow goes without.
+    """
+    functions = {f.signature.name: f for f in graph.graph_def.library.function}
+    operations, names, objects = set(), set(), graph.object_graph_def
+    for node in objects.nodes:
+        if node.WhichOneof("kind") not in PARTS or node.saveable_objects or node.registered_saver:
+            raise ValueError(f"an object of it is a {node.WhichOneof('kind')}")
+    waiting = {*objects.concrete_functions}
+    while waiting:
+        names |= waiting
+        nodes = [node for name in waiting for node in functions[name].node_def]
+        operations |= {node.op for node in nodes}
+        waiting = {name for node in nodes for name in _functions_in(node)}
+        waiting = (waiting | operations & functions.keys()) - names
+    if not names:  # of TensorFlow 1: all of the graph would run
+        raise ValueError("it has no functions")
+    return operations - functions.keys()
+
+
+def _functions_in(node):
+    """Names of the functions that a node can call."""
+    for value in node.attr.values():
+        yield from [value.func.name] if value.func.name else []
+        yield from (function.name for function in value.list.func)
