@@ -21,7 +21,7 @@ NUMERIC := $(addprefix tests/test_,$(addsuffix .py,attention beams decoding ema 
 XPU_VENV ?= .venv-xpu
 ITEX_VENV ?= .venv-itex
 
-.PHONY: shakespeare test test-all format clean xpu test-itex
+.PHONY: shakespeare test test-all campaign format clean xpu test-itex
 
 shakespeare: $(READY)
 	@if [ -e $(RUN) ]; then echo "$(RUN) stands: sampling from it (to train anew: rm -r $(RUN))"; \
@@ -38,6 +38,10 @@ test: $(READY)
 test-all: $(READY)
 	$(PYTEST) -m exhaustive
 	$(AVX2) $(PYTEST) $(NUMERIC)
+
+# Kills, full disks, damaged files, two processes on one run, hostile files: some 20 minutes.
+campaign: $(READY)
+	$(BIN)/python benchmarks/campaign
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
