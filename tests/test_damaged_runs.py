@@ -1,9 +1,11 @@
 """Runs whose files were damaged, or made to do harm: one line, and no other model."""
 
+import io
 import json
 import shutil
 import zipfile
 
+import h5py
 import pytest
 
 from neo_keras.errors import InputError
@@ -36,6 +38,22 @@ def test_what_expands(run):
         for name, member in members.items():
             archive.writestr(name, member)
     with pytest.raises(InputError, match="best.keras is damaged .it is compressed"):
+        run.load_model()
+
+
+def test_an_array_that_is_not_all_there(run):
+    with zipfile.ZipFile(run.best) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    weights = io.BytesIO(members["model.weights.h5"])
+    with h5py.File(weights, "r+") as file:
+        name = file.visititems(lambda name, node: name if getattr(node, "shape", ()) else None)
+        shape = file[name].shape
+        del file[name]
+        file.create_dataset(name, shape, "float32", chunks=True)  # zeros, if it were read
+    with zipfile.ZipFile(run.best, "w") as archive:
+        for member, content in {**members, "model.weights.h5": weights.getvalue()}.items():
+            archive.writestr(member, content)
+    with pytest.raises(InputError, match=f"damaged .*its array {name} is not all there"):
         run.load_model()
 
 

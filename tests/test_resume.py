@@ -106,7 +106,8 @@ def losses_are(monkeypatch):
     return make
 
 
-PATIENT = dict(steps=40, eval_every=5, patience=2, max_ngram=1, steps_per_execution=1)
+PATIENT = dict(steps=40, eval_every=5, patience=2, max_ngram=1, steps_per_execution=1,
+               num_drafts=0)  # fmt: skip
 
 
 def test_stops_early_and_keeps_the_best(corpus_file, tmp_path, losses_are):

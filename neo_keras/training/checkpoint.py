@@ -46,6 +46,7 @@ def load(path, model):
         InputError: the file is damaged or of another model.
     """
     try:
+        _check_arrays(path)
         model.load_weights(path)
     # What a damaged file raises depends on where the damage is: zip, HDF5 or a weight's shape.
     except Exception as error:
@@ -53,6 +54,20 @@ def load(path, model):
             f"{path} is damaged or of another model ({_first_line(error)}): train again with "
             "--overwrite"
         ) from None
+
+
+def _check_arrays(path):
+    """Raises `ValueError` where an array says that it has more numbers than there are."""
+    import h5py  # which comes with Keras
+
+    def name_if_short(name, node):
+        is_array = isinstance(node, h5py.Dataset)
+        return name if is_array and node.id.get_storage_size() < node.nbytes else None
+
+    with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as weights:
+        with h5py.File(weights) as file:
+            if name := file.visititems(name_if_short):
+                raise ValueError(f"its array {name} is not all there")
 
 
 def read_record(path, model_config, check=False):
