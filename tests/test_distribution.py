@@ -130,9 +130,8 @@ def undisturbed(tmp_path_factory, tiny_corpus_text):
 TO_BE_KILLED = {"num_drafts": 4, "eval_every": 7, "optimizer": "muon", "dropout": 0.1}
 
 
-@pytest.mark.parametrize(
-    "victim, step", [(0, 23), pytest.param(1, 16, marks=pytest.mark.exhaustive)]
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("victim, step", [(0, 23), (1, 16)])
 def test_a_killed_worker_ends_all_and_a_restart_goes_on(place, undisturbed, victim, step):
     settings = {**TO_BE_KILLED, "run": "run"}
     options = [(), ()]

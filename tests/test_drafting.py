@@ -186,6 +186,7 @@ def test_presets_and_drafts():
             from_preset("shakespeare-cpu", 7, **changes)
 
 
+@pytest.mark.exhaustive
 def test_export_checks_what_drafts(run, tmp_path, monkeypatch):
     """A file whose longer step is wrong is refused, though its step of one token is right."""
     from neo_keras.export import exporter, verify

@@ -251,7 +251,8 @@ def test_post_norm_and_sinusoidal_positions_in_a_decoder_alone():
     assert_close(logits[0], expected, ADDITIONS)
 
 
-@pytest.mark.parametrize("name", ["paper", pytest.param("ngrams", marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", ["paper", "ngrams"])
 def test_fit_with_and_without_xla(name):
     losses = []
     config = dataclasses.replace(CONFIGS[name], num_layers=1)

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,9 +23,10 @@ PROMPT = "abc dcf"
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_run, exports):
-    """Path of a float32 bundle."""
-    return tiny_run.export / "model-float32.litertlm"
+def bundle(tiny_run, exports, tmp_path_factory):
+    """Path of a float32 bundle, in a directory where LiteRT-LM may put its cache."""
+    directory = tmp_path_factory.mktemp("bundle")
+    return shutil.copy(tiny_run.export / "model-float32.litertlm", directory)
 
 
 @pytest.fixture(scope="module")

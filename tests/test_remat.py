@@ -13,7 +13,10 @@ from neo_keras.model.gpt import GPT
     [
         {"dropout": 0.2, "num_kv_heads": 1, "max_ngram": 2, "ngram_rows": 53},
         pytest.param({"dropout": 0.2, "jit_compile": True}, marks=pytest.mark.exhaustive),
-        {"dropout": 0.2, "architecture": "encoder-decoder", "norm_position": "post"},
+        pytest.param(
+            {"dropout": 0.2, "architecture": "encoder-decoder", "norm_position": "post"},
+            marks=pytest.mark.exhaustive,
+        ),
         pytest.param(
             {"accumulate": 3, "mixed_precision": "bfloat16", "use_bias": True},
             marks=pytest.mark.exhaustive,

@@ -23,7 +23,7 @@ SETTINGS = dict(batch_size=BATCH_SIZE, epochs=1, eval_every=4, dropout=0.1, max_
     "optimizer, schedule, ema",
     [
         ("muon", "linear", 0.0),
-        ("adam", "inverse-sqrt", 0.9),
+        pytest.param("adam", "inverse-sqrt", 0.9, marks=pytest.mark.exhaustive),
         pytest.param("adamw", "cosine", 0.0, marks=pytest.mark.exhaustive),
         pytest.param("sgd", "wsd", 0.9, marks=pytest.mark.exhaustive),
         pytest.param("muon", "constant", 0.9, marks=pytest.mark.exhaustive),

@@ -221,6 +221,7 @@ def test_what_was_read_does_not_stay_in_memory(tmp_path):
             assert int(resident) < 2**16 / 2  # kB
 
 
+@pytest.mark.exhaustive
 def test_training_and_resuming_from_tiny_shards(texts, tmp_path, monkeypatch):
     """The same weights, to the last bit, as of tokens in memory."""
     from short_runs import different_arrays, stop_at, train_here
