@@ -7,6 +7,8 @@ import signal
 import sys
 import warnings
 
+MAX_CHARS = 1000  # of an error
+
 
 class InputError(ValueError):
     """A mistake in what the user gave: says what was expected, what was got, and the fix."""
@@ -77,5 +79,8 @@ def open_standard_streams():
 
 
 def _exit(message, code):
-    print("error: " + " ".join(str(message).split()), file=sys.stderr)
+    message = " ".join(str(message).split())
+    if len(message) > MAX_CHARS:  # it quotes what a damaged file holds
+        message = f"{message[: MAX_CHARS // 2]} ... {message[-MAX_CHARS // 2 :]}"
+    print(f"error: {message}", file=sys.stderr)
     sys.exit(code)

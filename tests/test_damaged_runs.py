@@ -8,7 +8,7 @@ import zipfile
 import h5py
 import pytest
 
-from neo_keras.errors import InputError
+from neo_keras.errors import InputError, one_line_errors
 from neo_keras.training.run import RunDirectory
 
 pytest_plugins = ["export_fixtures"]
@@ -55,6 +55,25 @@ def test_an_array_that_is_not_all_there(run):
             archive.writestr(member, content)
     with pytest.raises(InputError, match=f"damaged .*its array {name} is not all there"):
         run.load_model()
+
+
+def test_a_record_that_was_changed(run):
+    with zipfile.ZipFile(run.best) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    record = {**json.loads(members["run.json"]), "step": "x"}
+    with zipfile.ZipFile(run.best, "w") as archive:
+        for name, content in {**members, "run.json": json.dumps(record)}.items():
+            archive.writestr(name, content)
+    with pytest.raises(InputError, match="damaged .its run.json was changed"):
+        run.read_best()
+
+
+def test_an_error_that_quotes_a_damaged_file(capsys):
+    with pytest.raises(SystemExit), one_line_errors():
+        raise InputError("expected a norm, got " + "x\n" * 10**5 + "; copy it back")
+    line = capsys.readouterr().err
+    assert line.startswith("error: expected a norm, got x x") and line.count("\n") == 1
+    assert line.endswith("x ; copy it back\n") and len(line) < 1100
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Kills, fills disks, damages files and deceives, and counts what is lost: see docs."""
+"""Kills, fills disks, damages files, and counts what is lost, in a table of five columns."""
 
 import argparse
 import concurrent.futures

@@ -163,4 +163,4 @@ def _redirect(out, err):
         os.dup2(handle, number)
         os.close(handle)
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)
+    sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)

@@ -1,6 +1,7 @@
 """A `.keras` file of a run: a model, and among the members of the zip the run's own record."""
 
 import dataclasses
+import hashlib
 import json
 import zipfile
 
@@ -24,6 +25,7 @@ def save(path, model, record, may_replace):
         model.save(partial)
         with zipfile.ZipFile(partial, "a") as archive:
             record = {"model": dataclasses.asdict(model.config), **record}
+            record["sha256"] = _sha256(record)
             archive.writestr(RECORD, json.dumps(record))  # Keras looks at its own members only
         may_replace()
 
@@ -93,7 +95,9 @@ def read_record(path, model_config, check=False):
             if RECORD not in archive.namelist():
                 return {}
             record = dict(parse_json(archive.read(RECORD)))
-        if "model" in record and ModelConfig(**record["model"]) != model_config:
+        if record.pop("sha256") != _sha256(record):
+            raise ValueError(f"its {RECORD} was changed")
+        if ModelConfig(**record["model"]) != model_config:
             raise ValueError("it is of another model than config.json")
         return record
     except Exception as error:  # as in `load`
@@ -101,6 +105,10 @@ def read_record(path, model_config, check=False):
             f"{path} is damaged ({_first_line(error)}): copy it back, or train again with "
             "--overwrite"
         ) from None
+
+
+def _sha256(record):
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 
 def _first_line(error):
