@@ -44,6 +44,9 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
+    if "disks" in args.kinds and (reason := disks.reason_to_skip()):
+        print(f"disks: skipped: {reason}")
+        args.kinds.remove("disks")
     base = pathlib.Path(tempfile.mkdtemp(prefix="campaign-"))
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     preload()
