@@ -39,7 +39,7 @@ test-all: $(READY)
 	$(PYTEST) -m exhaustive
 	$(AVX2) $(PYTEST) $(NUMERIC)
 
-# Kills, full disks, damaged files, two processes on one run, hostile files: some 20 minutes.
+# Kills, full disks, damaged files, two processes on one run, hostile files: some 40 minutes.
 campaign: $(READY)
 	$(BIN)/python benchmarks/campaign
 
