@@ -1,5 +1,6 @@
 """Signals end a training and lose nothing; a closed terminal is one of them."""
 
+import io
 import os
 import pty
 import signal
@@ -7,8 +8,11 @@ import sys
 
 import keras
 import pytest
+import rich.console
 from short_runs import different_arrays, read_checkpoint, train_here
 from tiny_models import ROOT
+
+from neo_keras.training.signals import StopOnSignal
 
 SETTINGS = dict(
     steps=9, eval_every=4, steps_per_execution=1, mixed_precision="float32", num_layers=1,
@@ -49,6 +53,34 @@ def test_saves_and_goes_on(corpus_file, tmp_path, undisturbed, numbers):
     assert [signal.getsignal(number) for number in numbers] == handlers
     run, _ = train_here(path, corpus_file, resume=True)
     assert different_arrays(run.last, undisturbed.last) == []
+
+
+def test_a_signal_amid_a_write():
+    """Python lets nothing write to a stream that is being written to: it is said later."""
+
+    class Output(io.RawIOBase):
+        written, callbacks = b"", []
+
+        def writable(self):
+            return True
+
+        def write(self, data):
+            if Output.callbacks:
+                Output.callbacks.pop()()
+            Output.written += data
+            return len(data)
+
+    stream = io.TextIOWrapper(io.BufferedWriter(Output()), write_through=True)
+    stop = StopOnSignal(rich.console.Console(file=stream))
+    stop.set_model(keras.Model())
+    with stop.listening():
+        Output.callbacks.append(lambda: signal.raise_signal(signal.SIGTERM))
+        stream.write("a line\n")
+        stream.flush()
+        stop.on_train_batch_end(0)
+    assert stop.signal == signal.SIGTERM and stop.model.stop_training
+    # Twice rather than never.
+    assert Output.written.decode().startswith("a line\nSIGTERM: saving after this step")
 
 
 def test_what_is_ignored_stays_ignored(corpus_file, tmp_path, undisturbed):

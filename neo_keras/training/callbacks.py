@@ -155,7 +155,7 @@ class Recorder(keras.callbacks.Callback):
 
     def finish(self):
         """Does what comes after the last step: the loss with a sliding window, if it was asked."""
-        if self.sliding_validation:
+        if self.sliding_validation and "val_loss_sliding" not in self.metrics:
             with averaged_weights(self.model):
                 loss = self.model.evaluate(self.sliding_validation, verbose=0)
             self.metrics["val_loss_sliding"] = loss

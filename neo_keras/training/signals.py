@@ -24,6 +24,7 @@ class StopOnSignal(keras.callbacks.Callback):
         super().__init__()
         self.console = console
         self.signal = None
+        self._unsaid = None
 
     @contextlib.contextmanager
     def listening(self):
@@ -42,9 +43,17 @@ class StopOnSignal(keras.callbacks.Callback):
         is_hang_up = self.signal.name == "SIGHUP"
         for other in self._numbers:
             signal.signal(other, _at_once(other, is_hang_up))
-        self.console.print(f"{self.signal.name}: saving after this step (again: quit at once)")
+        self._unsaid = f"{self.signal.name}: saving after this step (again: quit at once)"
+        with contextlib.suppress(RuntimeError):  # it came amid a write, which no other may enter
+            self._say()
+
+    def _say(self):
+        if self._unsaid:
+            self.console.print(self._unsaid)
+            self._unsaid = None
 
     def on_train_batch_end(self, batch, logs=None):
+        self._say()
         if self.signal:
             self.model.stop_training = True
 

@@ -87,6 +87,8 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     if nothing_left:
         recorder.set_model(model)
         recorder.restore()
+        metrics = run.read_metrics()
+        recorder.metrics = metrics if metrics.get("step") == first_step else {}
         recorder.finish()
         return _end(run, recorder, None)
     bar = ProgressBar(clock, recorder, config.steps, tokens_per_step, console)
