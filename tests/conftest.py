@@ -14,8 +14,10 @@ import pytest
 
 from neo_keras.config import ModelConfig
 
-# Where a script starts them with `&`, the tests, and what they start, would ignore Ctrl-C.
+# Where `&` in a script or `nohup` starts the tests, these signals would be ignored by all of them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(tryfirst=True)
