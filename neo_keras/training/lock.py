@@ -4,8 +4,6 @@ import errno
 import os
 import warnings
 
-import filelock
-
 from neo_keras.errors import InputError
 
 # A file system without locks, such as a network drive, says one of these.
@@ -27,6 +25,8 @@ def hold(path, busy):
         InputError: another process holds it.
         OSError: the file cannot be made.
     """
+    import filelock  # which a process that only generates does without
+
     path = os.path.realpath(path)
     # A singleton: who holds the lock twice in one process holds one lock.
     lock = filelock.FileLock(path, is_singleton=True, thread_local=False, fallback_to_soft=False)
