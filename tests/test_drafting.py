@@ -25,7 +25,12 @@ from neo_keras.training.run import RunDirectory
 
 NUM_DRAFTS = 3
 UNK = 12
-SAMPLERS = [GREEDY, Sampler(0.8), Sampler(1.3, top_k=5), Sampler(1.0, repetition_penalty=1.2)]
+SAMPLERS = [
+    GREEDY,
+    Sampler(1.3, top_k=5),
+    pytest.param(Sampler(0.8), marks=pytest.mark.exhaustive),
+    pytest.param(Sampler(1.0, repetition_penalty=1.2), marks=pytest.mark.exhaustive),
+]
 to_numpy = keras.ops.convert_to_numpy
 
 
@@ -203,6 +208,7 @@ def test_export_checks_what_drafts(run, tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.tflite"))
 
 
+@pytest.mark.exhaustive
 def test_report_of_drafting(run, tmp_path):
     from neo_keras.export.exporter import export_run
 

@@ -127,6 +127,7 @@ def test_an_interrupted_export_leaves_what_was_there(
     assert after == before
 
 
+@pytest.mark.exhaustive
 def test_export_over_an_export(small_run, tmp_path):
     run = RunDirectory.open(shutil.copytree(small_run.path, tmp_path / "run"))
     formats = (["saved_model", "tflite"], ["int8"])

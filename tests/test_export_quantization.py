@@ -162,6 +162,7 @@ def test_int4_rows_of_odd_width(tmp_path):
     assert error_of_file(model, tmp_path / "model.tflite") < 0.4
 
 
+@pytest.mark.exhaustive
 def test_blocks_of_32(tmp_path):
     """Where 32 divides the inputs, each block has its scale: one large weight spoils no other."""
     model = random_model(num_heads=4, hidden_dim=64, ngram_dim=32)
@@ -180,6 +181,7 @@ def test_blocks_of_32(tmp_path):
     assert error_of_file(model, tmp_path / "model.tflite") < 1
 
 
+@pytest.mark.exhaustive
 def test_tied_embeddings_are_stored_once(tmp_path):
     model, converted = random_model(tie_embeddings=True, position="learned"), {}
     for quantization in ("int8-weights", "int4"):

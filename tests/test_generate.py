@@ -175,7 +175,11 @@ def test_pairs(pair_model):
     sources = [[4, 2, 7, 12], [3, 12], [5, 6, 7, 8, 9, 10, 11, 1, 12]]
     targets = pair_model.generate(sources, sampler="greedy")
     assert targets == [decoded(pair_model, source, MAX_LENGTH - 1) for source in sources]
-    searched = pair_model.generate(sources, 9, sampler=BEAM)
+
+
+@pytest.mark.exhaustive
+def test_beams_of_pairs(pair_model):
+    searched = pair_model.generate([[4, 2, 7, 12], [3, 12]], 9, sampler=BEAM)
     assert all(12 not in target and len(target) <= 8 for target in searched)
 
 

@@ -78,6 +78,7 @@ def test_a_training_that_cannot_recover_still_ends(corpus_file, tmp_path):
         train_here(tmp_path / "run", corpus_file, [callback], **SETTINGS)
 
 
+@pytest.mark.exhaustive
 def test_resumed_as_if_never_stopped(corpus_file, tmp_path):
     """Bit for bit, the scale and what it counts included."""
     disturb = Disturb(blown_up_steps=(5,))

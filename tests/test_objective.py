@@ -97,7 +97,10 @@ def test_what_is_for_training_is_not_in_the_best_model(corpus_file, tmp_path):
     assert not heads["best.keras"] and heads["last.keras"]
 
 
-@pytest.mark.parametrize("architecture", ["decoder-only", "encoder-decoder"])
+@pytest.mark.parametrize(
+    "architecture",
+    ["decoder-only", pytest.param("encoder-decoder", marks=pytest.mark.exhaustive)],
+)
 def test_resumed_as_if_never_stopped(architecture, corpus_file, pairs_file, tmp_path):
     file = corpus_file if architecture == "decoder-only" else pairs_file
     assert_resumes(

@@ -32,6 +32,7 @@ def test_the_same_losses_and_weights(corpus_file, tmp_path, settings):
     assert_same_training(again[0], losses, again[1], weights)
 
 
+@pytest.mark.exhaustive
 def test_resumed_as_if_never_stopped(corpus_file, tmp_path):
     assert_resumes(tmp_path, corpus_file, remat=True, dropout=0.1)
 

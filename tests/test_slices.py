@@ -69,7 +69,8 @@ def test_parts_draw_dropout_as_if_one_after_another(corpus_file, tmp_path, jit_c
     assert_same_training(losses, expected[0], weights, expected[1])
 
 
-@pytest.mark.parametrize("data", ["corpus_file", pytest.param("pairs_file", marks=EXHAUSTIVE)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("data", ["corpus_file", "pairs_file"])
 def test_validation_in_parts(request, data, tmp_path):
     """35 windows, or 9 pairs, 8 at a time: fewer are left in the end than there are parts."""
     settings = dict(steps=3, batch_size=4, dropout=0.1, mixed_precision="float32", **NGRAMS)
@@ -80,12 +81,13 @@ def test_validation_in_parts(request, data, tmp_path):
     assert metrics["val_loss"] == pytest.approx(run.read_history()[-1]["val_loss"], rel=1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "slices",
     [
         {"accumulate": 3},
-        pytest.param({"parts": 3}, marks=EXHAUSTIVE),
-        pytest.param({"parts": 3, "jit_compile": True}, marks=EXHAUSTIVE),
+        {"parts": 3},
+        {"parts": 3, "jit_compile": True},
     ],
     ids=["one after another", "side by side", "side by side, XLA"],
 )

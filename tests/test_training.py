@@ -21,7 +21,7 @@ SIGNAL_AT = ROOT / "tests" / "signal_at.py"
 STEPS, EVAL_EVERY = 160, 40
 # With one window in a batch, the cores are never shared, which only a new process can begin.
 ARGUMENTS = (
-    "--num-layers 2 --num-heads 2 --hidden-dim 20 --seq-len 17 --batch-size 1 --dropout 0.1 "
+    "--num-layers 1 --num-heads 2 --hidden-dim 20 --seq-len 17 --batch-size 1 --dropout 0.1 "
     f"--steps {STEPS} --eval-every {EVAL_EVERY} --sample-every 0 --device cpu "
     "--num-drafts 0 --compile off"
 ).split()
@@ -77,6 +77,7 @@ def contents(path):
     return {str(p.relative_to(path)): p.is_file() and p.read_bytes() for p in path.rglob("*")}
 
 
+@pytest.mark.exhaustive
 def test_killed_and_resumed(uninterrupted, corpus_file, tmp_path):
     path = tmp_path / "run"
     code, _, _ = send_at(EVAL_EVERY + 7, signal.SIGKILL, path, "--data", corpus_file, *ARGUMENTS)
@@ -87,6 +88,7 @@ def test_killed_and_resumed(uninterrupted, corpus_file, tmp_path):
     assert read_rows(path) == read_rows(uninterrupted)
 
 
+@pytest.mark.exhaustive
 def test_stopped_twice_and_resumed(uninterrupted, corpus_file, tmp_path):
     path = tmp_path / "run"
     arguments = ["--data", corpus_file, *ARGUMENTS]
@@ -226,9 +228,10 @@ def test_max_seconds_stops_early_and_keeps_a_checkpoint(corpus_file, tmp_path):
     assert metrics["val_loss"] > 0 and run.best.exists()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "jit_compile, mixed_precision",
-    [pytest.param(True, "float32", marks=pytest.mark.exhaustive), (False, "bfloat16")],
+    [(True, "float32"), (False, "bfloat16")],
     ids=["XLA", "bfloat16"],
 )
 def test_same_seed_same_weights(corpus_file, tmp_path, jit_compile, mixed_precision):
@@ -260,7 +263,7 @@ def test_sampling_does_not_change_the_training(short_run, corpus_file, tmp_path)
     "moment",
     [
         "save_last",
-        "write_history",
+        pytest.param("write_history", marks=pytest.mark.exhaustive),
         pytest.param("save_best", marks=pytest.mark.exhaustive),
         pytest.param("write_metrics", marks=pytest.mark.exhaustive),
     ],

@@ -126,6 +126,7 @@ def test_unknown_characters(page, python_text):
     assert not page.evaluate("document.querySelector('#note').checkVisibility()")
 
 
+@pytest.mark.exhaustive
 def test_a_page_whose_tokens_are_bytes(runtime, browser, tmp_path):
     """Characters appear whole; the text may end within one."""
     text, tokenizer = unicode_text(), make_tokenizer("byte", [])
