@@ -36,6 +36,7 @@ SETTINGS = dict(
     sample_every=0,
 )  # fmt: skip
 KINDS = ["text", "pairs"]
+USUAL = ("float32", "int8")  # an export takes seconds
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +71,7 @@ def run(request, files, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(run):
-    return export_run(run, quantizations=quantizations_of(run))
-
-
-def quantizations_of(run):
-    """One more for one of the two kinds: an export takes seconds."""
-    is_text = run.model_config.end_token_id is None
-    return ("float32", "int8", "int4") if is_text else ("float32", "int8")
+    return export_run(run, quantizations=USUAL)
 
 
 @pytest.mark.exhaustive
@@ -137,7 +132,7 @@ def test_the_loop_is_the_models_arithmetic(run):
 
 def test_files_write_what_the_model_writes(run, rows):
     assert [row["file"] for row in rows] == [
-        "(Keras)", "saved_model", *(f"model-{name}.tflite" for name in quantizations_of(run))
+        "(Keras)", "saved_model", *(f"model-{name}.tflite" for name in USUAL)
     ]  # fmt: skip
     tokenizer, prompt = run.load_tokenizer(), prompt_of(run)
     engines = [load_engine(path)[0] for path in (
@@ -158,7 +153,7 @@ def test_files_write_what_the_model_writes(run, rows):
 def test_measured(run, rows):
     keras_row, saved_model, *tflite_rows = rows
     assert keras_row["max_logit_difference"] < 1e-4 > saved_model["max_logit_difference"]
-    assert_measured(keras_row, dict(zip(quantizations_of(run), tflite_rows, strict=True)))
+    assert_measured(keras_row, dict(zip(USUAL, tflite_rows, strict=True)))
 
 
 def assert_measured(keras_row, rows):

@@ -29,7 +29,8 @@ def test_as_the_large_batch(corpus_file, tmp_path, settings):
     assert_same_training(other_losses, losses, other_weights, weights)
 
 
-@pytest.mark.parametrize("tie_embeddings", [False, pytest.param(True, marks=EXHAUSTIVE)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("tie_embeddings", [False, True])
 def test_pairs_whose_weights_are_of_the_whole_batch(pairs_file, tmp_path, tie_embeddings):
     settings = {"optimizer": "sgd", "architecture": "encoder-decoder", "max_seq_len": 11,
                 "tie_embeddings": tie_embeddings, "clip_norm": 0.1, **NGRAMS}  # fmt: skip
@@ -58,9 +59,8 @@ def test_side_by_side(corpus_file, tmp_path, settings):
     assert_same_training(losses, expected[0], weights, expected[1])
 
 
-@pytest.mark.parametrize(
-    "jit_compile", [False, pytest.param(True, marks=EXHAUSTIVE)], ids=["TensorFlow", "XLA"]
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["TensorFlow", "XLA"])
 def test_parts_draw_dropout_as_if_one_after_another(corpus_file, tmp_path, jit_compile):
     settings = dict(optimizer="sgd", dropout=0.3, jit_compile=jit_compile)
     parts, slices = dict(batch_size=6, parts=3), dict(batch_size=2, accumulate=3)
