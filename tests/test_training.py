@@ -67,7 +67,7 @@ def read_rows(path, without=("train_seconds",)):
 
 
 def assert_same_end(path, expected):
-    for name, num_arrays in (("last.keras", 50), ("best.keras", 18)):
+    for name, num_arrays in (("last.keras", 36), ("best.keras", 12)):
         assert len(read_checkpoint(path / name)) == num_arrays
         assert different_arrays(path / name, expected / name) == []
     assert step_of(path) == STEPS
