@@ -6,7 +6,7 @@ import pathlib
 
 from neo_keras.environment import prepare_for_keras
 from neo_keras.errors import ArgumentParser, InputError, one_line_errors, utf8_path
-from neo_keras.quiet import import_tensorflow
+from neo_keras.native_logs import import_tensorflow
 
 FORMATS = "saved_model,tflite,litertlm"
 QUANTIZATIONS = "float32,float16,int8,int8-weights,int4,int4-block32"
@@ -60,7 +60,7 @@ def run_export(args):
     from rich.table import Table
 
     from neo_keras.commands import generate_command, quoted
-    from neo_keras.training.run import RunDirectory
+    from neo_keras.run_directory.directory import RunDirectory
 
     run = RunDirectory.open(args.run)
     run.read_metrics()  # a part of another run is said at once, not after minutes

@@ -35,7 +35,7 @@ def parse_arguments():
     add("--repetition-penalty", type=float, metavar="X", default=1.0, help="above 1: less of the "
         "tokens that the text has already, prompt included [off]")
     add("--greedy", action="store_true", help="always take the likeliest token")
-    add("--beams", type=int, metavar="N", default=1, help="look for the likeliest text, N at a "
+    add("--num-beams", type=int, metavar="N", default=1, help="look for the likeliest text, N at a "
         "time, instead of drawing one; not from a .tflite [off]")
     add("--seed", type=int, metavar="N", help="same seed, same text [a new one]")
     add("--stop", metavar="TEXT", action="append", default=[], type=unescaped, help="end before "
@@ -55,7 +55,7 @@ def unescaped(text):
 
 
 def read_prompt(args):
-    from neo_keras.text.reading import normalize_string, read_files
+    from neo_keras.text.readers import normalize_string, read_files
 
     if args.prompt_file is None:
         return normalize_string(args.prompt)
@@ -72,8 +72,8 @@ def write_samples(args):
     from neo_keras.generation.load import load_engine
     from neo_keras.generation.sampler import Sampler
 
-    if args.beams < 1:
-        raise InputError(f"beams must be at least 1, got {args.beams}")
+    if args.num_beams < 1:
+        raise InputError(f"beams must be at least 1, got {args.num_beams}")
     for name in ("max_tokens", "num_samples", "seed"):
         if (getattr(args, name) or 0) < 0:
             raise InputError(f"{name} must be at least 0, got {getattr(args, name)}")
@@ -88,14 +88,14 @@ def write_samples(args):
     prompt = read_prompt(args)
     prepare_for_keras()
     engine, tokenizer = load_engine(args.model, args.threads)
-    if args.beams > 1:
+    if args.num_beams > 1:
         engine.state = engine.state  # an engine that cannot go back says so before a word is shown
     seed = secrets.randbits(32) if args.seed is None else args.seed
     seeds, stops = itertools.count(seed), list(filter(None, args.stop))
 
     def pieces_after(prompt):
         return generate_text(
-            engine, tokenizer, prompt, args.max_tokens, sampler, next(seeds), stops, args.beams
+            engine, tokenizer, prompt, args.max_tokens, sampler, next(seeds), stops, args.num_beams
         )
 
     if args.interactive:
@@ -105,7 +105,7 @@ def write_samples(args):
         write_pieces(itertools.chain(beginning, pieces_after(prompt)))
         if i + 1 < args.num_samples:
             print()
-    if args.seed is None and not args.greedy and args.beams == 1:
+    if args.seed is None and not args.greedy and args.num_beams == 1:
         print(f"(--seed {seed} writes this again)", file=sys.stderr)
 
 

@@ -3,10 +3,11 @@
 import sys
 import warnings
 
-from neo_keras.config import ARCHITECTURES, OPTIMIZERS, PRECISIONS, PRESETS, SCHEDULES
+from neo_keras.config import ARCHITECTURES, OPTIMIZERS, PRECISIONS, SCHEDULES
 from neo_keras.environment import prepare_for_keras
 from neo_keras.errors import ArgumentParser, one_line_errors, utf8_path
-from neo_keras.quiet import import_tensorflow
+from neo_keras.native_logs import import_tensorflow
+from neo_keras.presets import PRESETS
 
 
 # fmt: off
@@ -35,14 +36,16 @@ def parse_arguments():
     length.add_argument("--epochs", type=float, metavar="X", help="passes over the text in all")
     add("--max-seconds", type=float, metavar="X", help="stop after so many seconds of training")
     add("--batch-size", type=int, metavar="N", help="windows in a batch")
-    add("--accumulate", type=int, metavar="N", help="batches whose gradients make one step: as N "
+    add("--gradient-accumulation-steps", type=int, metavar="N", help="batches whose "
+        "gradients make one step: as N "
         "times the batch size, in the memory of one batch [1]")
     add("--seq-len", type=int, metavar="N", dest="max_seq_len", help="tokens in a window")
     add("--num-layers", type=int, metavar="N", help="transformer blocks")
     add("--num-heads", type=int, metavar="N", help="attention heads; divides the hidden dim")
     add("--hidden-dim", type=int, metavar="N", help="width of the residual stream")
-    add("--num-drafts", type=int, metavar="N", help="tokens that a drafter foresees, to write "
-        "faster; 0: none [4; 0 for nanogpt-cpu, gpt2-124m and an encoder-decoder]")
+    add("--num-speculative-tokens", type=int, metavar="N", help="tokens that a drafter "
+        "proposes for each step of generation; 0: none [4; 0 for nanogpt-cpu, gpt2-124m and an "
+        "encoder-decoder]")
     add("--dropout", type=float, metavar="X", help="share of activations dropped in training")
     add("--optimizer", choices=OPTIMIZERS, help="[the preset's]")
     add("--learning-rate", type=float, metavar="X", help="at its highest [what suits the preset; "
@@ -65,8 +68,8 @@ def parse_arguments():
     add("--eval-every", type=int, metavar="N", help="steps between two validations; each saves")
     add("--patience", type=int, metavar="N", help="stop after so many validations without a lower "
         "loss [0: never]")
-    add("--sliding-loss", action="store_const", const=True, help="at the end, also the loss with "
-        "at least half a context before every token")
+    add("--sliding-window-eval", action="store_const", const=True, help="at the end, also the "
+        "loss with at least half a context before every token")
     add("--sample-every", type=int, metavar="N", help="steps between two samples; 0: none")
     return vars(parser.parse_args())
 # fmt: on
@@ -94,8 +97,8 @@ def run_training(**arguments):
     from neo_keras.generation.callback import SampleText
     from neo_keras.training.compute import share_cores
     from neo_keras.training.distribution import lost_workers_end_all
-    from neo_keras.training.drafting import teach_drafter
     from neo_keras.training.summary import describe_end, describe_stop
+    from neo_keras.training.train_drafter import train_drafter
     from neo_keras.training.trainer import train
 
     if strategy is None:
@@ -119,8 +122,8 @@ def run_training(**arguments):
     if stopped_by:
         print(*describe_stop(run, metrics), sep="\n")
         sys.exit(128 + stopped_by)
-    if run.model_config.num_drafts and not run.read_best().get("drafter_trained"):
-        stopped_by = teach_drafter(run, corpus)
+    if run.model_config.num_speculative_tokens and not run.read_best().get("drafter_trained"):
+        stopped_by = train_drafter(run, corpus)
     print(*describe_end(run, metrics), sep="\n")
     sys.exit(stopped_by and 128 + stopped_by)
 

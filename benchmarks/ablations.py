@@ -11,9 +11,9 @@ from rich.table import Table
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
 
+from neo_keras.atomic_files import write_json
 from neo_keras.errors import one_line_errors
-from neo_keras.files import write_json
-from neo_keras.quiet import import_tensorflow
+from neo_keras.native_logs import import_tensorflow
 from neo_keras.text.corpus import load_corpus, split_corpus
 
 PRESET = "shakespeare-cpu"
@@ -24,11 +24,11 @@ CHANGES = {
     "no n-grams": {"max_ngram": 1},
     "n-grams of 2 and 3 only": {"max_ngram": 3},
     "n-grams of 2 to 7": {"max_ngram": 7},
-    "no decay of the n-gram table": {"ngram_decay": 0.0},
+    "no decay of the n-gram table": {"ngram_weight_decay": 0.0},
     "dropout of n-grams 0.2": {"ngram_dropout": 0.2},
     "no norm after the embeddings": {"embedding_norm": False},
-    "the next token alone": {"lookahead": 0},
-    "... and temperature 1": {"lookahead": 0, "temperature": 1.0},
+    "the next token alone": {"num_future_tokens": 0},
+    "... and temperature 1": {"num_future_tokens": 0, "loss_temperature": 1.0},
     "AdamW instead of Muon": {"optimizer": "adamw"},
     "average of the weights": {"ema": 0.98},
     "cosine decay": {"schedule": "cosine"},
@@ -81,7 +81,7 @@ def main(args):
 def train(text, directory, changes):
     from neo_keras.training import trainer
     from neo_keras.training.compute import share_cores
-    from neo_keras.training.setup import start_run
+    from neo_keras.training.start import start_run
 
     rich.get_console().quiet = True
     run, corpus = start_run(

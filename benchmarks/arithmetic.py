@@ -10,9 +10,9 @@ import rich
 import training_speed
 from rich.table import Table
 
-from neo_keras.config import from_preset
 from neo_keras.errors import one_line_errors
-from neo_keras.quiet import import_tensorflow
+from neo_keras.native_logs import import_tensorflow
+from neo_keras.presets import from_preset
 from neo_keras.text.corpus import load_corpus
 from neo_keras.text.tokenizer import Tokenizer
 
@@ -34,7 +34,7 @@ def parse_arguments():
 
 def main(args):
     import_tensorflow()
-    from neo_keras.training.costs import flops_per_token
+    from neo_keras.training.flops import flops_per_token
 
     text = load_corpus([args.data])
     tokenizer = Tokenizer.characters_of(text)

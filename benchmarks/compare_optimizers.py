@@ -11,10 +11,11 @@ from rich.table import Table
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
 
-from neo_keras.config import OPTIMIZERS, PRESETS
+from neo_keras.atomic_files import write_json
+from neo_keras.config import OPTIMIZERS
 from neo_keras.errors import FailedError, InputError, one_line_errors
-from neo_keras.files import write_json
-from neo_keras.quiet import import_tensorflow
+from neo_keras.native_logs import import_tensorflow
+from neo_keras.presets import PRESETS
 from neo_keras.text.corpus import load_corpus, split_corpus
 
 
@@ -59,7 +60,7 @@ def train(text, args, optimizer, learning_rate, seed):
     """The validation losses of a run, [(step, loss)] at every quarter; none if it diverged."""
     from neo_keras.training import trainer
     from neo_keras.training.compute import share_cores
-    from neo_keras.training.setup import start_run
+    from neo_keras.training.start import start_run
 
     rich.get_console().quiet = True
     run, corpus = start_run(

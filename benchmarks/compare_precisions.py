@@ -11,9 +11,10 @@ from rich.table import Table
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
 
-from neo_keras.config import PRECISIONS, PRESETS
+from neo_keras.config import PRECISIONS
 from neo_keras.errors import InputError, one_line_errors
-from neo_keras.quiet import import_tensorflow
+from neo_keras.native_logs import import_tensorflow
+from neo_keras.presets import PRESETS
 
 
 def parse_arguments():
@@ -53,7 +54,7 @@ def train(args, path, precision, seed):
     """The loss on the whole validation text at the end."""
     from neo_keras.training import trainer
     from neo_keras.training.compute import share_cores
-    from neo_keras.training.setup import start_run
+    from neo_keras.training.start import start_run
 
     rich.get_console().quiet = True
     run, corpus = start_run(

@@ -15,9 +15,9 @@ from rich.table import Table
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that it runs uninstalled
 
+from neo_keras.atomic_files import write_json
 from neo_keras.errors import FailedError, one_line_errors
-from neo_keras.files import write_json
-from neo_keras.text.kinds import KINDS
+from neo_keras.text.tokenizer_models import KINDS
 
 TRIAL_STEPS = 60  # to learn how long a step takes
 SAMPLE_CHARS = 400

@@ -13,7 +13,7 @@ from litert_decoders import (
     Stepwise,
 )
 
-from neo_keras.quiet import native_log_hidden
+from neo_keras.native_logs import native_log_hidden
 
 
 class KerasHub:
@@ -27,7 +27,7 @@ class KerasHub:
         pass  # weights.npz
 
     def __init__(self, files, quantization, num_threads):
-        from neo_keras.quiet import import_tensorflow
+        from neo_keras.native_logs import import_tensorflow
 
         import_tensorflow()
         import tensorflow as tf

@@ -1,7 +1,7 @@
 """An encoder-decoder against a decoder of as many parameters, trained on a text for as long.
 
 Both predict the same tokens of the validation text, the decoder with at least half a context before
-each (`--sliding-loss`), the encoder-decoder with a source of that length.
+each (`--sliding-window-eval`), the encoder-decoder with a source of that length.
 """
 
 import argparse
@@ -15,10 +15,10 @@ from rich.table import Table
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
 
-from neo_keras.config import PRESETS, from_preset
+from neo_keras.atomic_files import write_json
 from neo_keras.errors import InputError, one_line_errors
-from neo_keras.files import write_json
-from neo_keras.quiet import import_tensorflow
+from neo_keras.native_logs import import_tensorflow
+from neo_keras.presets import PRESETS, from_preset
 
 NAMES = ("decoder-only", "encoder-decoder")
 
@@ -74,7 +74,7 @@ def run_one(args, architecture, seed):
 def train(args, architecture, seed, steps):
     from neo_keras.training import trainer
     from neo_keras.training.compute import share_cores
-    from neo_keras.training.setup import start_run
+    from neo_keras.training.start import start_run
 
     model, training = from_preset(args.preset, vocab_size=1)
     changes = {"steps": steps, "eval_every": steps, "sample_every": 0, "seed": seed}
@@ -85,7 +85,7 @@ def train(args, architecture, seed, steps):
                     "batch_size": 2 * training.batch_size}  # fmt: skip
     else:
         # In squares of the width an encoder's block has 12, a decoder's with cross-attention 16.
-        changes |= {"num_layers": round(args.layers * 28 / 12), "sliding_loss": True}
+        changes |= {"num_layers": round(args.layers * 28 / 12), "sliding_window_eval": True}
     with tempfile.TemporaryDirectory() as directory:
         run, corpus = start_run(
             pathlib.Path(directory) / "run", [args.data], args.preset, **changes

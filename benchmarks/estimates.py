@@ -16,8 +16,8 @@ from rich.table import Table
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
 
 from neo_keras.errors import FailedError, one_line_errors
-from neo_keras.quiet import import_tensorflow
-from neo_keras.text.learning import make_tokenizer
+from neo_keras.native_logs import import_tensorflow
+from neo_keras.text.tokenizer_training import make_tokenizer
 
 FEW = {"steps": 4, "steps_per_execution": 1}
 SHORT = {"steps": 120, "steps_per_execution": 10}
@@ -94,7 +94,7 @@ def measure(preset, changes, folder):
 
     from neo_keras.training import trainer
     from neo_keras.training.compute import share_cores
-    from neo_keras.training.setup import start_run
+    from neo_keras.training.start import start_run
 
     changes, folder = json.loads(changes), pathlib.Path(folder)
     tokenizer = str(folder / "tokenizer.json") if preset == "gpt2-124m" else "char"

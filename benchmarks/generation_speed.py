@@ -13,8 +13,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
 
+from neo_keras.atomic_files import write_json
 from neo_keras.errors import InputError, one_line_errors
-from neo_keras.files import write_json
 from neo_keras.generation import artifact
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.litert_engine import LiteRTEngine

@@ -6,7 +6,8 @@ where a dense kernel is [inputs, outputs].
 
 import numpy as np
 
-from neo_keras.config import PRESETS, ModelConfig
+from neo_keras.config import ModelConfig
+from neo_keras.presets import PRESETS
 
 SIZES = {
     "small": {"num_layers": 4, "num_heads": 2, "hidden_dim": 128, "max_seq_len": 128},

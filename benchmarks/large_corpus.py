@@ -13,11 +13,11 @@ from rich.table import Table
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
 
-from neo_keras.config import from_preset
 from neo_keras.errors import one_line_errors
-from neo_keras.quiet import import_tensorflow
+from neo_keras.native_logs import import_tensorflow
+from neo_keras.presets import from_preset
 from neo_keras.text.plays import load_plays
-from neo_keras.text.token_files import token_files_directory
+from neo_keras.text.token_cache import token_files_directory
 
 FILE_BYTES = 10**9
 NUM_BATCHES = 5000
@@ -38,7 +38,7 @@ def parse_arguments():
 def main(args):
     import_tensorflow()
     from neo_keras.training import trainer  # noqa: F401 (what it loads is there before)
-    from neo_keras.training.setup import resume_run, start_run
+    from neo_keras.training.start import resume_run, start_run
 
     with tempfile.TemporaryDirectory(dir=args.directory) as directory:
         directory = pathlib.Path(directory)

@@ -11,7 +11,7 @@ import time
 import gpt2_weights
 from model_files import character_tokenizer
 
-from neo_keras.quiet import native_log_hidden
+from neo_keras.native_logs import native_log_hidden
 
 
 class Stepwise:
@@ -52,7 +52,7 @@ class NeoKeras(Stepwise):
 
         path = files.path(f"model-{quantization}.tflite")
         self._engine = LiteRTEngine(path, files.config, num_threads)
-        self._engine.num_drafts *= self.drafts
+        self._engine.num_speculative_tokens *= self.drafts
         self._seed = 0
 
     def tokens(self, prompt_ids):

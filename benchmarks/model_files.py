@@ -7,9 +7,9 @@ import pathlib
 import gpt2_weights
 import numpy as np
 
+from neo_keras.atomic_files import write_json
 from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
-from neo_keras.files import write_json
 
 PROMPT_LEN = 10
 CLASSIC_FIELDS = ("position", "norm", "norm_position", "activation", "use_bias", "qk_norm",
@@ -57,7 +57,7 @@ def write_files(directory, size, max_seq_len, run, num_tokens, formats):
         num_tokens: of the reference.
         formats: (class, quantization) of each engine of `decoders`.
     """
-    from neo_keras.quiet import import_tensorflow
+    from neo_keras.native_logs import import_tensorflow
 
     import_tensorflow()
 
@@ -81,7 +81,7 @@ def write_files(directory, size, max_seq_len, run, num_tokens, formats):
 
 def _load_run(path):
     """(model, prompt)."""
-    from neo_keras.training.run import RunDirectory
+    from neo_keras.run_directory.directory import RunDirectory
 
     run = RunDirectory.open(path)
     config, shape = run.model_config, gpt2_weights.model_config("124m")

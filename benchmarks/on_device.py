@@ -17,9 +17,9 @@ import gpt2_weights
 import workers
 from model_files import PROMPT_LEN
 
+from neo_keras.atomic_files import write_json
 from neo_keras.errors import FailedError, InputError, one_line_errors
-from neo_keras.files import write_json
-from neo_keras.training.run import RunDirectory
+from neo_keras.run_directory.directory import RunDirectory
 
 OURS, PEER = "neo_keras", "llama.cpp"
 DRAFTING = ("drafting", "drafting-sampled")  # the same, reading ahead: it needs a trained model

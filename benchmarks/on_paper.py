@@ -10,9 +10,10 @@ from rich.table import Table
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
 
-from neo_keras.config import TrainingConfig, from_preset
+from neo_keras.config import TrainingConfig
 from neo_keras.errors import one_line_errors
-from neo_keras.quiet import import_tensorflow
+from neo_keras.native_logs import import_tensorflow
+from neo_keras.presets import from_preset
 
 # NVIDIA's data sheet: dense bfloat16, and memory bandwidth of the 40 and the 80 GB model (SXM).
 PEAK_FLOPS = 312e12
@@ -52,17 +53,19 @@ def main():
 
 def predict(config, gpus, gigabytes, rows, tokens_per_step):
     """Cells of a row."""
-    from neo_keras.training import costs
+    from neo_keras.training import flops
     from neo_keras.training.estimate import EXECUTIONS, memory_parts
 
-    weights = costs.count_weights(config).total
+    weights = flops.count_weights(config).total
     slices = tokens_per_step / (rows * config.max_seq_len * gpus)
-    training = dataclasses.replace(TRAINING, batch_size=rows, accumulate=round(slices))
+    training = dataclasses.replace(
+        TRAINING, batch_size=rows, gradient_accumulation_steps=round(slices)
+    )
     memory = sum(memory_parts(config, training, on_device=True).values())
     tokens = tokens_per_step / gpus
-    kept = costs.activation_bytes(config, rows, 2) + costs.logits_bytes(config, rows, 2)
+    kept = flops.activation_bytes(config, rows, 2) + flops.logits_bytes(config, rows, 2)
     scores = rows * config.num_layers * config.num_heads * config.max_seq_len**2 * (4 + 2)
-    products = costs.flops_per_token(config) * tokens / (PEAK_FLOPS * PRODUCT_SHARE)
+    products = flops.flops_per_token(config) * tokens / (PEAK_FLOPS * PRODUCT_SHARE)
 
     def seconds(kept):
         traffic = slices * EXECUTIONS["xla"].passes * kept
@@ -70,7 +73,7 @@ def predict(config, gpus, gigabytes, rows, tokens_per_step):
         return products + traffic / BANDWIDTH[gigabytes]
 
     step = seconds(kept)
-    share = costs.flops_per_token(config) * tokens / step / PEAK_FLOPS
+    share = flops.flops_per_token(config) * tokens / step / PEAK_FLOPS
     summed = 2 * (gpus - 1) / gpus * 4 * weights  # sent by each GPU of a ring
     to_sum = f"{1000 * summed / LINK[gpus]:.0f}" if gpus > 1 else ""
     return (

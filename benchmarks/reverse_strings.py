@@ -10,7 +10,7 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
 
 from neo_keras.errors import InputError, one_line_errors
-from neo_keras.quiet import import_tensorflow
+from neo_keras.native_logs import import_tensorflow
 
 LENGTH = 20  # symbols of a string, of the 26 letters
 NUM_PAIRS = 20_000
@@ -33,7 +33,7 @@ def main(args):
         raise InputError(f"strings must be at least 1, got {args.strings}")
     import_tensorflow()
     from neo_keras.training.compute import share_cores
-    from neo_keras.training.setup import start_run
+    from neo_keras.training.start import start_run
     from neo_keras.training.trainer import train
 
     drawn = draw_strings(NUM_PAIRS + args.strings)

@@ -12,10 +12,10 @@ from rich.table import Table
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
 
-from neo_keras.config import from_preset
+from neo_keras.atomic_files import atomic_write, write_json
 from neo_keras.errors import one_line_errors
-from neo_keras.files import complete_or_absent, write_json
-from neo_keras.quiet import import_tensorflow
+from neo_keras.native_logs import import_tensorflow
+from neo_keras.presets import from_preset
 
 VOCAB_SIZE = 65
 MODE = {"jit_compile": False, "mixed_precision": "bfloat16"}
@@ -63,20 +63,20 @@ def main(args):
 
 def measure(series, shape, steps, folder):
     """One point: what was counted, estimated and measured."""
-    from neo_keras.training import costs
+    from neo_keras.training import flops
 
     training = {**MODE, "steps": steps, "steps_per_execution": 5}
     result = estimates.measure_in_subprocess("shakespeare-cpu", {**shape, **training}, folder)
     config, _ = from_preset("shakespeare-cpu", VOCAB_SIZE, **shape)
     tokens = shape["batch_size"] * config.max_seq_len
-    in_products = costs.count_weights(config).num_in_products
+    in_products = flops.count_weights(config).num_in_products
     grows = {"width": in_products, "context": config.max_seq_len, "batch": shape["batch_size"]}
     row = {
         "series": series,
         **shape,
         "x": grows[series],
-        "flops": tokens * costs.flops_per_token(config) + costs.newton_schulz_flops(config),
-        "kept": costs.activation_bytes(config, shape["batch_size"], size=2),
+        "flops": tokens * flops.flops_per_token(config) + flops.newton_schulz_flops(config),
+        "kept": flops.activation_bytes(config, shape["batch_size"], size=2),
         **{f"{kind} {what}": result[kind][what]
            for kind in ("estimated", "measured") for what in ("seconds", "bytes")},
     }  # fmt: skip
@@ -137,7 +137,7 @@ def plot(rows, path):
             axis.minorticks_off()
             axis.set_xticks(x, [f"{n / 1e6:.1f}M" if n > 1e5 else n for n in x], fontsize=8)
     axes[0, 0].legend()
-    with complete_or_absent(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, dpi=120)
 
 

@@ -12,7 +12,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
 
 from neo_keras.errors import InputError, one_line_errors
-from neo_keras.quiet import import_tensorflow
+from neo_keras.native_logs import import_tensorflow
 
 LEARNING_RATE = 5e-4
 
@@ -33,10 +33,10 @@ def main(args):
     import numpy as np
 
     from neo_keras.model.gpt import GPT
+    from neo_keras.run_directory.directory import RunDirectory
     from neo_keras.training.dataset import training_dataset, validation_dataset
-    from neo_keras.training.drafting import teach_drafter
-    from neo_keras.training.run import RunDirectory
-    from neo_keras.training.setup import resume_run
+    from neo_keras.training.start import resume_run
+    from neo_keras.training.train_drafter import train_drafter
 
     run, corpus = resume_run(args.run)
     if run.model_config.position != "learned":
@@ -62,8 +62,8 @@ def main(args):
     training_config = dataclasses.replace(run.training_config, steps=args.steps, warmup_steps=0)
     out.create(config, training_config, run.data, tokenizer, text)
     out.save_best(model)
-    if config.num_drafts:
-        teach_drafter(out, corpus)
+    if config.num_speculative_tokens:
+        train_drafter(out, corpus)
 
 
 if __name__ == "__main__":

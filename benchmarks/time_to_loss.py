@@ -16,9 +16,9 @@ from rich.table import Table
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that it runs uninstalled
 
-from neo_keras.config import from_preset
+from neo_keras.atomic_files import write_json
 from neo_keras.errors import one_line_errors
-from neo_keras.files import write_json
+from neo_keras.presets import from_preset
 from neo_keras.text.corpus import load_corpus, split_corpus
 from neo_keras.text.tokenizer import Tokenizer
 

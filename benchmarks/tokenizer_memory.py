@@ -16,8 +16,8 @@ from rich.table import Table
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
 
 from neo_keras.errors import FailedError, one_line_errors
-from neo_keras.quiet import import_tensorflow
-from neo_keras.text.kinds import KINDS
+from neo_keras.native_logs import import_tensorflow
+from neo_keras.text.tokenizer_models import KINDS
 
 NUM_WORDS = 1_000_000  # different ones, of which the text has many only a few times
 SYLLABLES = [c + v for c in "bcdfghklmnprstvwz" for v in ("a", "e", "i", "o", "ou", "é")]
@@ -87,7 +87,7 @@ def measure(name, text):
     import_tensorflow()
     from neo_keras.training import trainer  # noqa: F401 (what it loads is there before)
     from neo_keras.training.dataset import training_dataset
-    from neo_keras.training.setup import start_run
+    from neo_keras.training.start import start_run
 
     run_path = pathlib.Path(text).with_name("run")
     pathlib.Path("/proc/self/clear_refs").write_text("5")  # begins the peak anew

@@ -15,10 +15,10 @@ from rich.table import Table
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
 
-from neo_keras.config import from_preset
+from neo_keras.atomic_files import write_json
 from neo_keras.errors import InputError, one_line_errors
-from neo_keras.files import write_json
-from neo_keras.quiet import import_tensorflow
+from neo_keras.native_logs import import_tensorflow
+from neo_keras.presets import from_preset
 from neo_keras.text.corpus import load_corpus, split_corpus
 from neo_keras.text.tokenizer import Tokenizer
 

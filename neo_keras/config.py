@@ -46,7 +46,7 @@ class ModelConfig:
     ngram_rows: int = 65536  # of the hashed table that the n-grams share
     ngram_dim: int = 32  # width of that table
     ngram_dropout: float = 0.0  # share of n-grams dropped in training
-    num_drafts: int = 0  # tokens that a `Drafter` foresees, to write faster; 0: none
+    num_speculative_tokens: int = 0  # tokens that a `Drafter` foresees, to write faster; 0: none
     architecture: str = "decoder-only"  # one of ARCHITECTURES
     end_token_id: int | None = None  # ends each source and each target, of pairs; None: plain text
 
@@ -57,10 +57,12 @@ class ModelConfig:
                      "hidden_dim", "max_ngram", "ngram_rows", "ngram_dim"):  # fmt: skip
             _check_positive_integer(name, getattr(self, name))
         _check_types(self)
-        if self.num_drafts < 0 or (self.num_drafts and self.architecture != "decoder-only"):
+        if self.num_speculative_tokens < 0 or (
+            self.num_speculative_tokens and self.architecture != "decoder-only"
+        ):
             raise InputError(
-                "num_drafts must be at least 0, and 0 for an encoder-decoder, got "
-                f"{self.num_drafts}"
+                "num_speculative_tokens must be at least 0, and 0 for an encoder-decoder, got "
+                f"{self.num_speculative_tokens}"
             )
         if self.max_seq_len < 2:
             raise InputError("max_seq_len (--seq-len) must be at least 2, got 1")
@@ -105,8 +107,10 @@ class TrainingConfig:
     """How a model is trained. The defaults are the fast recipe (benchmarks/README.md)."""
 
     batch_size: int = 16
-    accumulate: int = 1  # batches whose gradients make one step, in the memory of one
-    parts: int | None = None  # of a batch, computed side by side; None: see `share_cores`
+    gradient_accumulation_steps: int = (
+        1  # batches whose gradients make one step, in the memory of one
+    )
+    cpu_replicas: int | None = None  # of a batch, computed side by side; None: see `share_cores`
     steps: int = 1400
     optimizer: str = "muon"  # a key of OPTIMIZERS
     schedule: str = "linear"  # one of SCHEDULES: the way down after the warm-up
@@ -115,16 +119,16 @@ class TrainingConfig:
     warmup_steps: int | None = None  # None: what suits the optimizer and the number of steps
     beta_2: float = 0.95
     weight_decay: float | None = None  # of matrices; None: what suits the optimizer
-    ngram_decay: float = 10.0  # weight decay of the n-gram table, under Muon
-    lookahead: int | None = None  # tokens after the next one that training predicts, too
-    temperature: float | None = None  # of predictions; None, here and above: see `suit_text`
+    ngram_weight_decay: float = 10.0  # weight decay of the n-gram table, under Muon
+    num_future_tokens: int | None = None  # tokens after the next one that training predicts, too
+    loss_temperature: float | None = None  # of predictions; None, here and above: see `suit_text`
     clip_norm: float | None = None  # of all gradients together; None: no limit
     ema: float = 0.0  # decay of the average of the weights; 0: no average
     eval_every: int = 500  # steps; also when a checkpoint is written
     patience: int = 0  # stop after so many evaluations without a lower loss; 0: never
     sample_every: int = 1000  # steps; 0: never
     max_seconds: float | None = None  # of training steps; None: no limit
-    sliding_loss: bool = False  # at the end, also the loss with at least half a context
+    sliding_window_eval: bool = False  # at the end, also the loss with at least half a context
     seed: int = 1
     mixed_precision: str | None = None  # one of PRECISIONS; what is computed in
     remat: bool = False  # compute each block again for its gradients, to keep less in memory
@@ -132,24 +136,33 @@ class TrainingConfig:
     steps_per_execution: int = 10  # steps between two looks at Ctrl-C, the clock and the bar
 
     def __post_init__(self):
-        for name in ("batch_size", "accumulate", "steps", "eval_every", "steps_per_execution"):
+        for name in (
+            "batch_size",
+            "gradient_accumulation_steps",
+            "steps",
+            "eval_every",
+            "steps_per_execution",
+        ):
             _check_positive_integer(name, getattr(self, name))
         _check_types(self)
-        if self.parts is not None and (self.parts < 1 or self.batch_size % self.parts):
+        if self.cpu_replicas is not None and (
+            self.cpu_replicas < 1 or self.batch_size % self.cpu_replicas
+        ):
             raise InputError(
-                f"parts must divide batch_size, got {self.parts} and {self.batch_size}"
+                f"cpu_replicas must divide batch_size, got {self.cpu_replicas} and "
+                f"{self.batch_size}"
             )
         for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             _check_choice(name, getattr(self, name), choices)
         if self.mixed_precision is not None:
             _check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
         self._fill_in()
-        for name in ("learning_rate", "temperature", "clip_norm", "max_seconds"):
+        for name in ("learning_rate", "loss_temperature", "clip_norm", "max_seconds"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(f"{name} must be above 0 and finite, got {value}")
-        for name in ("final_learning_rate", "warmup_steps", "weight_decay", "ngram_decay",
-                     "lookahead", "patience", "sample_every", "seed"):  # fmt: skip
+        for name in ("final_learning_rate", "warmup_steps", "weight_decay", "ngram_weight_decay",
+                     "num_future_tokens", "patience", "sample_every", "seed"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise InputError(f"{name} must be at least 0, got {value}")
@@ -161,8 +174,8 @@ class TrainingConfig:
             raise InputError(f"adam has no weight_decay, got {self.weight_decay}: use adamw")
 
     @property
-    def rows_per_step(self):
-        return self.batch_size * self.accumulate
+    def global_batch_size(self):
+        return self.batch_size * self.gradient_accumulation_steps
 
     def _fill_in(self):
         suited = {**OPTIMIZERS[self.optimizer]}
@@ -172,111 +185,33 @@ class TrainingConfig:
                 object.__setattr__(self, name, value)
 
 
-@dataclasses.dataclass(frozen=True)
-class Preset:
-    """A named pair of configurations; the vocabulary comes from the text."""
-
-    description: str
-    model: dict
-    training: dict
-
-
-CLASSIC = {
-    "position": "learned",
-    "norm": "layer",
-    "activation": "gelu",
-    "qk_norm": False,
-    "tie_embeddings": True,
+# What fields were called in runs and exports of earlier versions.
+RENAMED_FIELDS = {
+    "num_drafts": "num_speculative_tokens",
+    "accumulate": "gradient_accumulation_steps",
+    "parts": "cpu_replicas",
+    "ngram_decay": "ngram_weight_decay",
+    "lookahead": "num_future_tokens",
+    "temperature": "loss_temperature",
+    "sliding_loss": "sliding_window_eval",
 }
 
-PLAIN = {"lookahead": 0, "temperature": 1.0}  # the loss of the next token, and nothing else
 
-CLASSIC_TRAINING = {
-    **PLAIN,
-    "optimizer": "adamw",
-    "schedule": "cosine",
-    "beta_2": 0.99,
-    "clip_norm": 1.0,
-}
-
-NGRAMS = {"max_ngram": 5, "embedding_norm": True}
-
-DRAFTS = {"num_drafts": 4}  # LiteRT's int8 kernel reads five tokens in little more time than two
-
-PRESETS = {
-    "shakespeare-cpu": Preset(
-        "2.9M parameters, a little over a minute on two CPU cores",
-        model={**NGRAMS, **DRAFTS, "num_heads": 2},
-        training={},
-    ),
-    "shakespeare-cpu-long": Preset(
-        "4.8M parameters, about 27 minutes on two CPU cores, better text",
-        model={**NGRAMS, **DRAFTS, "num_layers": 6, "num_heads": 3, "hidden_dim": 192,
-               "max_seq_len": 512, "dropout": 0.2, "ngram_dropout": 0.1},
-        training={"batch_size": 8, "steps": 4800},
-    ),
-    "shakespeare-gpu": Preset(
-        "nanoGPT's GPU configuration in size, 10.7M parameters and an n-gram table",
-        model={**NGRAMS, **DRAFTS, "num_layers": 6, "num_heads": 6, "hidden_dim": 384,
-               "max_seq_len": 256, "dropout": 0.2},
-        training={"batch_size": 64, "steps": 2000, "eval_every": 250},
-    ),
-    "nanogpt-cpu": Preset(
-        "nanoGPT's README CPU configuration, for like-for-like comparison",
-        model={**CLASSIC, "max_seq_len": 64},
-        training={**CLASSIC_TRAINING, "batch_size": 12, "steps": 2000, "learning_rate": 1e-3,
-                  "final_learning_rate": 1e-4, "eval_every": 250, "jit_compile": True,
-                  "mixed_precision": "float32"},
-    ),
-    "transformer": Preset(
-        "the encoder-decoder of 'Attention Is All You Need', small: 2 + 2 layers, 128 wide",
-        model={"architecture": "encoder-decoder", "position": "sinusoidal", "norm": "layer",
-               "norm_position": "post", "activation": "relu", "use_bias": True, "qk_norm": False,
-               "tie_embeddings": True, "num_layers": 2, "max_seq_len": 64, "dropout": 0.1},
-        training={**PLAIN, "optimizer": "adam", "schedule": "inverse-sqrt", "beta_2": 0.98,
-                  "learning_rate": 2e-3, "warmup_steps": 200, "batch_size": 32, "steps": 4000},
-    ),
-    "gpt2-124m": Preset(
-        "GPT-2 small: 12 layers, 768 wide, context 1,024",
-        model={**CLASSIC, "activation": "gelu_tanh", "use_bias": True, "num_layers": 12,
-               "num_heads": 12, "hidden_dim": 768, "max_seq_len": 1024},
-        training={**CLASSIC_TRAINING, "batch_size": 12, "steps": 10000, "learning_rate": 6e-4,
-                  "final_learning_rate": 6e-5, "beta_2": 0.95, "steps_per_execution": 1},
-    ),
-}  # fmt: skip
-
-
-def from_preset(name, vocab_size, **overrides):
-    """Builds the two configurations of a preset, changed by `overrides`.
+def from_saved(config_class, fields):
+    """Builds the configuration that a file of this version or an earlier one holds.
 
     Args:
-        name: a key of `PRESETS`.
-        vocab_size: the number of tokens that the tokenizer has.
-        **overrides: fields of `ModelConfig` or `TrainingConfig`; None means "as the preset". But
-            another optimizer comes with a learning rate of its own.
+        config_class: `ModelConfig` or `TrainingConfig`.
+        fields: dict, as `dataclasses.asdict` made it.
 
     Returns:
-        (ModelConfig, TrainingConfig).
+        The configuration.
+
+    Raises:
+        TypeError: a field is unknown.
+        InputError: a value is not valid.
     """
-    if name not in PRESETS:
-        raise InputError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
-    known = {f.name for config in (ModelConfig, TrainingConfig) for f in dataclasses.fields(config)}
-    for override in sorted(overrides.keys() - known):
-        raise InputError(f"{override} is no field of ModelConfig or TrainingConfig: check its name")
-    preset = PRESETS[name]
-    model = {**preset.model, **_fields_of(ModelConfig, overrides), "vocab_size": vocab_size}
-    if model.get("architecture") == "encoder-decoder" and not overrides.get("num_drafts"):
-        model["num_drafts"] = 0
-    training = {**preset.training}
-    if overrides.get("optimizer") not in (None, TrainingConfig(**training).optimizer):
-        training.pop("learning_rate", None)
-    training |= _fields_of(TrainingConfig, overrides)
-    return ModelConfig(**model), TrainingConfig(**training)
-
-
-def _fields_of(config_class, values):
-    names = {field.name for field in dataclasses.fields(config_class)}
-    return {name: value for name, value in values.items() if name in names and value is not None}
+    return config_class(**{RENAMED_FIELDS.get(name, name): value for name, value in fields.items()})
 
 
 def _check_types(config):

@@ -8,7 +8,7 @@ import json
 import pytest
 from tiny_models import make_run
 
-from neo_keras.training.run import RunDirectory
+from neo_keras.run_directory.directory import RunDirectory
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,13 @@ A test module asks for them with `pytest_plugins = ["shard_fixtures"]`.
 import pytest
 from tiny_texts import CHUNK_BYTES, words
 
-from neo_keras.text import encoding, reading, shards
+from neo_keras.text import encoding, readers, shards
 
 
 @pytest.fixture
 def tiny_shards(tmp_path, monkeypatch):
     """As if everything were a million times as large, and with an empty cache."""
-    monkeypatch.setattr(reading, "CHUNK_BYTES", CHUNK_BYTES)
+    monkeypatch.setattr(readers, "CHUNK_BYTES", CHUNK_BYTES)
     monkeypatch.setattr(shards, "MIN_SHARD_BYTES", 200)
     monkeypatch.setattr(shards, "MAX_SHARD_BYTES", 700)
     monkeypatch.setattr(encoding, "MIN_KEPT_CHARS", 100)

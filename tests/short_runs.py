@@ -8,7 +8,7 @@ import h5py
 import keras
 import numpy as np
 
-from neo_keras.training.setup import resume_run, start_run
+from neo_keras.training.start import resume_run, start_run
 
 SHAPE = dict(num_layers=1, num_heads=2, hidden_dim=20, max_seq_len=17, ngram_rows=53)  # head_dim 10
 

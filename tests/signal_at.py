@@ -10,7 +10,7 @@ sys.path.insert(0, str(ROOT))
 
 
 def main(number, step, script, *arguments):
-    from neo_keras.quiet import import_tensorflow
+    from neo_keras.native_logs import import_tensorflow
 
     import_tensorflow()
     import keras

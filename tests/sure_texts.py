@@ -37,9 +37,9 @@ def sure_text(engine, tokenizer, prompt, max_tokens, sampler=GREEDY, seed=0):
     )
 
 
-def sure_ids(engine, prompt_ids, count, sampler=GREEDY, seed=0, banned_ids=()):
+def sure_ids(engine, prompt_ids, count, sampler=GREEDY, seed=0, suppress_tokens=()):
     """What `generate_ids` gives, list of `count` ids at most."""
-    ids = _sure(generate_ids, engine, prompt_ids, _Sure(sampler), seed, banned_ids)
+    ids = _sure(generate_ids, engine, prompt_ids, _Sure(sampler), seed, suppress_tokens)
     return list(itertools.islice(ids, count))
 
 

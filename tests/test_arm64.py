@@ -17,7 +17,7 @@ from neo_keras.export.tflite import write_tflite
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import GREEDY, Sampler
-from neo_keras.quiet import LAST_WORDS
+from neo_keras.native_logs import LAST_WORDS
 
 pytest_plugins = ["export_fixtures"]
 pytestmark = pytest.mark.exhaustive

@@ -7,7 +7,7 @@ import pytest
 from scripted_engine import ScriptedEngine
 
 from neo_keras.errors import InputError
-from neo_keras.generation.decoding import generate_ids, search_ids
+from neo_keras.generation.decoding import beam_search, generate_ids
 from neo_keras.generation.sampler import GREEDY, Sampler
 
 VOCAB_SIZE, NUM_TOKENS = 5, 4
@@ -20,7 +20,7 @@ class SearchableEngine(ScriptedEngine):
     def __init__(self, max_seq_len=11, end_token_id=None):
         super().__init__(max_seq_len, 1, lambda held: logits_after(held))
         self.end_token_id = end_token_id
-        self.num_kept = max_seq_len // 2 if end_token_id is None else 0
+        self.context_shift_keep = max_seq_len // 2 if end_token_id is None else 0
 
     @property
     def state(self):
@@ -46,13 +46,13 @@ def log_probability(prompt, token_ids):
 
 def test_one_beam_is_greedy():
     greedy = list(itertools.islice(generate_ids(SearchableEngine(), [1, 2], GREEDY, 0), 20))
-    assert search_ids(SearchableEngine(), [1, 2], 1, 20) == greedy  # past the context, too
+    assert beam_search(SearchableEngine(), [1, 2], 1, 20) == greedy  # past the context, too
 
 
 def test_enough_beams_find_the_likeliest_text():
     texts = itertools.product(range(VOCAB_SIZE), repeat=NUM_TOKENS)
     best = max(texts, key=lambda token_ids: log_probability([1, 2], token_ids))
-    found = search_ids(SearchableEngine(), [1, 2], VOCAB_SIZE**NUM_TOKENS, NUM_TOKENS)
+    found = beam_search(SearchableEngine(), [1, 2], VOCAB_SIZE**NUM_TOKENS, NUM_TOKENS)
     assert found == list(best)
     greedy = list(itertools.islice(generate_ids(SearchableEngine(), [1, 2], GREEDY, 0), 4))
     assert found != greedy  # else it would show nothing
@@ -70,18 +70,18 @@ def test_texts_that_end_count_by_the_token():
     whole = ended + list(itertools.product(others, repeat=NUM_TOKENS))
     best = max(whole, key=lambda token_ids: log_probability([1, 2], token_ids) / len(token_ids))
     engine = SearchableEngine(end_token_id=end)
-    found = search_ids(engine, [1, 2], VOCAB_SIZE**NUM_TOKENS, NUM_TOKENS)
+    found = beam_search(engine, [1, 2], VOCAB_SIZE**NUM_TOKENS, NUM_TOKENS)
     assert found == [token_id for token_id in best if token_id != end]
 
 
 def test_banned_tokens_are_not_found():
-    assert 4 not in search_ids(SearchableEngine(), [4, 4], 7, 9, banned_ids=[4])
+    assert 4 not in beam_search(SearchableEngine(), [4, 4], 7, 9, suppress_tokens=[4])
 
 
 def test_the_penalty_on_repetition():
     penalty = Sampler(repetition_penalty=3.0)
     greedy = Sampler(0, repetition_penalty=3.0)
-    one = search_ids(SearchableEngine(), [1, 2], 1, 9, sampler=penalty)
+    one = beam_search(SearchableEngine(), [1, 2], 1, 9, sampler=penalty)
     assert one == list(itertools.islice(generate_ids(SearchableEngine(), [1, 2], greedy, 0), 9))
 
     def score(token_ids):
@@ -96,11 +96,11 @@ def test_the_penalty_on_repetition():
 
     best = max(itertools.product(range(VOCAB_SIZE), repeat=NUM_TOKENS), key=score)
     num_beams = VOCAB_SIZE**NUM_TOKENS
-    found = search_ids(SearchableEngine(), [1, 2], num_beams, NUM_TOKENS, sampler=penalty)
+    found = beam_search(SearchableEngine(), [1, 2], num_beams, NUM_TOKENS, sampler=penalty)
     assert found == list(best)
-    assert found != search_ids(SearchableEngine(), [1, 2], num_beams, NUM_TOKENS)
+    assert found != beam_search(SearchableEngine(), [1, 2], num_beams, NUM_TOKENS)
 
 
 def test_an_engine_that_cannot():
     with pytest.raises(InputError, match="beams need a run directory or a SavedModel"):
-        search_ids(ScriptedEngine(), [1], 2, 3)
+        beam_search(ScriptedEngine(), [1], 2, 3)

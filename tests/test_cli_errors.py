@@ -93,7 +93,10 @@ GOOD = ["--data", "good.txt"]
         ([*GOOD, "--dropout", "1"], "dropout must be at least 0 and below 1, got 1.0"),
         ([*GOOD, "--steps", "0"], "steps must be a whole number of at least 1, got 0"),
         ([*GOOD, "--batch-size", "-1"], "batch_size must be a whole number of at least 1, got -1"),
-        ([*GOOD, "--accumulate", "0"], "accumulate must be a whole number of at least 1, got 0"),
+        (
+            [*GOOD, "--gradient-accumulation-steps", "0"],
+            "accumulate must be a whole number of at least 1, got 0",
+        ),
         ([*GOOD, "--epochs", "0"], "epochs must be above 0"),
         ([*GOOD, "--epochs", "inf"], "epochs must be above 0"),
         ([*GOOD, "--learning-rate", "nan"], "learning_rate must be above 0 and finite, got nan"),

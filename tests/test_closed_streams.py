@@ -76,7 +76,7 @@ def test_a_mistake_has_its_exit_code(closed, tmp_path):
 def test_train_and_export(closed, corpus_file, tmp_path):
     size = {"num-layers": 1, "num-heads": 1, "hidden-dim": 16, "seq-len": 16, "batch-size": 4}
     options = [f"--{name}={value}" for name, value in size.items()]
-    options += ["--num-drafts=0", "--compile=off", "--steps=4", "--eval-every=2"]
+    options += ["--num-speculative-tokens=0", "--compile=off", "--steps=4", "--eval-every=2"]
     trained = shell(closed, "train.py", "--run", tmp_path, "--data", corpus_file, *options)
     assert trained.returncode == 0
     exported = shell(closed, "export.py", tmp_path, "--formats=tflite", "--quantize=int8")

@@ -87,14 +87,14 @@ def test_cores_are_shared(machine, threads, monkeypatch, num_cores, batch_size, 
     machine()
     monkeypatch.setattr(compute, "num_cores", lambda: num_cores)
     config = compute.share_cores(WIDE, TrainingConfig(batch_size=batch_size))
-    assert config.parts == parts
+    assert config.cpu_replicas == parts
     assert threads == ({"inter": parts, "intra": intra} if intra else {})
 
 
 def test_cores_are_shared_as_when_the_run_began(machine, threads, monkeypatch):
     machine()
     monkeypatch.setattr(compute, "num_cores", lambda: 8)
-    config = TrainingConfig(batch_size=9, parts=3)
+    config = TrainingConfig(batch_size=9, cpu_replicas=3)
     assert compute.share_cores(WIDE, config) == config
     assert threads == {"inter": 3, "intra": 2}
 
@@ -105,12 +105,12 @@ def test_cores_are_not_shared(machine, threads, monkeypatch, device, hidden_dim)
     machine(**({device: None} if device else {}))
     monkeypatch.setattr(compute, "num_cores", lambda: 2)
     config = compute.share_cores(ModelConfig(13, hidden_dim=hidden_dim), TrainingConfig())
-    assert config.parts == 1 and threads == {}
+    assert config.cpu_replicas == 1 and threads == {}
 
 
 def test_description():
-    config = TrainingConfig(jit_compile=False, mixed_precision="bfloat16", parts=1)
+    config = TrainingConfig(jit_compile=False, mixed_precision="bfloat16", cpu_replicas=1)
     assert compute.describe_compute(config) == "bfloat16, TensorFlow's own kernels"
-    config = TrainingConfig(jit_compile=True, mixed_precision="float32", parts=2)
+    config = TrainingConfig(jit_compile=True, mixed_precision="float32", cpu_replicas=2)
     described = "float32, compiled by XLA, 2 parts of a batch side by side"
     assert compute.describe_compute(config) == described

@@ -7,8 +7,9 @@ import re
 
 import pytest
 
-from neo_keras.config import OPTIMIZERS, PRESETS, ModelConfig, TrainingConfig, from_preset
+from neo_keras.config import OPTIMIZERS, ModelConfig, TrainingConfig
 from neo_keras.errors import InputError
+from neo_keras.presets import PRESETS, from_preset
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ from neo_keras.errors import InputError
         ({"embedding_norm": None}, "embedding_norm must be of type bool, got None"),
         ({"position": ["rope"]}, "position must be of type str, got \\['rope'\\]"),
         ({"dropout": "0"}, "dropout must be of type float, got '0'"),
-        ({"num_drafts": {}}, "num_drafts must be of type int, got {}"),
+        ({"num_speculative_tokens": {}}, "num_speculative_tokens must be of type int, got {}"),
         ({"end_token_id": 1.5}, "end_token_id must be of type int or None, got 1.5"),
     ],
 )
@@ -69,8 +70,11 @@ def test_the_fix_that_a_message_suggests_is_one(tiny_config, changes):
     [
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
-        ({"batch_size": 16, "parts": 3}, "parts must divide batch_size, got 3 and 16"),
-        ({"parts": 0}, "parts must divide batch_size, got 0 and"),
+        (
+            {"batch_size": 16, "cpu_replicas": 3},
+            "cpu_replicas must divide batch_size, got 3 and 16",
+        ),
+        ({"cpu_replicas": 0}, "cpu_replicas must divide batch_size, got 0 and"),
         ({"eval_every": 0}, "eval_every must be a whole number of at least 1, got 0"),
         ({"steps_per_execution": 1.5}, "steps_per_execution must be a whole number .*, got 1.5"),
         ({"learning_rate": 0}, "learning_rate must be above 0 and finite, got 0"),
@@ -85,8 +89,8 @@ def test_the_fix_that_a_message_suggests_is_one(tiny_config, changes):
         ({"ema": -0.1}, "ema must be at least 0 and below 1, got -0.1"),
         ({"ema": math.nan}, "ema must be at least 0 and below 1, got nan"),
         ({"patience": -1}, "patience must be at least 0, got -1"),
-        ({"ngram_decay": -1}, "ngram_decay must be at least 0, got -1"),
-        ({"lookahead": -1}, "lookahead must be at least 0, got -1"),
+        ({"ngram_weight_decay": -1}, "ngram_weight_decay must be at least 0, got -1"),
+        ({"num_future_tokens": -1}, "num_future_tokens must be at least 0, got -1"),
         ({"temperature": 0}, "temperature must be above 0 and finite, got 0"),
         ({"warmup_steps": -1}, "warmup_steps must be at least 0, got -1"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),

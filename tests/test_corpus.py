@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from neo_keras.errors import InputError
-from neo_keras.text import reading, sources
+from neo_keras.text import readers, sources
 from neo_keras.text.corpus import Corpus, load_corpus, split_corpus
 from neo_keras.text.plays import render_play
 
@@ -178,7 +178,7 @@ def test_unreadable_file_and_folder(tmp_path, monkeypatch):
 
     (tmp_path / "file").write_text("text")
     # Root may read anything: chmod would not do.
-    monkeypatch.setattr(reading, "open", refuse, raising=False)
+    monkeypatch.setattr(readers, "open", refuse, raising=False)
     with pytest.raises(InputError, match=f"Permission denied at {tmp_path}/file; .*--data"):
         load_corpus([str(tmp_path)])
     monkeypatch.setattr(os, "listdir", refuse)

@@ -5,7 +5,7 @@ import pytest
 from tiny_models import corpus_text
 
 from neo_keras import cpu
-from neo_keras.export import exporter, verify
+from neo_keras.export import exporter, parity
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.litert_engine import LiteRTEngine
 from neo_keras.generation.litert_stateful_engine import LiteRTStatefulEngine
@@ -85,7 +85,7 @@ def test_the_same_text(machine, int8_tflite, prompt_length, sampler):
 def test_export_verifies_with_what_runs(tiny_run, int8_tflite, monkeypatch):
     """The other runtime would end the process."""
     model, tokenizer = tiny_run.load_model(), tiny_run.load_tokenizer()
-    reference = verify.make_reference(model, tokenizer.encode(corpus_text(300)), None)
+    reference = parity.make_reference(model, tokenizer.encode(corpus_text(300)), None)
     monkeypatch.setattr(exporter.tflite, "write_tflite", lambda *args: None)
     monkeypatch.setattr(exporter, "runs_compiled_model", lambda: False)
     monkeypatch.setattr(exporter, "LiteRTEngine", None)

@@ -9,7 +9,7 @@ import h5py
 import pytest
 
 from neo_keras.errors import InputError, one_line_errors
-from neo_keras.training.run import RunDirectory
+from neo_keras.run_directory.directory import RunDirectory
 
 pytest_plugins = ["export_fixtures"]
 
@@ -98,7 +98,7 @@ def test_a_configuration_that_is_not_the_models(run, name, value):
         lambda config: json.dumps({**config, "data": {"sources": [None], "sha256": ""}}),
         lambda config: json.dumps({**config, "data": {"sources": 3, "sha256": ""}}),
         lambda config: json.dumps({**config, "model": {**config["model"], "embedding_norm": None}}),
-        lambda config: json.dumps({**config, "training": {"steps": 3, "sliding_loss": []}}),
+        lambda config: json.dumps({**config, "training": {"steps": 3, "sliding_window_eval": []}}),
     ],
 )
 def test_a_configuration_of_other_types(run, damage):

@@ -14,8 +14,8 @@ from neo_keras.generation.sampler import GREEDY, Sampler
 from neo_keras.text.tokenizer import Tokenizer
 
 
-def take(count, engine, prompt_ids, banned_ids=()):
-    ids = generate_ids(engine, prompt_ids, GREEDY, 0, banned_ids)
+def take(count, engine, prompt_ids, suppress_tokens=()):
+    ids = generate_ids(engine, prompt_ids, GREEDY, 0, suppress_tokens)
     return [next(ids) for _ in range(count)]
 
 
@@ -88,8 +88,8 @@ def test_a_banned_token_is_never_drawn():
     logits[12] = 1e6  # not a matter of degree
     engine = ScriptedEngine(logits_after=lambda held: logits)
     assert take(2, engine, [0]) == [12, 12]
-    assert take(2, engine, [0], banned_ids=[12]) == [11, 11]
-    assert take(2, engine, [0], banned_ids=[12, 11]) == [10, 10]
+    assert take(2, engine, [0], suppress_tokens=[12]) == [11, 11]
+    assert take(2, engine, [0], suppress_tokens=[12, 11]) == [10, 10]
     assert logits[12] == 1e6  # the engine's array is left alone
     ids = generate_ids(engine, [0], Sampler(1e3), 0, [12, 5])
     assert {next(ids) for _ in range(500)} == set(range(12)) - {5}
@@ -107,7 +107,7 @@ def test_the_penalty_is_for_what_the_window_holds():
 def test_the_penalty_of_a_pair_is_for_the_target_only():
     logits = np.array([1, 4, 3.5, -1, 3.9] + [-9] * 8, "float32")
     engine = ScriptedEngine(logits_after=lambda held: logits)
-    engine.end_token_id, engine.num_kept = 0, 0
+    engine.end_token_id, engine.context_shift_keep = 0, 0
     ids = generate_ids(engine, [1, 2, 0], Sampler(0, repetition_penalty=5.0), 0)
     assert list(ids) == [1, 4, 2]  # and then the end, which no penalty keeps away
 

@@ -23,7 +23,7 @@ WORKER = pathlib.Path(__file__).with_name("worker.py")
 SETTINGS = dict(
     num_layers=1, num_heads=2, hidden_dim=20, max_seq_len=17, max_ngram=2, ngram_rows=53,
     ngram_dim=6, batch_size=12, clip_norm=0.1, steps=50, eval_every=1000, sample_every=0,
-    mixed_precision="float32", steps_per_execution=1, num_drafts=0,
+    mixed_precision="float32", steps_per_execution=1, num_speculative_tokens=0,
 )  # fmt: skip
 WAITING = r"worker \d of \d, 127.0.0.1:\d+: waiting until all have started\n"
 
@@ -85,7 +85,8 @@ def place(tmp_path, tiny_corpus_text):
         pytest.param(2, {"optimizer": "muon", "ema": 0.9}, {}, marks=pytest.mark.exhaustive),
         pytest.param(
             4, {"optimizer": "sgd", "architecture": "encoder-decoder", "position": "learned",
-                "tie_embeddings": True, "lookahead": 2}, {"batch_size": 4, "accumulate": 3},
+                "tie_embeddings": True, "num_future_tokens": 2},
+            {"batch_size": 4, "gradient_accumulation_steps": 3},
             marks=pytest.mark.exhaustive,
         ),
     ],
@@ -129,7 +130,7 @@ def undisturbed(tmp_path_factory, tiny_corpus_text):
     return place / "run"
 
 
-TO_BE_KILLED = {"num_drafts": 4, "eval_every": 7, "optimizer": "muon", "dropout": 0.1}
+TO_BE_KILLED = {"num_speculative_tokens": 4, "eval_every": 7, "optimizer": "muon", "dropout": 0.1}
 
 
 @pytest.mark.exhaustive

@@ -13,7 +13,7 @@ from sure_texts import sure_ids
 from tiny_models import SHAPE, corpus_text, make_run
 from tolerances import assert_close
 
-from neo_keras.config import ModelConfig, from_preset
+from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
 from neo_keras.generation.decoding import generate_ids
 from neo_keras.generation.keras_engine import keras_engine
@@ -21,7 +21,8 @@ from neo_keras.generation.litert_engine import LiteRTEngine
 from neo_keras.generation.sampler import GREEDY, Sampler
 from neo_keras.model.drafter import Drafter
 from neo_keras.model.gpt import GPT
-from neo_keras.training.run import RunDirectory
+from neo_keras.presets import from_preset
+from neo_keras.run_directory.directory import RunDirectory
 
 NUM_DRAFTS = 3
 UNK = 12
@@ -49,7 +50,7 @@ def test_drafter_by_hand():
 
 def test_verify_is_step_and_drafts():
     keras.utils.set_random_seed(3)
-    model = GPT(ModelConfig(**SHAPE, num_drafts=NUM_DRAFTS))
+    model = GPT(ModelConfig(**SHAPE, num_speculative_tokens=NUM_DRAFTS))
     model.drafter.contract.kernel.assign(np.random.default_rng(1).normal(size=(256, 30)))
     rng = np.random.default_rng(2)
     before, token_ids = np.split(rng.integers(13, size=(1, 12)).astype("int32"), [7], axis=1)
@@ -73,7 +74,7 @@ def test_verify_is_step_and_drafts():
 def untaught(tmp_path_factory):
     """A run whose drafter has learned nothing."""
     path = tmp_path_factory.mktemp("drafting") / "run"
-    return make_run(path, num_layers=1, num_drafts=NUM_DRAFTS)
+    return make_run(path, num_layers=1, num_speculative_tokens=NUM_DRAFTS)
 
 
 def copy_of(run, path):
@@ -83,7 +84,7 @@ def copy_of(run, path):
 @pytest.fixture(scope="module")
 def run(untaught, tmp_path_factory):
     """A run whose drafter has learned."""
-    from neo_keras.training.drafting import fit_drafter
+    from neo_keras.training.train_drafter import fit_drafter
 
     run = copy_of(untaught, tmp_path_factory.mktemp("drafting") / "run")
     model = run.load_model()
@@ -112,31 +113,31 @@ def small_corpus(run):
 
 
 def test_what_diverges_is_not_kept(untaught, tmp_path, monkeypatch, capsys):
-    from neo_keras.training import drafting
+    from neo_keras.training import train_drafter
 
     run = copy_of(untaught, tmp_path / "run")
     before = run.best.read_bytes()
-    monkeypatch.setattr(drafting, "LEARNING_RATE", 1e30)
-    assert drafting.teach_drafter(run, small_corpus(run)) is None
+    monkeypatch.setattr(train_drafter, "LEARNING_RATE", 1e30)
+    assert train_drafter.train_drafter(run, small_corpus(run)) is None
     assert run.best.read_bytes() == before
     assert "did not learn" in capsys.readouterr().out
 
 
 def test_ctrl_c_keeps_what_was_learned(untaught, tmp_path, monkeypatch):
-    from neo_keras.training import drafting
+    from neo_keras.training import train_drafter
 
     class PressCtrlC(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             calls.append(batch)
             signal.raise_signal(signal.SIGINT)
 
-    calls, fit = [], drafting.fit_drafter
+    calls, fit = [], train_drafter.fit_drafter
     monkeypatch.setattr(
-        drafting, "fit_drafter", lambda *args: fit(*args[:-1], [PressCtrlC(), *args[-1]])
+        train_drafter, "fit_drafter", lambda *args: fit(*args[:-1], [PressCtrlC(), *args[-1]])
     )
     run = copy_of(untaught, tmp_path / "run")
     before = run.best.read_bytes()
-    assert drafting.teach_drafter(run, small_corpus(run)) == signal.SIGINT
+    assert train_drafter.train_drafter(run, small_corpus(run)) == signal.SIGINT
     assert len(calls) == 1
     assert run.best.read_bytes() != before
 
@@ -147,7 +148,7 @@ def prompt_of(seed):
 
 def write(engine, sampler, seed, count=160):
     """A text of more than one context."""
-    ids = generate_ids(engine, prompt_of(seed), sampler, seed, banned_ids=[UNK])
+    ids = generate_ids(engine, prompt_of(seed), sampler, seed, suppress_tokens=[UNK])
     return list(itertools.islice(ids, count))
 
 
@@ -156,7 +157,7 @@ def test_same_text_with_drafts_and_without(run, tflite, sampler):
     model = run.load_model()
     plain, drafting = keras_engine(model), keras_engine(model, drafts=True)
     lite = LiteRTEngine(tflite, run.model_config)
-    assert (plain.num_drafts, lite.num_drafts) == (0, NUM_DRAFTS)
+    assert (plain.num_speculative_tokens, lite.num_speculative_tokens) == (0, NUM_DRAFTS)
     length = 0
     for seed in range(3):
         expected = sure_ids(plain, prompt_of(seed), 160, sampler, seed, [UNK])
@@ -164,14 +165,14 @@ def test_same_text_with_drafts_and_without(run, tflite, sampler):
         for engine in (drafting, lite):
             assert write(engine, sampler, seed)[: len(expected)] == expected
     assert length > 240
-    assert plain.num_foreseen == 0
+    assert plain.num_accepted == 0
 
 
 def test_the_drafter_has_learned(run):
     """Half of what comes next can be known from the word before; guessing has one in 12."""
     engine = keras_engine(run.load_model(), drafts=True)
     write(engine, Sampler(1.0), seed=1, count=90)
-    assert engine.num_foreseen > 30
+    assert engine.num_accepted > 30
 
 
 def test_what_fit_trains_is_without_the_drafter(run):
@@ -182,19 +183,22 @@ def test_what_fit_trains_is_without_the_drafter(run):
 
 
 def test_presets_and_drafts():
-    assert from_preset("shakespeare-cpu", 7)[0].num_drafts == 4
-    assert from_preset("nanogpt-cpu", 7)[0].num_drafts == 0
+    assert from_preset("shakespeare-cpu", 7)[0].num_speculative_tokens == 4
+    assert from_preset("nanogpt-cpu", 7)[0].num_speculative_tokens == 0
     pairs, _ = from_preset("shakespeare-cpu", 7, architecture="encoder-decoder")
-    assert pairs.num_drafts == 0
-    for changes in ({"num_drafts": -1}, {"num_drafts": 2, "architecture": "encoder-decoder"}):
-        with pytest.raises(InputError, match="num_drafts must be at least 0"):
+    assert pairs.num_speculative_tokens == 0
+    for changes in (
+        {"num_speculative_tokens": -1},
+        {"num_speculative_tokens": 2, "architecture": "encoder-decoder"},
+    ):
+        with pytest.raises(InputError, match="num_speculative_tokens must be at least 0"):
             from_preset("shakespeare-cpu", 7, **changes)
 
 
 @pytest.mark.exhaustive
 def test_export_checks_what_drafts(run, tmp_path, monkeypatch):
     """A file whose longer step is wrong is refused, though its step of one token is right."""
-    from neo_keras.export import exporter, verify
+    from neo_keras.export import exporter, parity
 
     original = GPT.verify
 
@@ -203,7 +207,7 @@ def test_export_checks_what_drafts(run, tmp_path, monkeypatch):
         return logits + 1.0, drafts, cache
 
     monkeypatch.setattr(GPT, "verify", wrong)
-    with pytest.raises(verify.VerificationError, match="its logits differ"):
+    with pytest.raises(parity.VerificationError, match="its logits differ"):
         exporter.export_run(run, ["tflite"], ["float32"], tmp_path)
     assert not list(tmp_path.glob("*.tflite"))
 
@@ -217,6 +221,6 @@ def test_report_of_drafting(run, tmp_path):
     assert 1 < drafting["tokens_per_step"] <= 1 + NUM_DRAFTS
     assert drafting["tokens_per_second"] > 0
     assert "`verify_in_place`" in (tmp_path / "README.md").read_text()
-    config = dataclasses.replace(run.model_config, num_drafts=0)
+    config = dataclasses.replace(run.model_config, num_speculative_tokens=0)
     with pytest.raises(InputError, match="must have the signatures"):
         LiteRTEngine(tmp_path / "model-int8.tflite", config)

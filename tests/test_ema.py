@@ -14,7 +14,7 @@ from neo_keras.training.trainer import make_compiled_model
 DECAY = 0.7
 # Without lookahead: the best model has all the weights that training has.
 SETTINGS = dict(steps=11, eval_every=4, steps_per_execution=1, dropout=0.1, max_ngram=2,
-                ngram_rows=53, lookahead=0)  # fmt: skip
+                ngram_rows=53, num_future_tokens=0)  # fmt: skip
 
 
 class KeepWeights(keras.callbacks.Callback):

@@ -14,20 +14,20 @@ from waits import HANG_SECONDS
 
 from neo_keras.errors import InputError
 from neo_keras.export.exporter import export_run
+from neo_keras.export.parity import MAX_LOGIT_DIFFERENCE
 from neo_keras.export.quantization import QUANTIZATIONS
-from neo_keras.export.verify import MAX_LOGIT_DIFFERENCE
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.engine import ENCODER_DECODER_SIGNATURES
 from neo_keras.generation.flatbuffer import read_signatures
 from neo_keras.generation.keras_engine import keras_engine
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import GREEDY, Sampler
-from neo_keras.training.run import RunDirectory
-from neo_keras.training.setup import resume_run, start_run
-from neo_keras.training.source_dataset import (
+from neo_keras.run_directory.directory import RunDirectory
+from neo_keras.training.seq2seq_dataset import (
     continuation_validation_dataset,
     pairs_validation_dataset,
 )
+from neo_keras.training.start import resume_run, start_run
 
 SETTINGS = dict(
     architecture="encoder-decoder", num_layers=1, num_heads=3, hidden_dim=30, max_seq_len=11,
@@ -105,7 +105,7 @@ def test_the_loop_is_the_models_arithmetic(run):
     model, tokenizer = run.load_model(), run.load_tokenizer()
     end, max_seq_len = run.model_config.end_token_id, 11
     source = tokenizer.encode(prompt_of(run)).tolist() + ([] if end is None else [end])
-    ids = sure_ids(keras_engine(model), source, 30, banned_ids=[tokenizer.unk_token_id])
+    ids = sure_ids(keras_engine(model), source, 30, suppress_tokens=[tokenizer.unk_token_id])
     text, begun, expected = source, len(source), []
     for _ in range(30):
         if len(text) - begun == max_seq_len:
@@ -240,8 +240,8 @@ def test_one_line_and_nothing_written(tmp_path, name, content, message):
 
 
 def test_sliding_loss_is_for_decoders(files, tmp_path):
-    with pytest.raises(InputError, match="--sliding-loss is for a decoder-only model"):
-        start_run(tmp_path / "run", [str(files["text"])], sliding_loss=True, **SETTINGS)
+    with pytest.raises(InputError, match="--sliding-window-eval is for a decoder-only model"):
+        start_run(tmp_path / "run", [str(files["text"])], sliding_window_eval=True, **SETTINGS)
 
 
 def test_a_run_says_what_its_exports_are_verified_on(run):

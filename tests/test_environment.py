@@ -59,7 +59,7 @@ def test_trains_whatever_is_set_for_keras(tmp_path, corpus_file):
     settings = {"backend": "jax", "floatx": "float64", "image_data_format": "channels_first"}
     (tmp_path / ".keras" / "keras.json").write_text(json.dumps(settings))
     variables = {"HOME": str(tmp_path), "KERAS_BACKEND": "x", "KERAS_MAX_STEPS_PER_EPOCH": "1"}
-    shape = "--num-layers 1 --num-heads 1 --hidden-dim 16 --seq-len 16 --num-drafts 0"
+    shape = "--num-layers 1 --num-heads 1 --hidden-dim 16 --seq-len 16 --num-speculative-tokens 0"
     words = f"--run run --data {corpus_file} --steps 3 --compile off {shape}".split()
     result = subprocess.run(
         [sys.executable, ROOT / "train.py", *words],

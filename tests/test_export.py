@@ -13,7 +13,7 @@ from tiny_models import corpus_text
 from tolerances import assert_close
 
 from neo_keras.errors import FailedError
-from neo_keras.export.footprint import measure_footprint
+from neo_keras.export.benchmark import measure_footprint
 from neo_keras.export.litertlm import BundledTFLiteEngine, LiteRTLM
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.load import load_engine

@@ -6,9 +6,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from neo_keras.atomic_files import PARTIAL_PREFIX, atomic_write
 from neo_keras.errors import FailedError, InputError
-from neo_keras.export import verify
-from neo_keras.files import PARTIAL_PREFIX, complete_or_absent
+from neo_keras.export import parity
 
 VOCAB_SIZE, UNK = 5, 4
 
@@ -18,27 +18,27 @@ def reference_of(loss):
     token_ids = np.random.default_rng(3).integers(0, UNK, (2, 8)).astype("int32")
     right = -np.log(np.expm1(loss) / (UNK - 1))
     logits = right * np.eye(VOCAB_SIZE, dtype="float32")[token_ids[:, 1:]]
-    return verify.Reference(token_ids, logits, np.arange(VOCAB_SIZE) != UNK, prefix_len=3)
+    return parity.Reference(token_ids, logits, np.arange(VOCAB_SIZE) != UNK, prefix_len=3)
 
 
 def check(loss, own_loss, quantization="int4", difference=0.0):
-    measurement = verify.Measurement(difference, 1.0, own_loss, 1.0)
-    verify.check(measurement, reference_of(loss), quantization, "model-int4.tflite")
+    measurement = parity.Measurement(difference, 1.0, own_loss, 1.0)
+    parity.check(measurement, reference_of(loss), quantization, "model-int4.tflite")
 
 
-@pytest.mark.parametrize("quantization", verify.MAX_LOSS_RISE)
+@pytest.mark.parametrize("quantization", parity.MAX_LOSS_RISE)
 def test_a_text_that_is_known_by_heart(quantization):
-    assert verify.reference_loss(reference_of(1e-4)) == pytest.approx(1e-4, rel=1e-3)
+    assert parity.reference_loss(reference_of(1e-4)) == pytest.approx(1e-4, rel=1e-3)
     check(1e-4, 3e-4, quantization)  # three times as much is still nothing
     check(1e-4, 0.0100, quantization)
     for wrong in (0.0102, 1.0, float("nan")):
-        with pytest.raises(verify.VerificationError):
+        with pytest.raises(parity.VerificationError):
             check(1e-4, wrong, quantization)
 
 
 def test_a_share_where_it_is_more():
     check(1.5, 1.649)
-    with pytest.raises(verify.VerificationError, match="loss is 1.5, .* at most 1.65, got 1.66"):
+    with pytest.raises(parity.VerificationError, match="loss is 1.5, .* at most 1.65, got 1.66"):
         check(1.5, 1.6601)
 
 
@@ -53,14 +53,14 @@ def test_a_share_where_it_is_more():
 )
 def test_the_digits_show_what_is_too_much(loss, own_loss, difference, message):
     quantization = "float32" if difference else "int4"
-    with pytest.raises(verify.VerificationError, match=message):
+    with pytest.raises(parity.VerificationError, match=message):
         check(loss, own_loss, quantization, difference)
 
 
 @pytest.mark.parametrize(
     "say",
     [
-        lambda path: verify.VerificationError(f"{path.name} is wrong"),
+        lambda path: parity.VerificationError(f"{path.name} is wrong"),
         lambda path: FailedError(f"{path} was verified, but"),
         lambda path: InputError(f"TensorFlow cannot load {path / 'variables'}: export it again"),
         lambda path: OSError(28, "No space left on device", str(path)),
@@ -69,7 +69,7 @@ def test_the_digits_show_what_is_too_much(loss, own_loss, difference, message):
 )
 def test_errors_name_the_file_by_its_own_name(tmp_path, say):
     with pytest.raises((FailedError, InputError, OSError)) as raised:
-        with complete_or_absent(tmp_path / "model-int4.tflite") as partial:
+        with atomic_write(tmp_path / "model-int4.tflite") as partial:
             error = say(partial)
             raise error
     assert isinstance(raised.value, type(error))
@@ -82,7 +82,7 @@ def test_large_logits_may_differ_by_more():
         reference_of(1.5), logits=100 * np.sign(reference_of(1.5).logits)
     )
     for difference, right in ((0.019, True), (0.021, False)):
-        measurement = verify.Measurement(difference, 1.0, verify.reference_loss(reference), 1.0)
-        refused = pytest.raises(verify.VerificationError, match="expected at most 0.02")
+        measurement = parity.Measurement(difference, 1.0, parity.reference_loss(reference), 1.0)
+        refused = pytest.raises(parity.VerificationError, match="expected at most 0.02")
         with contextlib.nullcontext() if right else refused:
-            verify.check(measurement, reference, "float32", "model-float32.tflite")
+            parity.check(measurement, reference, "float32", "model-float32.tflite")

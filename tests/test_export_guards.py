@@ -6,11 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
+from neo_keras.atomic_files import atomic_write
 from neo_keras.errors import InputError
-from neo_keras.export import exporter, verify
-from neo_keras.files import complete_or_absent
+from neo_keras.export import exporter, parity
 from neo_keras.generation.load import load_engine
-from neo_keras.training.run import RunDirectory
+from neo_keras.run_directory.directory import RunDirectory
 
 pytest_plugins = ["export_fixtures"]
 
@@ -18,7 +18,7 @@ pytest_plugins = ["export_fixtures"]
 @pytest.fixture(scope="module")
 def reference(small_run):
     validation_ids = small_run.load_tokenizer().encode(small_run.load_validation_text())
-    return verify.make_reference(small_run.load_model(), validation_ids, 12)
+    return parity.make_reference(small_run.load_model(), validation_ids, 12)
 
 
 def test_reference(small_run, reference):
@@ -33,12 +33,12 @@ def test_reference(small_run, reference):
         for target, row in zip(window[8:], logits[7:]):
             weights = np.exp(np.float64(row[:12]))
             losses.append(-np.log(weights[target] / weights.sum()))
-    assert verify.reference_loss(reference) == pytest.approx(np.mean(losses), rel=1e-6)
+    assert parity.reference_loss(reference) == pytest.approx(np.mean(losses), rel=1e-6)
 
 
 def test_a_text_that_is_all_unknown(small_run):
     with pytest.raises(InputError, match="tokens that are known .* another --tokenizer"):
-        verify.make_reference(small_run.load_model(), np.full(50, 12), 12)
+        parity.make_reference(small_run.load_model(), np.full(50, 12), 12)
 
 
 NAN = float("nan")
@@ -70,13 +70,13 @@ NAN = float("nan")
     ],
 )
 def test_check(reference, quantization, difference, loss_rise, right):
-    loss = verify.reference_loss(reference) * (1 + loss_rise)
-    measurement = verify.Measurement(difference, 1.0, loss, 1.0)
+    loss = parity.reference_loss(reference) * (1 + loss_rise)
+    measurement = parity.Measurement(difference, 1.0, loss, 1.0)
     if right:
-        verify.check(measurement, reference, quantization, "file")
+        parity.check(measurement, reference, quantization, "file")
     else:
-        with pytest.raises(verify.VerificationError, match="^file is wrong: .*nothing was written"):
-            verify.check(measurement, reference, quantization, "file")
+        with pytest.raises(parity.VerificationError, match="^file is wrong: .*nothing was written"):
+            parity.check(measurement, reference, quantization, "file")
 
 
 def test_a_file_that_computes_nan_is_refused(small_run, tmp_path, monkeypatch):
@@ -89,15 +89,15 @@ def test_a_file_that_computes_nan_is_refused(small_run, tmp_path, monkeypatch):
         return write(damaged, *args)
 
     monkeypatch.setitem(exporter.WRITERS, "tflite", write_damaged)
-    with pytest.raises(verify.VerificationError, match="model-float32.tflite is wrong: .*nan"):
+    with pytest.raises(parity.VerificationError, match="model-float32.tflite is wrong: .*nan"):
         exporter.export_run(small_run, ["tflite"], ["float32"], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_off_is_refused(small_run, tmp_path, monkeypatch):
-    monkeypatch.setitem(verify.MAX_LOGIT_DIFFERENCE, "float32", -1.0)
+    monkeypatch.setitem(parity.MAX_LOGIT_DIFFERENCE, "float32", -1.0)
     rows = []
-    with pytest.raises(verify.VerificationError, match="saved_model is wrong"):
+    with pytest.raises(parity.VerificationError, match="saved_model is wrong"):
         exporter.export_run(small_run, ["saved_model"], out=tmp_path, on_row=rows.append)
     assert list(tmp_path.iterdir()) == []
     assert [row["file"] for row in rows] == ["(Keras)"]
@@ -120,7 +120,7 @@ def test_an_interrupted_export_leaves_what_was_there(
         (tmp_path / "report.json").write_text("[]")
     before = {p.relative_to(tmp_path): p.is_dir() or p.read_text() for p in tmp_path.rglob("*")}
     monkeypatch.setitem(exporter.WRITERS, "saved_model", write_half)
-    monkeypatch.setattr(verify, "measure", lambda *args: verify.Measurement(0.0, 1.0, 0.0, 1.0))
+    monkeypatch.setattr(parity, "measure", lambda *args: parity.Measurement(0.0, 1.0, 0.0, 1.0))
     with pytest.raises(type(error)):
         exporter.export_run(small_run, ["saved_model"], out=tmp_path)
     after = {p.relative_to(tmp_path): p.is_dir() or p.read_text() for p in tmp_path.rglob("*")}
@@ -154,16 +154,16 @@ def test_export_over_an_export(small_run, tmp_path):
 
 def test_complete_or_absent(tmp_path):
     path = tmp_path / "file.txt"
-    with complete_or_absent(path) as partial:
+    with atomic_write(path) as partial:
         assert (partial.parent, partial.suffix) == (tmp_path, ".txt")
         partial.write_text("one")
         assert not path.exists()
     assert path.read_text() == "one"
-    with pytest.raises(ZeroDivisionError), complete_or_absent(path) as partial:
+    with pytest.raises(ZeroDivisionError), atomic_write(path) as partial:
         partial.write_text("two")
         raise ZeroDivisionError
     assert path.read_text() == "one"
-    with complete_or_absent(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("three")
     assert path.read_text() == "three"
     assert list(tmp_path.iterdir()) == [path]

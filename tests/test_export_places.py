@@ -10,17 +10,17 @@ import pytest
 import tensorflow as tf
 from tiny_models import ALPHABET, SHAPE
 
+from neo_keras.atomic_files import PARTIAL_PREFIX, atomic_write
 from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.errors import FailedError, InputError
 from neo_keras.export import exporter, web
-from neo_keras.export.footprint import measure_footprint
+from neo_keras.export.benchmark import measure_footprint
 from neo_keras.export.replaceable import check_replaceable
 from neo_keras.export.signatures import write_archive
-from neo_keras.files import PARTIAL_PREFIX, complete_or_absent
 from neo_keras.generation import artifact
 from neo_keras.model.gpt import GPT
+from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.text.tokenizer import Tokenizer
-from neo_keras.training.run import RunDirectory
 
 FORMATS = ["saved_model", "tflite", "web"]
 
@@ -102,7 +102,7 @@ class FullDisk:
 
 
 def test_tensorflow_has_no_room(tmp_path):
-    with pytest.raises(OSError) as raised, complete_or_absent(tmp_path / "saved_model") as partial:
+    with pytest.raises(OSError) as raised, atomic_write(tmp_path / "saved_model") as partial:
         write_archive(FullDisk(), partial)
     path = tmp_path / "saved_model"
     assert raised.value.strerror.startswith(
@@ -116,7 +116,7 @@ def test_the_first_error_is_told_where_nothing_can_be_removed(tmp_path, monkeypa
 
     monkeypatch.setattr("pathlib.Path.unlink", refuse)
     with pytest.raises(OSError, match=f"^.*cannot write {tmp_path}/file .No space left"):
-        with complete_or_absent(tmp_path / "file"):
+        with atomic_write(tmp_path / "file"):
             raise OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -134,14 +134,14 @@ def test_a_directory_that_cannot_be_replaced_is_as_it_was(tmp_path, monkeypatch,
 
     monkeypatch.setattr(os, "replace", replace)
     with pytest.raises(OSError, match="Input/output error.; what stood there is as it was"):
-        with complete_or_absent(tmp_path / "web") as partial:
+        with atomic_write(tmp_path / "web") as partial:
             partial.mkdir()
     assert [path.name for path in tmp_path.rglob("*")] == ["web", "one"]
 
 
 def test_a_directory_is_replaced_whole(tmp_path):
     for name in ("one", "two"):
-        with complete_or_absent(tmp_path / "web") as partial:
+        with atomic_write(tmp_path / "web") as partial:
             assert partial.name.startswith(PARTIAL_PREFIX)
             partial.mkdir()
             (partial / name).touch()

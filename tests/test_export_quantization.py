@@ -9,7 +9,7 @@ from read_flatbuffer import constants, flatbuffer, integers, operators
 from tiny_models import ALPHABET, ROOT, SHAPE
 
 from neo_keras.config import ModelConfig
-from neo_keras.export import tables
+from neo_keras.export import embedding_lookup
 from neo_keras.export.litertlm import LiteRTLM
 from neo_keras.export.quantization import DEFAULTS, QUANTIZATIONS
 from neo_keras.export.tflite import write_tflite
@@ -196,7 +196,7 @@ def test_split_scales(zeros):
     rng = np.random.default_rng(43)
     table = (rng.normal(size=(19, 5)) * 10.0 ** rng.uniform(-4, 2, (19, 1))).astype("float32")
     table[list(zeros)] = 0
-    rows, scales = tables.split_scales(table)
+    rows, scales = embedding_lookup.split_scales(table)
     assert (rows.shape, scales.shape) == ((19, 5), (19, 1))
     assert (rows.dtype, scales.dtype) == ("float32", "float32")
     np.testing.assert_allclose(rows * scales, table, rtol=1e-6)
@@ -207,7 +207,7 @@ def test_split_scales(zeros):
 
 def test_keras_is_left_as_it_was(tmp_path):
     call = keras.layers.Embedding.call
-    with pytest.raises(ZeroDivisionError), tables.lookup_operators(True):
+    with pytest.raises(ZeroDivisionError), embedding_lookup.lookup_operators(True):
         assert keras.layers.Embedding.call is not call
         raise ZeroDivisionError
     assert keras.layers.Embedding.call is call

@@ -55,8 +55,8 @@ def host_draws(float32_tflite):
     engine, tokenizer = load_engine(float32_tflite)
     draws = {}
     for (i, sampler), seed in itertools.product(enumerate(SAMPLERS), (0, 1, 2**32 - 1)):
-        count, banned_ids = CONTEXT - len(PROMPT), [tokenizer.unk_token_id]
-        draws[i, seed] = sure_ids(engine, PROMPT, count, sampler, seed, banned_ids)
+        count, suppress_tokens = CONTEXT - len(PROMPT), [tokenizer.unk_token_id]
+        draws[i, seed] = sure_ids(engine, PROMPT, count, sampler, seed, suppress_tokens)
     return draws
 
 

@@ -8,13 +8,14 @@ from sure_texts import sure_text
 from tiny_models import ALPHABET, make_run
 from tolerances import assert_close
 
-from neo_keras.config import CLASSIC, ModelConfig
+from neo_keras.config import ModelConfig
 from neo_keras.export.exporter import export_run
 from neo_keras.export.litertlm import LiteRTLM
 from neo_keras.export.tflite import write_tflite
 from neo_keras.generation.litert_engine import LiteRTEngine
 from neo_keras.generation.load import load_engine
 from neo_keras.model.gpt import GPT
+from neo_keras.presets import CLASSIC
 from neo_keras.text.tokenizer import Tokenizer
 
 UNK = 12

@@ -10,14 +10,14 @@ from sure_texts import sure_text
 from tiny_models import ROOT, make_run, unicode_text
 from waits import HANG_SECONDS
 
-from neo_keras.export import litertlm, verify
+from neo_keras.export import litertlm, parity
 from neo_keras.export.exporter import export_run
 from neo_keras.export.litertlm import LiteRTLM
 from neo_keras.generation import artifact
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import GREEDY, Sampler
-from neo_keras.text.learning import make_tokenizer
+from neo_keras.text.tokenizer_training import make_tokenizer
 
 # Of 12 words and other characters that the text has, the two rarest are unknown.
 VOCAB_SIZES = {"word": 11, "bpe": 271, "byte": None}
@@ -117,21 +117,21 @@ def test_the_loss_is_that_of_known_tokens(run, keras):
     """Worked out by hand: without the unknown token, and where it is no target."""
     tokenizer, model = keras[1], run.load_model()
     token_ids = tokenizer.encode(run.load_validation_text())
-    reference = verify.make_reference(model, token_ids, tokenizer.unk_token_id)
+    reference = parity.make_reference(model, token_ids, tokenizer.unk_token_id)
     losses = []
     for window, logits in zip(reference.token_ids, np.float64(reference.logits)):
         for target, row in zip(window[reference.prefix_len + 1 :], logits[reference.prefix_len :]):
             if target != tokenizer.unk_token_id:
                 weights = np.where(reference.known, np.exp(row), 0)
                 losses.append(-np.log(weights[target] / weights.sum()))
-    assert verify.reference_loss(reference) == pytest.approx(np.mean(losses), rel=1e-6)
+    assert parity.reference_loss(reference) == pytest.approx(np.mean(losses), rel=1e-6)
 
 
 def test_the_check_of_a_bundle(run, rows, keras, monkeypatch):
     """Its prompts have no unknown token, and leave room for what is written."""
     engine, tokenizer = keras
     token_ids = tokenizer.encode(run.load_validation_text())
-    reference = verify.make_reference(run.load_model(), token_ids, tokenizer.unk_token_id)
+    reference = parity.make_reference(run.load_model(), token_ids, tokenizer.unk_token_id)
     path, checked = run.export / "model-float32.litertlm", []
 
     class Watched(LiteRTLM):
@@ -150,7 +150,7 @@ def test_the_check_of_a_bundle(run, rows, keras, monkeypatch):
         assert tokenizer.unknown_in(prompt) == []
         assert len(tokenizer.encode(prompt)) + num_tokens == 97
     monkeypatch.setattr(litertlm, "LiteRTLM", Wrong)
-    with pytest.raises(verify.VerificationError, match="the LiteRT-LM bundle is wrong"):
+    with pytest.raises(parity.VerificationError, match="the LiteRT-LM bundle is wrong"):
         litertlm.check_text(path, engine, tokenizer, reference, "float32")
 
 

@@ -7,8 +7,8 @@ import pytest
 from scripted_engine import VOCAB_SIZE, ScriptedEngine
 
 from neo_keras.generation.decoding import generate_ids
-from neo_keras.generation.foresight import TRIAL_STEPS
 from neo_keras.generation.sampler import GREEDY, STEPS_AT_A_TIME, Sampler
+from neo_keras.generation.speculative import TRIAL_STEPS
 
 NUM_DRAFTS = 3
 
@@ -16,7 +16,7 @@ NUM_DRAFTS = 3
 class DraftingEngine(ScriptedEngine):
     """A scripted engine that drafts by the same rule; where `is_right(token)` is false, wrongly."""
 
-    num_drafts = NUM_DRAFTS
+    num_speculative_tokens = NUM_DRAFTS
     vocab_size = VOCAB_SIZE
 
     def __init__(self, is_right=lambda token_id: True, **settings):
@@ -48,7 +48,7 @@ def test_a_step_gives_all_that_was_foreseen():
         ("verify", 1, [6, 7, 8, 9]),
         ("verify", 5, [10, 11, 12, 0]),
     ]
-    assert engine.num_foreseen == 6
+    assert engine.num_accepted == 6
     assert engine.held == [5, 6, 7, 8, 9, 10, 11, 12, 0]
 
 

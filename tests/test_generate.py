@@ -15,7 +15,7 @@ from tiny_models import ROOT
 
 from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
-from neo_keras.generation.decoding import generate_ids, search_ids
+from neo_keras.generation.decoding import beam_search, generate_ids
 from neo_keras.generation.keras_engine import keras_engine
 from neo_keras.generation.sampler import GREEDY
 from neo_keras.model.encoder_decoder import EncoderDecoder
@@ -72,7 +72,7 @@ def test_beams_are_those_of_the_search(model):
     texts = model.generate(PROMPTS, sampler=BEAM)
     engine = keras_engine(model)
     assert texts == [
-        prompt + search_ids(engine, prompt, BEAM.num_beams, MAX_LENGTH - len(prompt))
+        prompt + beam_search(engine, prompt, BEAM.num_beams, MAX_LENGTH - len(prompt))
         for prompt in PROMPTS
     ]
     assert texts != model.generate(PROMPTS, sampler="greedy")  # else it would show nothing

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_tokenizers import MAKE, SAMPLE
 
-from neo_keras.text import kinds
+from neo_keras.text import tokenizer_models
 from neo_keras.text.corpus import load_corpus
 from neo_keras.text.tokenizer import Tokenizer
 
 seeded = settings(max_examples=50, derandomize=True, deadline=None, database=None)
 
 
-@pytest.fixture(scope="module", params=kinds.KINDS)
+@pytest.fixture(scope="module", params=tokenizer_models.KINDS)
 def kind(request):
     return request.param
 
@@ -37,17 +37,21 @@ def test_recognizes_its_own(kind, tokenizer):
 def test_words_by_hand():
     # 9 blanks; 3 "a" and 3 "é,"; then, seen twice, "b_2" and a line break; "c" and "." but once
     text = "é, a é, a\né, a b_2 b_2\n c."
-    tokenizer = Tokenizer(kinds.learn_words([text], 7))
+    tokenizer = Tokenizer(tokenizer_models.train_word_level([text], 7))
     assert tokenizer.vocab_size == 7
     assert [tokenizer.decode([i]) for i in range(7)] == [" ", ",", "a", "é", "\n", "b_2", "<unk>"]
     assert tokenizer.unk_token_id == 6
     assert tokenizer.encode("é a-b_2 c\n\n").tolist() == [3, 0, 2, 6, 5, 0, 6, 4, 4]
     assert tokenizer.unknown_in("é a-b_2 c\n\n") == ["-", "c"]
-    assert Tokenizer(kinds.learn_words([text], 3)).encode("a ,").tolist() == [2, 0, 1]
+    assert Tokenizer(tokenizer_models.train_word_level([text], 3)).encode("a ,").tolist() == [
+        2,
+        0,
+        1,
+    ]
 
 
 def test_bytes_by_hand():
-    tokenizer = Tokenizer(kinds.single_bytes())
+    tokenizer = Tokenizer(tokenizer_models.single_bytes())
     assert (tokenizer.vocab_size, tokenizer.unk_token_id, tokenizer.start_token_id) == (
         256,
         None,
@@ -59,11 +63,11 @@ def test_bytes_by_hand():
 
 def test_bpe_by_hand():
     # "ab" stands there six times, "abab" thrice, " abab" twice; then no pair is seen twice.
-    tokenizer = Tokenizer(kinds.learn_bpe(["abab abab abab"], 1000))
+    tokenizer = Tokenizer(tokenizer_models.train_bpe(["abab abab abab"], 1000))
     assert tokenizer.vocab_size == 259
     assert [tokenizer.token_bytes(i) for i in (256, 257, 258)] == [b"ab", b"abab", b" abab"]
     assert tokenizer.encode("ab abab").tolist() == [256, 258]
-    assert Tokenizer(kinds.learn_bpe(["abab abab abab"], 257)).vocab_size == 257
+    assert Tokenizer(tokenizer_models.train_bpe(["abab abab abab"], 257)).vocab_size == 257
 
 
 @pytest.mark.parametrize("kind", BYTE_LEVEL)
@@ -92,17 +96,19 @@ def test_round_trip_of_known_characters(text):
 )
 def test_round_trip_of_known_words(words):
     text = " ".join(words)
-    tokenizer = Tokenizer(kinds.learn_words([text, text], 1000))
+    tokenizer = Tokenizer(tokenizer_models.train_word_level([text, text], 1000))
     token_ids = tokenizer.encode(text)
     assert tokenizer.decode(token_ids) == "".join(tokenizer.stream(token_ids)) == text
 
 
-@pytest.mark.parametrize("kind", kinds.KINDS)
+@pytest.mark.parametrize("kind", tokenizer_models.KINDS)
 def test_round_trip_of_the_plays(kind):
     text = load_corpus()[:200_000]
-    make = {**MAKE, "char": lambda: kinds.from_tokens("char", sorted(set(text)))}
+    make = {**MAKE, "char": lambda: tokenizer_models.from_tokens("char", sorted(set(text)))}
     # Twice, so that no word is too rare.
-    make["word"] = lambda: kinds.learn_words(kinds.pieces_of([text, text]), 2**20)
+    make["word"] = lambda: tokenizer_models.train_word_level(
+        tokenizer_models.pieces_of([text, text]), 2**20
+    )
     tokenizer = Tokenizer(make[kind]())
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
@@ -128,9 +134,9 @@ def test_plain_tokenizers_give_the_same_ids(tokenizer, tmp_path):
 
 
 def test_bytes_in_an_order_of_their_own():
-    letters = [*kinds.BYTE_OF_LETTER]
+    letters = [*tokenizer_models.BYTE_DECODER]
     random.Random(4).shuffle(letters)
-    plain = kinds.single_bytes()
+    plain = tokenizer_models.single_bytes()
     plain.model = tokenizers.models.BPE({letter: i for i, letter in enumerate(letters)}, [])
     tokenizer = Tokenizer(plain)
     assert tokenizer.kind == "byte"
@@ -149,17 +155,17 @@ def test_pieces():
     for text in long_texts():
         for size in (1, 997, len(text)):
             parts = (text[i : i + size] for i in range(0, len(text), size))
-            pieces = list(kinds.pieces_of(parts))
+            pieces = list(tokenizer_models.pieces_of(parts))
             assert "".join(pieces) == text
-            assert max(map(len, pieces)) <= kinds.MAX_PIECE_CHARS
+            assert max(map(len, pieces)) <= tokenizer_models.MAX_PIECE_CHARS
             for before, after in zip(pieces, pieces[1:]):
-                assert len(before) >= kinds.MIN_PIECE_CHARS
+                assert len(before) >= tokenizer_models.MIN_PIECE_CHARS
                 assert re.search(r"\S$", before) and re.search(r"^[ \n]|^[.。]", after)
 
 
 def test_a_text_without_any_space_is_cut_too(tokenizer):
     text = "日" * 50_000
-    sizes = [len(piece) for piece in kinds.pieces_of([text])]
+    sizes = [len(piece) for piece in tokenizer_models.pieces_of([text])]
     assert sizes == [16384, 16384, 16384, 848]
     if tokenizer.unk_token_id is None:
         assert tokenizer.decode(tokenizer.encode(text)) == text

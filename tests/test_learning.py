@@ -7,13 +7,13 @@ import tokenizers
 from tokenizers import models
 
 from neo_keras.errors import InputError
-from neo_keras.text import kinds, learning
+from neo_keras.text import tokenizer_models, tokenizer_training
 from neo_keras.text.corpus import open_corpus
-from neo_keras.text.learning import make_tokenizer
 from neo_keras.text.tokenizer import Tokenizer
+from neo_keras.text.tokenizer_training import make_tokenizer
 
 
-@pytest.mark.parametrize("name", kinds.KINDS)
+@pytest.mark.parametrize("name", tokenizer_models.KINDS)
 def test_by_name(name, tiny_corpus_text):
     # Twice, so that no word is too rare; in two parts, of which one ends within a word.
     text = f"{tiny_corpus_text}\n{tiny_corpus_text}\n"
@@ -97,19 +97,19 @@ def test_a_large_text_gives_pieces_from_all_its_parts(monkeypatch):
 
     def learn(sample, vocab_size):
         taken.extend(sample)
-        return kinds.single_bytes()
+        return tokenizer_models.single_bytes()
 
-    monkeypatch.setattr(kinds, "learn_bpe", learn)
+    monkeypatch.setattr(tokenizer_models, "train_bpe", learn)
     make_tokenizer("bpe", texts)
     assert sorted("".join(taken)) == sorted("".join(texts))  # nothing is left out
     taken.clear()
-    monkeypatch.setattr(learning, "MAX_SAMPLE_CHARS", num_chars // 5)
+    monkeypatch.setattr(tokenizer_training, "MAX_SAMPLE_CHARS", num_chars // 5)
     make_tokenizer("bpe", texts)
-    assert num_chars / 6 < sum(map(len, taken)) <= num_chars / 5 + kinds.MAX_PIECE_CHARS
+    assert num_chars / 6 < sum(map(len, taken)) <= num_chars / 5 + tokenizer_models.MAX_PIECE_CHARS
     assert {word for piece in taken for word in piece.split()} == {f"part{i}" for i in range(40)}
     taken.clear()
     # Each part has one more word, of 5 or 6 bytes.
-    monkeypatch.setattr(learning, "MAX_WORD_BYTES", 50)
+    monkeypatch.setattr(tokenizer_training, "MAX_WORD_BYTES", 50)
     make_tokenizer("bpe", texts)
     words = {word for piece in taken for word in piece.split()}
     assert 9 <= len(words) <= 12 and max(words) > "part3"

@@ -13,17 +13,17 @@ import filelock
 import pytest
 
 from neo_keras.errors import InputError
+from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.training.cluster import ReadOnlyRun
-from neo_keras.training.run import RunDirectory
-from neo_keras.training.setup import resume_run, start_run
+from neo_keras.training.start import resume_run, start_run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SMALL = {"max_seq_len": 11, "num_layers": 1, "num_heads": 1, "hidden_dim": 12, "batch_size": 7}
 OTHER = """
 import json, sys, time
 from neo_keras.errors import InputError
-from neo_keras.training.run import RunDirectory
-from neo_keras.training.setup import resume_run, start_run
+from neo_keras.run_directory.directory import RunDirectory
+from neo_keras.training.start import resume_run, start_run
 
 action, path, text = sys.argv[1:]
 small = json.loads('{small}')
@@ -159,7 +159,7 @@ def test_a_lock_does_not_make_a_directory_ours(path, corpus_file):
 @pytest.mark.parametrize("what", ["a file", "below a file", "a link to nothing"])
 def test_no_place_for_a_run(path, what, monkeypatch):
     """Said before the text is read."""
-    monkeypatch.setattr("neo_keras.training.setup._load", None)
+    monkeypatch.setattr("neo_keras.training.start._load", None)
     if what == "a link to nothing":
         path.symlink_to(path.parent / "nothing")
     else:

@@ -44,12 +44,14 @@ def trainable_equal(weights, others):
     return all(np.array_equal(*pair) for pair in zip(weights, others) if pair[0].dtype == "float32")
 
 
-@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(
+    "gradient_accumulation_steps", [1, pytest.param(2, marks=pytest.mark.exhaustive)]
+)
 def test_gradients_that_overflow_are_skipped(corpus_file, tmp_path, accumulate):
     disturb = Disturb(scale=2.0**60)
     run, metrics = train_here(
         tmp_path / "run", corpus_file, [disturb], **{**SETTINGS, "steps": 60},
-        accumulate=accumulate,
+        gradient_accumulation_steps=accumulate,
     )  # fmt: skip
     num_skipped = int(np.argmin(np.diff([2.0**60, *disturb.scales]) < 0))  # one after another
     assert 20 < num_skipped < 50

@@ -7,8 +7,8 @@ from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.errors import InputError
 from neo_keras.generation.flatbuffer import check_names
 from neo_keras.generation.load import load_engine
+from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.text.tokenizer import Tokenizer
-from neo_keras.training.run import RunDirectory
 
 FILES = (
     """

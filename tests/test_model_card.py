@@ -4,8 +4,8 @@ import pytest
 
 from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.export.model_card import write_model_card
+from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.text.tokenizer import Tokenizer
-from neo_keras.training.run import RunDirectory
 
 
 @pytest.mark.parametrize(

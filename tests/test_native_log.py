@@ -8,11 +8,11 @@ import pytest
 from tiny_models import ROOT
 from waits import HANG_SECONDS
 
-from neo_keras.quiet import LAST_WORDS
+from neo_keras.native_logs import LAST_WORDS
 
 BLOCK = """
 import os, sys
-from neo_keras.quiet import native_log_hidden
+from neo_keras.native_logs import native_log_hidden
 
 with native_log_hidden():
     print("Python's words", file=sys.stderr)

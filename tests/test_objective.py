@@ -13,7 +13,7 @@ from tolerances import assert_close
 from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.model.gpt import GPT
 from neo_keras.training.objective import AHEAD_WEIGHT, training_model
-from neo_keras.training.setup import suit_text
+from neo_keras.training.start import suit_text
 
 CONFIG = ModelConfig(vocab_size=7, max_seq_len=5, num_layers=1, num_heads=1, hidden_dim=12)
 TEMPERATURE = 1.3
@@ -29,7 +29,9 @@ def compiled(model_class):
 
 def make_model(lookahead):
     return compiled(
-        training_model(GPT, TrainingConfig(lookahead=lookahead, temperature=TEMPERATURE))
+        training_model(
+            GPT, TrainingConfig(num_future_tokens=lookahead, loss_temperature=TEMPERATURE)
+        )
     )
 
 
@@ -40,7 +42,7 @@ def batch():
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("lookahead", [1, 2])
+@pytest.mark.parametrize("num_future_tokens", [1, 2])
 def test_loss_and_gradients_by_hand(batch, lookahead, weighted):
     model, (inputs, targets) = make_model(lookahead), batch
     weights = np.random.default_rng(3).random(targets.shape) if weighted else np.ones(targets.shape)
@@ -68,18 +70,18 @@ def softmax(x):
 
 
 def test_validation_is_as_ever(batch):
-    model, plain = make_model(lookahead=2), compiled(GPT)
+    model, plain = make_model(num_future_tokens=2), compiled(GPT)
     plain.set_weights(model.get_weights()[:-1])
     assert model.evaluate(*batch, verbose=0) == plain.evaluate(*batch, verbose=0)
 
 
 def test_nothing_to_add_is_the_class_itself():
-    assert training_model(GPT, TrainingConfig(lookahead=0, temperature=1.0)) is GPT
+    assert training_model(GPT, TrainingConfig(num_future_tokens=0, loss_temperature=1.0)) is GPT
     assert training_model(GPT, TrainingConfig()) is GPT
 
 
 def test_temperature_alone(batch):
-    model, (inputs, targets) = make_model(lookahead=0), batch
+    model, (inputs, targets) = make_model(num_future_tokens=0), batch
     sharper = TEMPERATURE * model(inputs)
     expected = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, sharper)
     loss = model.compute_loss(inputs, targets, model(inputs, training=True))
@@ -88,7 +90,7 @@ def test_temperature_alone(batch):
 
 def test_what_is_for_training_is_not_in_the_best_model(corpus_file, tmp_path):
     """But in what training resumes from."""
-    run, metrics = train_here(tmp_path / "run", corpus_file, steps=5, lookahead=3)
+    run, metrics = train_here(tmp_path / "run", corpus_file, steps=5, num_future_tokens=3)
     assert metrics["num_params"] == run.load_model().count_params()
     heads = {
         path.name: [name for name in read_checkpoint(path) if "ahead_unembedding" in name]
@@ -104,7 +106,12 @@ def test_what_is_for_training_is_not_in_the_best_model(corpus_file, tmp_path):
 def test_resumed_as_if_never_stopped(architecture, corpus_file, pairs_file, tmp_path):
     file = corpus_file if architecture == "decoder-only" else pairs_file
     assert_resumes(
-        tmp_path, file, architecture=architecture, lookahead=2, temperature=1.3, dropout=0.1
+        tmp_path,
+        file,
+        architecture=architecture,
+        num_future_tokens=2,
+        loss_temperature=1.3,
+        dropout=0.1,
     )
 
 
@@ -121,6 +128,9 @@ def test_what_suits_a_text(vocab_size, max_seq_len, steps, lookahead, temperatur
     corpus = types.SimpleNamespace(count_training_rows=lambda model_config: 460)
     config = TrainingConfig(batch_size=23, steps=steps)
     suited = suit_text(model_config, config, corpus)
-    assert (suited.lookahead, suited.temperature) == (lookahead, pytest.approx(temperature))
-    asked = dataclasses.replace(config, lookahead=1, temperature=0.9)
+    assert (suited.num_future_tokens, suited.loss_temperature) == (
+        lookahead,
+        pytest.approx(temperature),
+    )
+    asked = dataclasses.replace(config, num_future_tokens=1, loss_temperature=0.9)
     assert suit_text(model_config, asked, corpus) == asked

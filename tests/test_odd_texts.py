@@ -9,11 +9,11 @@ import runpy
 import pytest
 from tiny_models import ROOT
 
+from neo_keras.atomic_files import plainly_named
 from neo_keras.errors import InputError
-from neo_keras.files import plainly_named
 from neo_keras.generation.interactive import answer_lines
-from neo_keras.text import kinds
-from neo_keras.text.learning import MAX_WORD_CHARS, make_tokenizer
+from neo_keras.text import tokenizer_models
+from neo_keras.text.tokenizer_training import MAX_WORD_CHARS, make_tokenizer
 
 
 @pytest.mark.parametrize("width", [20_000, 60])
@@ -28,7 +28,9 @@ def test_words_of_a_text_that_has_none(width):
 def test_bpe_learns_from_words_of_limited_length(monkeypatch):
     """Its time grows with the square of their length: a minute of DNA became two seconds."""
     taken = []
-    monkeypatch.setattr(kinds, "learn_bpe", lambda texts, size: taken.extend(texts) or BYTES)
+    monkeypatch.setattr(
+        tokenizer_models, "train_bpe", lambda texts, size: taken.extend(texts) or BYTES
+    )
     text = "".join(random.Random(1).choices("ACGT", k=100_000)) + " and words\n" + "x" * 256 + " y"
     make_tokenizer("bpe", [text])
     words = [word for part in taken for word in part.split()]
@@ -37,7 +39,7 @@ def test_bpe_learns_from_words_of_limited_length(monkeypatch):
     assert {"and", "words", "x" * 256, "y"} <= set(words)
 
 
-BYTES = kinds.single_bytes()
+BYTES = tokenizer_models.single_bytes()
 
 
 @pytest.mark.parametrize("name", ["a[1]", "[", "a*b", "a?", "a\\b", "caf\udce9"])

@@ -139,14 +139,14 @@ def test_weight_decay_under_muon(tiny_config, make_model):
     model = make_model(dataclasses.replace(tiny_config, max_ngram=3, ngram_rows=53))
     settings = {"optimizer": "muon", "learning_rate": 0.5}
     table = {"ngram_embedding/table/embeddings"}
-    assert decayed(model, weight_decay=0.0, ngram_decay=0.4, **settings) == table
-    assert decayed(model, weight_decay=0.4, ngram_decay=0.0, **settings) == BLOCK_MATRICES
+    assert decayed(model, weight_decay=0.0, ngram_weight_decay=0.4, **settings) == table
+    assert decayed(model, weight_decay=0.4, ngram_weight_decay=0.0, **settings) == BLOCK_MATRICES
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_no_weight_decay(tiny_model, optimizer):
     settings = {"optimizer": optimizer, "learning_rate": 0.5}
-    assert decayed(tiny_model, weight_decay=0.0, ngram_decay=0.0, **settings) == set()
+    assert decayed(tiny_model, weight_decay=0.0, ngram_weight_decay=0.0, **settings) == set()
 
 
 def test_adam_is_adamw_without_weight_decay(tiny_config, make_model):

@@ -8,7 +8,7 @@ from tiny_tokenizers import MAKE, SAMPLE
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from neo_keras.errors import InputError
-from neo_keras.text import kinds
+from neo_keras.text import tokenizer_models
 from neo_keras.text.tokenizer import Tokenizer
 
 GPT2_LIKE = ["<|endoftext|>", "<|pad|>"]
@@ -16,7 +16,7 @@ GPT2_LIKE = ["<|endoftext|>", "<|pad|>"]
 
 def gpt2_like():
     """As GPT-2's file is: an added token, a post-processor, empty affixes instead of none."""
-    hf = kinds.learn_bpe([SAMPLE], 300)
+    hf = tokenizer_models.train_bpe([SAMPLE], 300)
     vocab, merges = hf.get_vocab(), []
     model = models.BPE(vocab, merges, continuing_subword_prefix="", end_of_word_suffix="")
     hf = tokenizers.Tokenizer(model)
@@ -61,7 +61,7 @@ def with_model(model):
     return hf
 
 
-LETTERS = kinds.BYTE_OF_LETTER
+LETTERS = tokenizer_models.BYTE_DECODER
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from neo_keras.errors import InputError
 from neo_keras.text.pairs import are_pairs, load_pairs, parse_pairs, to_json_lines
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.training.pairs import encode_pairs, split_pairs, tokenize_pairs
-from neo_keras.training.source_dataset import (
+from neo_keras.training.seq2seq_dataset import (
     continuation_training_dataset,
     continuation_validation_dataset,
     pairs_training_dataset,

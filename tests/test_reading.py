@@ -6,10 +6,10 @@ import random
 import pytest
 
 from neo_keras.errors import InputError
-from neo_keras.text import reading
+from neo_keras.text import readers
 from neo_keras.text.corpus import load_corpus, open_corpus
 from neo_keras.text.pairs import load_pairs
-from neo_keras.text.reading import normalize, normalize_string
+from neo_keras.text.readers import normalize, normalize_string
 
 LINE_ENDS = {
     "a\rb\r": "a\nb\n",
@@ -39,13 +39,13 @@ def test_chunks_cut_no_line_end(tmp_path, monkeypatch, pack):
     text = "".join(rng.choices([*"\r\r\r\n\n\ufeff\x85xé日😀"], k=400))
     path.write_bytes(pack(text.encode()))
     for chunk_bytes in range(1, 12):
-        monkeypatch.setattr(reading, "CHUNK_BYTES", chunk_bytes)
-        parts = list(reading.read_files([str(path)]))
+        monkeypatch.setattr(readers, "CHUNK_BYTES", chunk_bytes)
+        parts = list(readers.read_files([str(path)]))
         whole = "".join(part for _, part in parts)
         assert whole == normalize(text)
         for i in range(0, len(parts), 7):
             rest = "".join(part for _, part in parts[i:])
-            again = reading.read_files([str(path)], parts[i][0])
+            again = readers.read_files([str(path)], parts[i][0])
             assert "".join(part for _, part in again) == rest
 
 
@@ -61,7 +61,7 @@ def test_what_is_typed_or_escaped():
 
 
 def test_gzip(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "CHUNK_BYTES", 61)
+    monkeypatch.setattr(readers, "CHUNK_BYTES", 61)
     text = "".join(f"line {i} é\n" for i in range(500))
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(text.encode()))
     (tmp_path / "b.gz").write_bytes(gzip.compress(b"two ") + gzip.compress(b"members"))

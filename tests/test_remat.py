@@ -18,7 +18,7 @@ from neo_keras.model.gpt import GPT
             marks=pytest.mark.exhaustive,
         ),
         pytest.param(
-            {"accumulate": 3, "mixed_precision": "bfloat16", "use_bias": True},
+            {"gradient_accumulation_steps": 3, "mixed_precision": "bfloat16", "use_bias": True},
             marks=pytest.mark.exhaustive,
         ),
     ],

@@ -107,7 +107,7 @@ def losses_are(monkeypatch):
 
 
 PATIENT = dict(steps=40, eval_every=5, patience=2, max_ngram=1, steps_per_execution=1,
-               num_drafts=0)  # fmt: skip
+               num_speculative_tokens=0)  # fmt: skip
 
 
 def test_stops_early_and_keeps_the_best(corpus_file, tmp_path, losses_are):
@@ -116,7 +116,9 @@ def test_stops_early_and_keeps_the_best(corpus_file, tmp_path, losses_are):
     keep = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: weights.append(keep.model.get_weights())
     )
-    run, metrics = train_here(tmp_path / "run", corpus_file, [keep], sliding_loss=True, **PATIENT)
+    run, metrics = train_here(
+        tmp_path / "run", corpus_file, [keep], sliding_window_eval=True, **PATIENT
+    )
     assert (metrics["step"], metrics["best_step"], metrics["stopped_early"]) == (20, 10, True)
     assert (metrics["best_val_loss"], metrics["val_loss_sliding"]) == (2.0, 9.0)
     assert (run.load_model().get_weights()[1] == weights[10 - 1][1]).all()

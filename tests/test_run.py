@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
+from neo_keras.atomic_files import atomic_write, write_json
 from neo_keras.config import TrainingConfig
 from neo_keras.errors import InputError
-from neo_keras.files import complete_or_absent, write_json
+from neo_keras.run_directory.directory import RunDirectory
+from neo_keras.run_directory.history import read_csv
 from neo_keras.text.tokenizer import Tokenizer
-from neo_keras.training.history import read_csv
-from neo_keras.training.run import RunDirectory
 
 DATA = {"sources": ["/texts/a.txt"], "sha256": "0123abcd"}
 TRAINING = TrainingConfig(steps=7, max_seconds=2.5)
@@ -223,7 +223,7 @@ def test_complete_or_absent_replaces_a_file_or_a_directory(tmp_path):
     write_json(tmp_path / "file.json", {"b": [2, "é"]})
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "old").write_text("old")
-    with complete_or_absent(tmp_path / "model") as partial:
+    with atomic_write(tmp_path / "model") as partial:
         partial.mkdir()
         (partial / "new").write_text("new")
     assert json.loads((tmp_path / "file.json").read_text()) == {"b": [2, "é"]}
@@ -235,12 +235,12 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     path.write_text("old")
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
-    with pytest.raises(ZeroDivisionError), complete_or_absent(path) as partial:
+    with pytest.raises(ZeroDivisionError), atomic_write(path) as partial:
         assert partial.suffix == ".json" and partial.parent == tmp_path
         partial.write_text("half")
         raise ZeroDivisionError
     assert contents(tmp_path) == {"file.json": b"old"}
-    with pytest.raises(KeyboardInterrupt), complete_or_absent(path) as partial:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as partial:
         partial.mkdir()
         (partial / "half").write_text("half")
         raise KeyboardInterrupt
@@ -249,6 +249,6 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_full_disk_names_the_file(tmp_path):
     with pytest.raises(OSError, match="file.json.*No space left"):
-        with complete_or_absent(tmp_path / "file.json"):
+        with atomic_write(tmp_path / "file.json"):
             raise OSError(errno.ENOSPC, "No space left on device")
     assert contents(tmp_path) == {}

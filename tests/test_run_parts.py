@@ -10,14 +10,16 @@ import keras
 import pytest
 from short_runs import different_arrays, stop_at, train_here
 
+from neo_keras.atomic_files import write_json
 from neo_keras.errors import FailedError, InputError
-from neo_keras.files import write_json
 from neo_keras.generation.load import load_engine
-from neo_keras.training import drafting
-from neo_keras.training.run import RunDirectory
-from neo_keras.training.setup import resume_run, start_run
+from neo_keras.run_directory.directory import RunDirectory
+from neo_keras.training import train_drafter
+from neo_keras.training.start import resume_run, start_run
 
-SMALL = dict(num_layers=1, num_heads=1, hidden_dim=12, max_seq_len=7, max_ngram=1, num_drafts=2)
+SMALL = dict(
+    num_layers=1, num_heads=1, hidden_dim=12, max_seq_len=7, max_ngram=1, num_speculative_tokens=2
+)
 SETTINGS = dict(steps=6, eval_every=2, steps_per_execution=1, mixed_precision="float32", **SMALL)
 
 
@@ -25,14 +27,14 @@ def train_all(path, text_file, **settings):
     """As train.py does it: with the drafter."""
     run, _ = train_here(path, text_file, **settings)
     if not run.read_best()["drafter_trained"]:
-        assert drafting.teach_drafter(run, resume_run(path)[1]) is None
+        assert train_drafter.train_drafter(run, resume_run(path)[1]) is None
     return run
 
 
 @pytest.fixture(scope="module")
 def place(corpus_file, tmp_path_factory):
     """a, a run that is complete, and b, one of the same shape, of a text in capitals."""
-    place = tmp_path_factory.mktemp("parts")
+    place = tmp_path_factory.mktemp("cpu_replicas")
     capitals = place / "capitals.txt"
     capitals.write_text(corpus_file.read_text().swapcase())
     train_all(place / "a", corpus_file, **SETTINGS)
@@ -167,13 +169,15 @@ def test_killed_while_the_drafter_learns(place, corpus_file, tmp_path, monkeypat
     _, again = train_here(path, corpus_file, resume=True)
     assert again["val_loss"] == metrics["val_loss"] and run.best.read_bytes() == untaught
 
-    fit = drafting.fit_drafter
+    fit = train_drafter.fit_drafter
     press = keras.callbacks.LambdaCallback(
         on_train_batch_begin=lambda *args, **kwargs: signal.raise_signal(signal.SIGINT)
     )
     with monkeypatch.context() as patch:
-        patch.setattr(drafting, "fit_drafter", lambda *args: fit(*args[:-1], [press, *args[-1]]))
-        assert drafting.teach_drafter(run, resume_run(path)[1]) == 2
+        patch.setattr(
+            train_drafter, "fit_drafter", lambda *args: fit(*args[:-1], [press, *args[-1]])
+        )
+        assert train_drafter.train_drafter(run, resume_run(path)[1]) == 2
     assert run.best.read_bytes() != untaught and not run.read_best()["drafter_trained"]
     run = train_all(path, corpus_file, resume=True)
     assert different_arrays(run.best, place / "a" / "best.keras") == []

@@ -5,13 +5,13 @@ import sys
 import pytest
 
 import train as script
-from neo_keras.config import PRESETS
 from neo_keras.errors import InputError
-from neo_keras.text.learning import make_tokenizer
+from neo_keras.presets import PRESETS
+from neo_keras.text.tokenizer_training import make_tokenizer
 from neo_keras.training.compute import choose_compute
 from neo_keras.training.launch import launch
 
-SMALL = "--num-layers 1 --num-heads 1 --hidden-dim 12 --seq-len 12 --num-drafts 0"
+SMALL = "--num-layers 1 --num-heads 1 --hidden-dim 12 --seq-len 12 --num-speculative-tokens 0"
 OPTIONS = [
     "--tokenizer char",
     "--tokenizer byte",
@@ -26,7 +26,7 @@ OPTIONS = [
     "--steps 30",
     "--epochs 0.1",
     "--max-seconds 9.5",
-    "--batch-size 6 --accumulate 2",
+    "--batch-size 6 --gradient-accumulation-steps 2",
     "--dropout 0.1",
     "--optimizer sgd",
     "--optimizer adamw --learning-rate 1e-3 --warmup-steps 3 --schedule cosine",
@@ -37,7 +37,7 @@ OPTIONS = [
     "--compile xla",
     "--compile off --mixed-precision bfloat16",
     "--mixed-precision float32 --remat",
-    "--eval-every 7 --patience 2 --sliding-loss --sample-every 0",
+    "--eval-every 7 --patience 2 --sliding-window-eval --sample-every 0",
 ]
 
 

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from neo_keras.errors import InputError
-from neo_keras.text.kinds import KINDS
-from neo_keras.text.learning import make_tokenizer
-from neo_keras.training.run import RunDirectory
-from neo_keras.training.setup import resume_run, start_run
+from neo_keras.run_directory.directory import RunDirectory
+from neo_keras.text.tokenizer_models import KINDS
+from neo_keras.text.tokenizer_training import make_tokenizer
+from neo_keras.training.start import resume_run, start_run
 
 SMALL = {"max_seq_len": 11, "num_layers": 2, "num_heads": 3, "hidden_dim": 30, "batch_size": 7}
 

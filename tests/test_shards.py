@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from tiny_texts import CHUNK_BYTES, whole
 
-from neo_keras.text import kinds, reading
+from neo_keras.text import readers, tokenizer_models
 from neo_keras.text.corpus import open_corpus
 from neo_keras.text.encoding import encode_text
-from neo_keras.text.learning import make_tokenizer
-from neo_keras.text.token_files import JoinedTokens, token_files_directory
+from neo_keras.text.token_cache import ConcatTokens, token_files_directory
+from neo_keras.text.tokenizer_training import make_tokenizer
 
 pytest_plugins = ["shard_fixtures"]
 pytestmark = pytest.mark.usefixtures("tiny_shards")
@@ -42,17 +42,17 @@ def test_a_part_of_the_text_is_read_from_where_it_begins(texts, monkeypatch):
     for part in (training, validation):
         assert "".join("".join(piece.read()) for piece in part.pieces()) == "".join(part)
     opened = []
-    monkeypatch.setattr(reading, "open", lambda *a: opened.append(a[0]) or open(*a), raising=False)
+    monkeypatch.setattr(readers, "open", lambda *a: opened.append(a[0]) or open(*a), raising=False)
     "".join(validation)
     assert [os.path.basename(path) for path in opened] == ["d"]
 
 
-@pytest.mark.parametrize("name", kinds.KINDS)
+@pytest.mark.parametrize("name", tokenizer_models.KINDS)
 def test_shards_have_the_tokens_of_the_whole_text(name, texts):
     text = whole(texts)
     tokenizer = make_tokenizer(name, [text, text], {"bpe": 300, "word": 99}.get(name))
     encoded = encode_text(tokenizer, open_corpus([str(texts)]))
-    assert isinstance(encoded.token_ids, JoinedTokens)
+    assert isinstance(encoded.token_ids, ConcatTokens)
     assert len(list(token_files_directory().iterdir())) > 25
     expected = tokenizer.encode(text)
     np.testing.assert_array_equal(encoded.token_ids[:], expected)

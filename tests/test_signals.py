@@ -16,7 +16,7 @@ from neo_keras.training.signals import StopOnSignal
 
 SETTINGS = dict(
     steps=9, eval_every=4, steps_per_execution=1, mixed_precision="float32", num_layers=1,
-    num_heads=1, hidden_dim=12, max_seq_len=7, max_ngram=1, num_drafts=0,
+    num_heads=1, hidden_dim=12, max_seq_len=7, max_ngram=1, num_speculative_tokens=0,
 )  # fmt: skip
 
 
@@ -96,7 +96,8 @@ def test_what_is_ignored_stays_ignored(corpus_file, tmp_path, undisturbed):
 
 
 TRAINING = (
-    "--num-layers 1 --num-heads 1 --hidden-dim 12 --seq-len 7 --num-drafts 0 --compile off "
+    "--num-layers 1 --num-heads 1 --hidden-dim 12 --seq-len 7 --num-speculative-tokens 0 "
+    "--compile off "
     "--batch-size 2 --steps 1000000 --eval-every 300 --sample-every 0 --device cpu"
 ).split()
 

@@ -14,7 +14,7 @@ from neo_keras.training import callbacks
 from neo_keras.training.progress_bar import LINE_SECONDS, ProgressBar
 
 
-class Clock:
+class StepTimer:
     """Of a training whose steps take as many seconds as they are told to."""
 
     first_step = step = 0
@@ -34,7 +34,7 @@ class Clock:
 
 @pytest.mark.parametrize("is_terminal", [False, True])
 def test_a_line_every_half_minute(is_terminal):
-    output, clock = io.StringIO(), Clock()
+    output, clock = io.StringIO(), StepTimer()
     console = rich.console.Console(file=output, force_terminal=is_terminal, width=80)
     recorder = types.SimpleNamespace(history=[], bits_per_char=lambda row: 1.5)
     bar = ProgressBar(clock, recorder, 1000, 64, console)

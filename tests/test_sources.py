@@ -9,11 +9,11 @@ import threading
 import pytest
 
 from neo_keras.errors import FailedError, InputError
+from neo_keras.run_directory.directory import FORMAT
 from neo_keras.text import sources
 from neo_keras.text.corpus import load_corpus, open_corpus
 from neo_keras.text.pairs import are_pairs, load_pairs
 from neo_keras.text.sources import find_files, kept_names, names_to_keep
-from neo_keras.training.run import FORMAT
 
 
 @pytest.fixture

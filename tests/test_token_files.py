@@ -14,11 +14,11 @@ from tiny_texts import whole
 from waits import HANG_SECONDS
 
 from neo_keras.errors import FailedError, InputError
-from neo_keras.text import encoding, progress, shards, token_files
+from neo_keras.text import encoding, progress, shards, token_cache
 from neo_keras.text.corpus import open_corpus
 from neo_keras.text.encoding import encode_text
-from neo_keras.text.learning import make_tokenizer
-from neo_keras.text.token_files import JoinedTokens, MappedTokens, token_files_directory
+from neo_keras.text.token_cache import ConcatTokens, TokenFile, token_files_directory
+from neo_keras.text.tokenizer_training import make_tokenizer
 
 pytest_plugins = ["shard_fixtures"]
 pytestmark = pytest.mark.usefixtures("tiny_shards")
@@ -28,7 +28,7 @@ def test_windows_across_shards():
     rng = np.random.default_rng(5)
     expected = rng.integers(251, size=997).astype("uint8")
     stops = [0, 13, 14, 400, 411, 700, 997]
-    joined = JoinedTokens([expected[a:b] for a, b in zip(stops, stops[1:])])
+    joined = ConcatTokens([expected[a:b] for a, b in zip(stops, stops[1:])])
     assert (len(joined), joined.dtype) == (997, "uint8")
     for start in range(997):
         window = joined[start : start + 31]
@@ -163,7 +163,7 @@ def test_a_damaged_file_is_made_anew(texts, damage, encoded_shards):
     intact = path.read_bytes()
     path.write_bytes(damages(path)[damage])
     with pytest.raises(ValueError):
-        MappedTokens(path)
+        TokenFile(path)
     encoded_shards.clear()
     encoded = encode_text(tokenizer, open_corpus([str(texts)]))
     assert len([text for text in encoded_shards if len(text) >= 100]) == 1
@@ -198,7 +198,7 @@ def test_no_room(texts):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     for path in token_files_directory().iterdir():
-        MappedTokens(path)  # complete
+        TokenFile(path)  # complete
 
 
 def test_no_directory(texts, tmp_path):
@@ -210,9 +210,9 @@ def test_no_directory(texts, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_what_was_read_does_not_stay_in_memory(tmp_path):
     path = tmp_path / "tokens"
-    counts = dict.fromkeys(token_files.COUNTS, 0)
-    token_files.write_tokens(path, [np.ones(2**24, "uint8")] * 4, counts)
-    token_ids = JoinedTokens([MappedTokens(path)])
+    counts = dict.fromkeys(token_cache.COUNTS, 0)
+    token_cache.write_tokens(path, [np.ones(2**24, "uint8")] * 4, counts)
+    token_ids = ConcatTokens([TokenFile(path)])
     for place in range(0, 2**26, 2**12):  # every page
         assert token_ids[place : place + 2].all()
         if place % 2**22 == 0:

@@ -14,7 +14,7 @@ from scripts import run_script
 from short_runs import assert_resumes, different_arrays, read_checkpoint, train_here
 from waits import HANG_SECONDS
 
-from neo_keras.training.run import RunDirectory
+from neo_keras.run_directory.directory import RunDirectory
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SIGNAL_AT = ROOT / "tests" / "signal_at.py"
@@ -23,7 +23,7 @@ STEPS, EVAL_EVERY = 160, 40
 ARGUMENTS = (
     "--num-layers 1 --num-heads 2 --hidden-dim 20 --seq-len 17 --batch-size 1 --dropout 0.1 "
     f"--steps {STEPS} --eval-every {EVAL_EVERY} --sample-every 0 --device cpu "
-    "--num-drafts 0 --compile off"
+    "--num-speculative-tokens 0 --compile off"
 ).split()
 
 
@@ -145,7 +145,7 @@ def test_stopped_early_from_the_command_line(corpus_file, tmp_path):
 
 
 def test_the_drafter_is_taught_from_the_command_line(corpus_file, tmp_path):
-    settings = "--num-drafts 2 --num-layers 1 --steps 20 --eval-every 10".split()
+    settings = "--num-speculative-tokens 2 --num-layers 1 --steps 20 --eval-every 10".split()
     result = run_train(tmp_path / "run", "--data", corpus_file, *ARGUMENTS, *settings)
     assert (result.returncode, result.stderr) == (0, "")
     assert "teaching the drafter" in result.stdout
@@ -201,7 +201,7 @@ def test_what_a_run_directory_holds(corpus_file, tmp_path):
 def test_bits_per_char_of_every_loss(corpus_file, tmp_path, tokenizer, vocab_size):
     run, metrics = train_here(
         tmp_path / "run", corpus_file, tokenizer=tokenizer, vocab_size=vocab_size,
-        steps=10, eval_every=5, sliding_loss=True,
+        steps=10, eval_every=5, sliding_window_eval=True,
     )  # fmt: skip
     text, tokenizer = corpus_file.read_text(), run.load_tokenizer()
     for losses, bits, part in (
@@ -242,7 +242,7 @@ def test_same_seed_same_weights(corpus_file, tmp_path, jit_compile, mixed_precis
 
 
 def test_sliding_loss(corpus_file, tmp_path):
-    run, metrics = train_here(tmp_path / "run", corpus_file, steps=20, sliding_loss=True)
+    run, metrics = train_here(tmp_path / "run", corpus_file, steps=20, sliding_window_eval=True)
     assert {"id": run.id, **metrics} == json.loads((run.path / "metrics.json").read_text())
     # A little context helps: the words are the same again and again.
     assert metrics["val_loss"] - 0.5 < metrics["val_loss_sliding"] < metrics["val_loss"]

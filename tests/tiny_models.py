@@ -33,9 +33,9 @@ def unicode_text():
 def make_run(path, steps=60, text=None, tokenizer=None, **changes):
     """A run whose model was fitted and saved as `train.py` does it, a few steps long."""
     from neo_keras.config import ModelConfig, TrainingConfig
+    from neo_keras.run_directory.directory import RunDirectory
     from neo_keras.text.tokenizer import Tokenizer
     from neo_keras.training.dataset import training_dataset
-    from neo_keras.training.run import RunDirectory
     from neo_keras.training.trainer import make_compiled_model
 
     text, tokenizer = text or corpus_text(), tokenizer or Tokenizer.characters_of(ALPHABET)

@@ -7,7 +7,7 @@ import tokenizers
 from tiny_tokenizers import MAKE
 from tokenizers import AddedToken
 
-from neo_keras.text import kinds
+from neo_keras.text import tokenizer_models
 
 # Some hold what a text is cut at, some overlap themselves or others, some are ordinary words. Where
 # two overlap, those that are not normalized come first.
@@ -29,7 +29,7 @@ WORDS += ["<unk>", "Ġthe", " END OF TEXT]", "\r\n", "?!", "x_1"]
 
 def gpt2_like():
     """A byte-level BPE as GPT-2's file is: empty affixes instead of none."""
-    fields = json.loads(kinds.learn_bpe([strewn_text(0, 3000)], 400).to_str())
+    fields = json.loads(tokenizer_models.train_bpe([strewn_text(0, 3000)], 400).to_str())
     fields["model"] |= {"continuing_subword_prefix": "", "end_of_word_suffix": ""}
     return tokenizers.Tokenizer.from_str(json.dumps(fields))
 

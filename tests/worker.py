@@ -26,7 +26,7 @@ def main():
     options = parser.parse_args()
 
     from neo_keras.errors import one_line_errors
-    from neo_keras.quiet import import_tensorflow
+    from neo_keras.native_logs import import_tensorflow
 
     import_tensorflow()
     import keras

@@ -20,7 +20,7 @@ def commands(base):
         "trained": (None, runs.training(small)),
         "stopped": (None, runs.training(small, max_seconds="1e-9")),
         "tokenized": (None, runs.training(large, tokenizer="bpe", vocab_size=300, steps=4)),
-        "drafted": (None, runs.training(small, num_drafts=2)),
+        "drafted": (None, runs.training(small, num_speculative_tokens=2)),
         "other": (None, runs.training(other)),
         "said": ("trained", SAY),
         "said-other": ("other", SAY),

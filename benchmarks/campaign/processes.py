@@ -22,7 +22,7 @@ TRACEBACK = "Traceback (most recent call last)"
 
 def preload():
     """Imports what the scripts import, and starts none of TensorFlow's threads."""
-    from neo_keras.quiet import import_tensorflow
+    from neo_keras.native_logs import import_tensorflow
 
     import_tensorflow()
     import matplotlib.pyplot  # noqa: F401
@@ -30,9 +30,9 @@ def preload():
     import neo_keras.export.exporter
     import neo_keras.export.litertlm
     import neo_keras.generation.load
-    import neo_keras.training.drafting
     import neo_keras.training.launch
     import neo_keras.training.summary
+    import neo_keras.training.train_drafter
     import neo_keras.training.trainer  # noqa: F401
 
 

@@ -9,7 +9,7 @@ import zipfile
 
 import h5py
 
-from neo_keras.config import PRESETS, Preset
+from neo_keras.presets import PRESETS, Preset
 
 STEPS, EVAL_EVERY = 24, 2
 WORDS = "the quick brown fox jumps over a lazy dog and sleeps under trees of green".split()
@@ -19,7 +19,7 @@ PRESETS["tiny"] = Preset(
     model={"max_ngram": 3, "ngram_rows": 211, "ngram_dim": 6, "embedding_norm": True,
            "num_layers": 1, "num_heads": 1, "hidden_dim": 16, "max_seq_len": 16},
     training={"batch_size": 4, "steps": STEPS, "eval_every": EVAL_EVERY, "sample_every": 0,
-              "parts": 1, "jit_compile": False, "mixed_precision": "float32",
+              "cpu_replicas": 1, "jit_compile": False, "mixed_precision": "float32",
               "steps_per_execution": 1},
 )  # fmt: skip
 

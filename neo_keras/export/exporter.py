@@ -4,14 +4,14 @@ import dataclasses
 import pathlib
 import tempfile
 
+from neo_keras.atomic_files import atomic_write, plainly_named, write_json
 from neo_keras.cpu import runs_compiled_model
 from neo_keras.errors import InputError
-from neo_keras.export import encoder_decoder, signatures, tflite, verify, web
-from neo_keras.export.footprint import measure_footprint
+from neo_keras.export import encoder_decoder, parity, signatures, tflite, web
+from neo_keras.export.benchmark import measure_footprint
 from neo_keras.export.model_card import write_model_card
 from neo_keras.export.quantization import DEFAULTS
 from neo_keras.export.replaceable import CARD, REPORT, check_replaceable
-from neo_keras.files import complete_or_absent, plainly_named, write_json
 from neo_keras.generation import artifact
 from neo_keras.generation.decoding import check_finite
 from neo_keras.generation.keras_engine import keras_engine
@@ -44,7 +44,7 @@ def export_run(run, formats=None, quantizations=DEFAULTS, out=None, on_row=None)
 
     Returns:
         list of dict, the rows of `report.json`: the Keras model first, then a row per file. Each
-        has `file`, the fields of `verify.Measurement` and `bits_per_char`; files have `size_bytes`
+        has `file`, the fields of `parity.Measurement` and `bits_per_char`; files have `size_bytes`
         and `bytes_per_parameter`; `.tflite` files what `measure_footprint` returns.
 
     Raises:
@@ -87,12 +87,12 @@ def export_run(run, formats=None, quantizations=DEFAULTS, out=None, on_row=None)
         if on_row:
             on_row(row)
 
-    add("(Keras)", verify.measure(keras_engine(model), reference))
+    add("(Keras)", parity.measure(keras_engine(model), reference))
     for export_format, quantization, name in files:
         write = WRITERS[export_format]
-        with complete_or_absent(out / name) as partial:
+        with atomic_write(out / name) as partial:
             measurement = write(model, partial, tokenizer, quantization, reference, converted)
-            verify.check(measurement, reference, quantization, name)
+            parity.check(measurement, reference, quantization, name)
         add(name, measurement)
     write_json(out / REPORT, rows)
     write_model_card(out / CARD, run, rows, model.count_params(), tokenizer)
@@ -117,10 +117,10 @@ def _make_reference(model, text, tokenizer):
     if config.end_token_id is not None:
         pairs = parse_pairs(text, "validation.jsonl")
         encoded = encode_pairs(pairs, tokenizer, config.max_seq_len)
-        return verify.make_pairs_reference(model, encoded, unk_token_id), encoded
+        return parity.make_pairs_reference(model, encoded, unk_token_id), encoded
     encoded = encode_text(tokenizer, Corpus.from_text(text))
     is_decoder = config.architecture == "decoder-only"
-    make = verify.make_reference if is_decoder else verify.make_source_reference
+    make = parity.make_reference if is_decoder else parity.make_source_reference
     return make(model, encoded.token_ids, unk_token_id), encoded
 
 
@@ -139,23 +139,23 @@ def _write_saved_model(model, path, tokenizer, quantization, reference, converte
     with plainly_named(path) as name:
         form.write_functional(model, name, tokenizer.unk_token_id)
     artifact.pack_saved_model(path, model.config, tokenizer)
-    return verify.measure(saved_model_engine(path, model.config), reference)
+    return parity.measure(saved_model_engine(path, model.config), reference)
 
 
 def _write_tflite(model, path, tokenizer, quantization, reference, converted):
     tflite.write_tflite(model, path, tokenizer, quantization, converted)
     model_config, _ = artifact.unpack_tflite(path)
     if model_config.architecture == "encoder-decoder":
-        return verify.measure(LiteRTEncoderDecoderEngine(path, model_config), reference)
-    stateful = verify.measure(LiteRTStatefulEngine(path, model_config), reference)
+        return parity.measure(LiteRTEncoderDecoderEngine(path, model_config), reference)
+    stateful = parity.measure(LiteRTStatefulEngine(path, model_config), reference)
     if not runs_compiled_model():
         return stateful
-    verify.check(stateful, reference, quantization, path.name)
+    parity.check(stateful, reference, quantization, path.name)
     engine = LiteRTEngine(path, model_config)
-    if engine.num_drafts:
-        ahead = verify.measure(engine, reference, read_ahead=True)
-        verify.check(ahead, reference, quantization, path.name)
-    return verify.measure(engine, reference)
+    if engine.num_speculative_tokens:
+        ahead = parity.measure(engine, reference, read_ahead=True)
+        parity.check(ahead, reference, quantization, path.name)
+    return parity.measure(engine, reference)
 
 
 def _write_litertlm(model, path, tokenizer, quantization, reference, converted):
@@ -171,7 +171,7 @@ def _write_litertlm(model, path, tokenizer, quantization, reference, converted):
         litertlm.write_inner_tflite(model, inner, tokenizer, quantization, converted)
         litertlm.bundle(inner, path, model.config, tokenizer)
         engine = litertlm.BundledTFLiteEngine(inner, model.config)
-        measurement = verify.measure(engine, reference)
+        measurement = parity.measure(engine, reference)
     litertlm.check_text(path, keras_engine(model), tokenizer, reference, quantization)
     return measurement
 
@@ -182,7 +182,7 @@ def _write_web(model, path, tokenizer, quantization, reference, converted):
     tflite.write_page_tflite(model, model_path, tokenizer, quantization, converted)
     web.write_page_around(model_path)
     engine = tflite.SegmentedEngine(model_path, model.config.max_seq_len)
-    return verify.measure(engine, reference)
+    return parity.measure(engine, reference)
 
 
 WRITERS = {

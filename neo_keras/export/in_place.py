@@ -43,9 +43,9 @@ class InPlaceGPT:
                 [{**step_specs(1, chunk_size_for(config.max_seq_len)), **shared}],
             ),
         ]
-        if config.num_drafts:
-            num_tokens = 1 + config.num_drafts
-            noise_shape = [num_tokens + config.num_drafts, config.vocab_size]
+        if config.num_speculative_tokens:
+            num_tokens = 1 + config.num_speculative_tokens
+            noise_shape = [num_tokens + config.num_speculative_tokens, config.vocab_size]
             noise = {"noise": tf.TensorSpec(noise_shape, tf.float32, name="noise")}
             signatures.append(
                 (self.verify_in_place, [{**step_specs(1, num_tokens), **noise, **shared}])

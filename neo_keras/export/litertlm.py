@@ -8,7 +8,7 @@ import numpy as np
 from litert_lm_builder import LitertLmFileBuilder, TfLiteModelType
 from litert_lm_builder.runtime.proto import llm_metadata_pb2
 
-from neo_keras.export import signatures, tflite, verify
+from neo_keras.export import parity, signatures, tflite
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.engine import FunctionalEngine, chunk_size_for
 from neo_keras.generation.litert_stateful_engine import signature_runners
@@ -80,7 +80,7 @@ def check_text(path, engine, tokenizer, reference, quantization):
         path: of the bundle.
         engine: `Engine` with the same model.
         tokenizer: `Tokenizer`.
-        reference: `verify.Reference`, whose windows give the prompts.
+        reference: `parity.Reference`, whose windows give the prompts.
         quantization: of the bundle.
     """
     runtime = LiteRTLM(path)
@@ -89,12 +89,12 @@ def check_text(path, engine, tokenizer, reference, quantization):
         try:
             text = runtime.continue_greedily(prompt, num_tokens)
         except RuntimeError as error:
-            raise verify.VerificationError(
+            raise parity.VerificationError(
                 f"the LiteRT-LM bundle is wrong: LiteRT-LM fails on {prompt!r} ({error}); nothing "
                 "was written"
             ) from None
         if text != expected and (quantization == "float32" or not text):
-            raise verify.VerificationError(
+            raise parity.VerificationError(
                 f"the LiteRT-LM bundle is wrong: it continues {prompt!r} with {text!r}, the Keras "
                 f"model with {expected!r}; nothing was written"
             )

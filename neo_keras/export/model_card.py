@@ -1,7 +1,7 @@
 """`export/README.md`: what a person who gets the files should know of them."""
 
+from neo_keras.atomic_files import write_text
 from neo_keras.commands import generate_command
-from neo_keras.files import write_text
 from neo_keras.generation.engine import (
     ENCODER_DECODER_SIGNATURES,
     STATEFUL_SIGNATURES,

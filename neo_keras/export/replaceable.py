@@ -1,7 +1,7 @@
 """An export replaces an earlier one, and nothing else that a person has in the same place."""
 
+from neo_keras.atomic_files import parse_json
 from neo_keras.errors import InputError
-from neo_keras.files import parse_json
 
 REPORT, CARD = "report.json", "README.md"
 

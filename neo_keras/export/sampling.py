@@ -10,7 +10,7 @@ MIN_TEMPERATURE = 1e-6  # of the probabilities that top-p adds up; next to it, o
 
 
 def sampling_specs():
-    """The inputs that `draw_token` has besides logits and step, by name.
+    """The inputs that `sample_token` has besides logits and step, by name.
 
     Returns:
         dict of `tf.TensorSpec`, all of shape [1]: `temperature` (0: always the likeliest token),
@@ -24,7 +24,7 @@ def sampling_specs():
     }
 
 
-def draw_token(logits, step, temperature, top_k, top_p, seed):
+def sample_token(logits, step, temperature, top_k, top_p, seed):
     """Draws what `Sampler.sample` draws.
 
     Args:

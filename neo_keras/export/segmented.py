@@ -7,7 +7,7 @@ so it cannot run `in_place`; and of a cache in one part all slots take part in e
 import tensorflow as tf
 from keras import ops
 
-from neo_keras.export.sampling import draw_token, sampling_specs
+from neo_keras.export.sampling import sample_token, sampling_specs
 from neo_keras.export.signatures import split_inputs, step_specs
 from neo_keras.generation.engine import chunk_size_for
 
@@ -72,7 +72,7 @@ class SegmentedGPT(tf.Module):
             """Takes in one token of the segment: `logits`, and the `next_token`, drawn of them."""
             tokens, input_pos, sampling = split_inputs(inputs, "tokens", "input_pos")
             logits = self._step(tokens, input_pos, first=segment, last=segment)
-            return {"next_token": draw_token(logits, **sampling), "logits": logits}
+            return {"next_token": sample_token(logits, **sampling), "logits": logits}
 
         return sample
 

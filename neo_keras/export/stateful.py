@@ -3,7 +3,7 @@
 import tensorflow as tf
 from keras import ops
 
-from neo_keras.export.sampling import draw_token, sampling_specs
+from neo_keras.export.sampling import sample_token, sampling_specs
 from neo_keras.export.signatures import split_inputs, step_specs, tokens_spec
 from neo_keras.generation.engine import chunk_size_for
 
@@ -68,7 +68,7 @@ class StatefulGPT(tf.Module):
     def sample(self, inputs):
         """Takes in one token and draws the `next_token`, int32 [1]."""
         tokens, input_pos, sampling = split_inputs(inputs, "tokens", "input_pos")
-        return {"next_token": draw_token(self.step(tokens, input_pos), **sampling)}
+        return {"next_token": sample_token(self.step(tokens, input_pos), **sampling)}
 
     def generate(self, inputs):
         """Continues a prompt, in one call, from an empty cache to at most the end of the context.
@@ -91,7 +91,7 @@ class StatefulGPT(tf.Module):
             token = ops.slice(token_ids, (0, position[0]), (1, 1))
             logits = self.step(token, position)
             position = position + 1
-            drawn = draw_token(logits, position - prompt_len, **sampling)
+            drawn = sample_token(logits, position - prompt_len, **sampling)
             given = ops.slice(token_ids, (0, position[0]), (1, 1))
             token = ops.where(position < prompt_len, given, drawn)
             stopped = ops.logical_and(position >= prompt_len, drawn == stop_token)

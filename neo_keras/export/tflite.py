@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from neo_keras.export import tables
-from neo_keras.export.compact import compact
+from neo_keras.export import embedding_lookup
+from neo_keras.export.deduplicate import compact
 from neo_keras.export.encoder_decoder import write_stateful
 from neo_keras.export.in_place import InPlaceGPT
 from neo_keras.export.quantization import quantize
@@ -20,7 +20,7 @@ from neo_keras.export.stateful import StatefulGPT
 from neo_keras.generation import artifact
 from neo_keras.generation.engine import Engine, chunk_size_for
 from neo_keras.generation.litert_stateful_engine import signature_runners
-from neo_keras.quiet import native_log_hidden
+from neo_keras.native_logs import native_log_hidden
 
 
 def write_tflite(model, path, tokenizer, quantization, converted=None):
@@ -105,7 +105,7 @@ def convert(write_saved_model, model, path, unk_token_id, quantization, converte
     with native_log_hidden(), contextlib.redirect_stdout(io.StringIO()):
         key = write_saved_model, scale_rows
         if key not in converted:
-            with tables.lookup_operators(scale_rows):
+            with embedding_lookup.lookup_operators(scale_rows):
                 converted[key] = _float32_flatbuffer(write_saved_model, model, unk_token_id)
         flatbuffer, names = converted[key]
         pathlib.Path(path).write_bytes(flatbuffer)

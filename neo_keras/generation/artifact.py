@@ -10,9 +10,9 @@ import json
 import pathlib
 import zipfile
 
-from neo_keras.config import ModelConfig
+from neo_keras.atomic_files import parse_json
+from neo_keras.config import ModelConfig, from_saved
 from neo_keras.errors import InputError
-from neo_keras.files import parse_json
 from neo_keras.text.tokenizer import Tokenizer
 
 FORMAT = "neo_keras model 1"
@@ -124,7 +124,7 @@ def _parse(config_text, tokenizer_text, path):
     try:
         config = parse_json(config_text)
         if config["format"] == FORMAT:
-            model_config = ModelConfig(**config["model"])
+            model_config = from_saved(ModelConfig, config["model"])
             _ = config["sha256"], config["size_bytes"]
             tokenizer = Tokenizer.from_json(tokenizer_text)
     except (ValueError, TypeError, KeyError) as error:

@@ -10,17 +10,17 @@ from neo_keras.errors import FailedError, InputError
 from neo_keras.generation.sampler import GREEDY, penalized
 
 
-def generate_ids(engine, prompt_ids, sampler, seed, banned_ids=()):
+def generate_ids(engine, prompt_ids, sampler, seed, suppress_tokens=()):
     """Yields token ids, without end unless the model has a token for it.
 
-    Past the context window it goes on after the window's last `engine.num_kept` tokens.
+    Past the context window it goes on after the window's last `engine.context_shift_keep` tokens.
 
     Args:
         engine: `Engine`.
         prompt_ids: at least one token id; the last `engine.max_seq_len` count.
         sampler: `Sampler`.
         seed: int.
-        banned_ids: tokens that are never drawn.
+        suppress_tokens: tokens that are never drawn.
 
     Yields:
         int token ids.
@@ -33,24 +33,24 @@ def generate_ids(engine, prompt_ids, sampler, seed, banned_ids=()):
     source_len = _source_len(engine, window)
     for step in itertools.count():
         noise = functools.partial(sampler.noise, seed, step)
-        logits = _next_logits(engine, window, source_len, sampler, banned_ids, noise)
+        logits = _next_logits(engine, window, source_len, sampler, suppress_tokens, noise)
         token_id = sampler.sample(logits, seed, step)
         if token_id == engine.end_token_id:
             return
         yield token_id
-        window = _with_room(engine, [*window, token_id])
+        window = _context_shift(engine, [*window, token_id])
         if not window:
             return
 
 
-def search_ids(engine, prompt_ids, num_beams, max_tokens, banned_ids=(), sampler=GREEDY):
+def beam_search(engine, prompt_ids, num_beams, max_tokens, suppress_tokens=(), sampler=GREEDY):
     """Looks for the likeliest continuation: after each token the likeliest `num_beams` texts stay.
 
     Texts that end are compared with others by their log-probability per token.
 
     Args:
         engine: an `Engine` that has a `state`.
-        prompt_ids, banned_ids: as for `generate_ids`.
+        prompt_ids, suppress_tokens: as for `generate_ids`.
         num_beams: 1 is greedy.
         max_tokens: at least 1.
         sampler: `Sampler`, of which only the penalty on repetition counts.
@@ -66,7 +66,7 @@ def search_ids(engine, prompt_ids, num_beams, max_tokens, banned_ids=(), sampler
         grown = []
         for score, token_ids, window, state in beams:
             engine.state = state
-            logits = np.float64(_next_logits(engine, window, source_len, sampler, banned_ids))
+            logits = np.float64(_next_logits(engine, window, source_len, sampler, suppress_tokens))
             logits -= logits.max()
             scores = score + logits - np.log(np.exp(logits).sum())
             for token_id in np.argsort(-scores, kind="stable")[:num_beams].tolist():
@@ -79,7 +79,7 @@ def search_ids(engine, prompt_ids, num_beams, max_tokens, banned_ids=(), sampler
                 continue
             engine.state = state
             token_ids = [*token_ids, token_id]
-            if window := _with_room(engine, [*window, token_id]):
+            if window := _context_shift(engine, [*window, token_id]):
                 beams.append((score, token_ids, window, engine.state))
             else:
                 ended.append((score / len(token_ids), token_ids))
@@ -92,12 +92,12 @@ def _source_len(engine, window):
     return 0 if engine.end_token_id is None else len(window)
 
 
-def _next_logits(engine, window, source_len, sampler, banned_ids, noise=None):
+def _next_logits(engine, window, source_len, sampler, suppress_tokens, noise=None):
     logits = np.array(engine.decode(window[-1], noise))
     check_finite(logits)
     if sampler.repetition_penalty != 1:
         logits = penalized(logits, window[source_len:], sampler.repetition_penalty)
-    for token_id in banned_ids:  # one or none, mostly
+    for token_id in suppress_tokens:  # one or none, mostly
         logits[token_id] = -np.inf
     return logits
 
@@ -111,10 +111,10 @@ def check_finite(logits):
         )
 
 
-def _with_room(engine, window):
+def _context_shift(engine, window):
     """The window, shortened and begun anew where the cache is full; empty where the text ends."""
     if engine.position == engine.max_seq_len:
-        window = window[-engine.num_kept :] if engine.num_kept else []
+        window = window[-engine.context_shift_keep :] if engine.context_shift_keep else []
         if window:
             engine.begin(window)
     return window
@@ -146,13 +146,15 @@ def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stops=
         prompt = tokenizer.tail(prompt, engine.max_seq_len)
     _warn_of_unknown(tokenizer, prompt)
     prompt_ids = _prompt_ids(engine, tokenizer, prompt)
-    banned_ids = [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]
+    suppress_tokens = [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]
 
     def new_ids():
         if num_beams > 1:
-            yield from search_ids(engine, prompt_ids, num_beams, max_tokens, banned_ids, sampler)
+            yield from beam_search(
+                engine, prompt_ids, num_beams, max_tokens, suppress_tokens, sampler
+            )
         else:
-            yield from generate_ids(engine, prompt_ids, sampler, seed, banned_ids)
+            yield from generate_ids(engine, prompt_ids, sampler, seed, suppress_tokens)
 
     pieces = tokenizer.stream(itertools.islice(new_ids(), max_tokens))
     return filter(None, until(stops, pieces)) if stops else pieces

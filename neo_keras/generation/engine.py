@@ -5,7 +5,7 @@ import abc
 import numpy as np
 
 from neo_keras.errors import InputError
-from neo_keras.generation.foresight import Foresight
+from neo_keras.generation.speculative import DraftState
 
 MAX_CHUNK_SIZE = 64
 IN_PLACE_SIGNATURES = ("decode_in_place", "prefill_in_place")  # see `export.in_place`
@@ -16,7 +16,9 @@ ENCODER_DECODER_SIGNATURES = ("encode", "decode", "reset")  # `export.encoder_de
 
 def in_place_signatures(model_config):
     """The signatures of `export.in_place` that a file of this model has, in their order."""
-    return (*IN_PLACE_SIGNATURES, VERIFY_SIGNATURE)[: 3 if model_config.num_drafts else 2]
+    return (*IN_PLACE_SIGNATURES, VERIFY_SIGNATURE)[
+        : 3 if model_config.num_speculative_tokens else 2
+    ]
 
 
 def chunk_size_for(max_seq_len):
@@ -37,20 +39,21 @@ class Engine(abc.ABC):
     Attributes:
         position: how many tokens the cache holds.
         end_token_id: of the token that ends a text, or None: then a text has no end.
-        num_kept: how many of the last tokens matter when the cache is full; 0: the text ends.
-        num_drafts: how many tokens it foresees; then it has a `vocab_size`, too.
+        context_shift_keep: how many of the last tokens stay when the cache is full; 0: the text
+            ends.
+        num_speculative_tokens: how many tokens it foresees; then it has a `vocab_size`, too.
     """
 
     end_token_id = None
-    num_drafts = 0
+    num_speculative_tokens = 0
     _cache = None  # a dict of arrays, each step's another one; of engines that have it so
 
     def __init__(self, max_seq_len, chunk_size):
         self.max_seq_len = max_seq_len
         self.chunk_size = chunk_size
-        self.num_kept = max(max_seq_len // 2, 1)
+        self.context_shift_keep = max(max_seq_len // 2, 1)
         self.position = 0
-        self._foresight = Foresight()
+        self._foresight = DraftState()
 
     def begin(self, token_ids):
         """Begins anew after a text; its last token is the next one to decode.
@@ -64,7 +67,7 @@ class Engine(abc.ABC):
     def reset(self):
         """Begins a new sequence. Old slots stay, and are never seen: see `causal_mask`."""
         self.position = 0
-        self._foresight = Foresight()
+        self._foresight = DraftState()
 
     def prefill(self, token_ids):
         """Takes in tokens of which only the influence on later ones matters.
@@ -106,22 +109,22 @@ class Engine(abc.ABC):
         return self._foresight.logits
 
     def _take_in(self, token_id, noise):
-        has_room = self.position + 1 + self.num_drafts <= self.max_seq_len
-        if not (self.num_drafts and noise and has_room and self._foresight.pays):
+        has_room = self.position + 1 + self.num_speculative_tokens <= self.max_seq_len
+        if not (self.num_speculative_tokens and noise and has_room and self._foresight.pays):
             position = np.array([self.position], "int32")
             logits = self._decode(np.array([[token_id]], "int32"), position)
             self._foresight.keep([token_id], [logits])
             return
-        token_ids = [int(token_id), *self._foresight.draft(self.num_drafts)]
+        token_ids = [int(token_id), *self._foresight.draft(self.num_speculative_tokens)]
         positions = np.arange(len(token_ids), dtype="int32") + self.position
-        rows = noise(len(token_ids) + self.num_drafts, self.vocab_size)
+        rows = noise(len(token_ids) + self.num_speculative_tokens, self.vocab_size)
         logits, drafts = self._verify(np.array([token_ids], "int32"), positions, rows)
         self._foresight.keep(token_ids, logits, drafts)
 
     @property
-    def num_foreseen(self):
+    def num_accepted(self):
         """How many tokens of the text it read before they were drawn."""
-        return self._foresight.num_foreseen
+        return self._foresight.num_accepted
 
     @property
     def state(self):
@@ -150,10 +153,11 @@ class Engine(abc.ABC):
         """Writes one token, int32 [1, 1] at int32 [1]; returns float32 [vocab_size]."""
 
     def _verify(self, tokens, input_pos, noise):
-        """Of engines that draft: writes int32 [1, n] tokens at int32 [n], n = 1 + `num_drafts`.
+        """Of engines that draft: writes n = 1 + `num_speculative_tokens` tokens, int32 [1, n].
 
         Returns:
-            (logits, drafts): float32 [n, vocab_size] and int32 [n, num_drafts], as `GPT.verify`.
+            (logits, drafts): float32 [n, vocab_size] and int32 [n, num_speculative_tokens], as
+            `GPT.verify`.
         """
         raise NotImplementedError
 
@@ -171,7 +175,7 @@ class EncoderDecoderEngine(Engine):
     def __init__(self, model_config):
         super().__init__(model_config.max_seq_len, chunk_size=1)
         self.end_token_id = model_config.end_token_id
-        self.num_kept = self.max_seq_len if self.end_token_id is None else 0
+        self.context_shift_keep = self.max_seq_len if self.end_token_id is None else 0
 
     def begin(self, token_ids):
         self.reset()

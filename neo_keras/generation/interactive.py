@@ -5,7 +5,7 @@ import signal
 import sys
 
 from neo_keras.errors import InputError
-from neo_keras.text.reading import normalize_string
+from neo_keras.text.readers import normalize_string
 
 
 def answer_lines(pieces_after):

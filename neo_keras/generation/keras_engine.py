@@ -16,7 +16,10 @@ class KerasEngine(Engine):
     def __init__(self, model, drafts=False):
         max_seq_len = model.config.max_seq_len
         super().__init__(max_seq_len, chunk_size_for(max_seq_len))
-        self.num_drafts, self.vocab_size = drafts * model.config.num_drafts, model.config.vocab_size
+        self.num_speculative_tokens, self.vocab_size = (
+            drafts * model.config.num_speculative_tokens,
+            model.config.vocab_size,
+        )
         self._step, self._step_ahead = _compiled(model.step), _compiled(model.verify)
         self._cache = model.empty_cache()
 

@@ -20,7 +20,7 @@ from neo_keras.generation.flatbuffer import (
     loading,
     read_signatures,
 )
-from neo_keras.quiet import hide_native_farewell, native_log_hidden
+from neo_keras.native_logs import hide_native_farewell, native_log_hidden
 
 DECODE, PREFILL = IN_PLACE_SIGNATURES
 OWN = {"tokens", "input_pos", "noise", "logits", "drafts"}  # what signatures do not share
@@ -45,7 +45,10 @@ class LiteRTEngine(Engine):
 
     def __init__(self, path, model_config, num_threads=2):
         content = pathlib.Path(path).read_bytes()
-        self.num_drafts, self.vocab_size = model_config.num_drafts, model_config.vocab_size
+        self.num_speculative_tokens, self.vocab_size = (
+            model_config.num_speculative_tokens,
+            model_config.vocab_size,
+        )
         self._signatures = in_place_signatures(model_config)
         with loading(path):
             check_decoder(read_signatures(content), path, model_config)
@@ -76,7 +79,7 @@ class LiteRTEngine(Engine):
         logits, drafts = (self._buffers[VERIFY_SIGNATURE, name] for name in ("logits", "drafts"))
         return (
             logits.read(num_tokens * self.vocab_size, np.float32).reshape(num_tokens, -1),
-            drafts.read(num_tokens * self.num_drafts, np.int32).reshape(num_tokens, -1),
+            drafts.read(num_tokens * self.num_speculative_tokens, np.int32).reshape(num_tokens, -1),
         )
 
     def _run(self, signature, tokens, input_pos):

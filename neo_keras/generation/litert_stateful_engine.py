@@ -17,7 +17,7 @@ from neo_keras.generation.flatbuffer import (
     loading,
     read_signatures,
 )
-from neo_keras.quiet import native_log_hidden
+from neo_keras.native_logs import native_log_hidden
 
 
 class LiteRTStatefulEngine(Engine):

@@ -5,8 +5,8 @@ import pathlib
 from neo_keras.cpu import num_cores, runs_compiled_model
 from neo_keras.generation import artifact
 from neo_keras.mistaken import mistaken
-from neo_keras.quiet import import_tensorflow
-from neo_keras.training.run import RunDirectory
+from neo_keras.native_logs import import_tensorflow
+from neo_keras.run_directory.directory import RunDirectory
 
 EXPECTED = "a run directory, a SavedModel or a .tflite file"
 EXPORTS = ("model-int8.tflite", "model-float32.tflite", "saved_model")  # in `export/` of a run

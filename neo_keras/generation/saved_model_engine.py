@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
+from neo_keras.atomic_files import plainly_named
 from neo_keras.errors import InputError
-from neo_keras.files import plainly_named
 from neo_keras.generation.engine import EncoderDecoderEngine, FunctionalEngine, chunk_size_for
 from neo_keras.generation.saved_model_graph import check_operations
 

@@ -6,7 +6,7 @@ import functools
 import keras
 from keras import ops
 
-from neo_keras.config import ModelConfig
+from neo_keras.config import ModelConfig, from_saved
 from neo_keras.model.attention import Attention
 from neo_keras.model.weights import INITIALIZER_STDDEV, initial_weights
 
@@ -204,4 +204,4 @@ class TransformerBlock(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "config": ModelConfig(**config["config"])})
+        return cls(**{**config, "config": from_saved(ModelConfig, config["config"])})

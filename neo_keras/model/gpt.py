@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from neo_keras.config import ModelConfig
+from neo_keras.config import ModelConfig, from_saved
 from neo_keras.model.attention import causal_mask, rotary_tables, sinusoidal_table
 from neo_keras.model.blocks import TransformerBlock, make_norm
 from neo_keras.model.drafter import Drafter
@@ -81,7 +81,7 @@ class GPT(keras.Model):
             for i in range(config.num_layers)
         ]
         self.final_norm = make_norm(config, dtype=dtype, name="final_norm")
-        if config.num_drafts:
+        if config.num_speculative_tokens:
             self.drafter = Drafter(config.vocab_size, dtype=dtype, name="drafter")
 
     @property
@@ -100,7 +100,7 @@ class GPT(keras.Model):
             layer.build(hidden_shape)
         if self.config.embedding_norm:
             self.embedding_norm.build(hidden_shape)
-        if self.config.num_drafts:
+        if self.config.num_speculative_tokens:
             self.drafter.build(hidden_shape)
             # `fit` leaves it alone: it learns from a model that has learned (`fit_drafter`).
             self.drafter.trainable = False
@@ -164,17 +164,18 @@ class GPT(keras.Model):
         """As `step`, and drafts what follows each token.
 
         Args:
-            noise: float32 [seq_len + num_drafts, vocab_size], what sampling adds to the logits of
-                the coming tokens, as `Sampler.noise` returns it.
+            noise: float32 [seq_len + num_speculative_tokens, vocab_size], what sampling adds to the
+                logits of the coming tokens, as `Sampler.noise` returns it.
 
         Returns:
-            (logits, drafts, cache): drafts int32 [batch_size, seq_len, num_drafts]. Row i follows
-            the token that is drawn after token i: the one whose logit plus noise is largest.
+            (logits, drafts, cache): drafts int32 [batch_size, seq_len, num_speculative_tokens].
+            Row i follows the token that is sampled after token i: the one whose logit plus noise is
+            largest.
         """
         x, cache = self.hidden_step(token_ids, positions, cache, key_positions)
         seq_len, logits = token_ids.shape[1], self.logits(x)
         drafts = [_likeliest(logits + noise[:seq_len])]
-        for i in range(1, self.config.num_drafts + 1):
+        for i in range(1, self.config.num_speculative_tokens + 1):
             x = self.drafter(x, drafts[-1])
             drafts.append(_likeliest(self.logits(x) + noise[i : seq_len + i]))
         return logits, ops.stack(drafts[1:], axis=-1), cache
@@ -264,7 +265,7 @@ class GPT(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(**{**config, "config": ModelConfig(**config["config"])})
+        return cls(**{**config, "config": from_saved(ModelConfig, config["config"])})
 
 
 def _likeliest(logits):

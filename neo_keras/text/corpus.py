@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from neo_keras.errors import InputError
 from neo_keras.text.plays import load_plays
 from neo_keras.text.progress import progress
-from neo_keras.text.reading import Place, read_files
+from neo_keras.text.readers import Offset, read_files
 from neo_keras.text.shards import Shard, cut_into_shards
 from neo_keras.text.sources import find_files, unreadable
 
@@ -23,7 +23,7 @@ TABLE_SUFFIXES = (".csv", ".json")
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
+class ShardSpan:
     """What a corpus has of a shard: all of it, but at the ends of the corpus.
 
     Attributes:
@@ -44,7 +44,7 @@ class Piece:
     def num_chars(self) -> int:
         return self.stop - self.start
 
-    def without(self, num_chars: int) -> "Piece":
+    def without(self, num_chars: int) -> "ShardSpan":
         """The same piece without its first characters."""
         read = functools.partial(_without, num_chars, self.read)
         return dataclasses.replace(self, start=self.start + num_chars, read=read)
@@ -63,7 +63,7 @@ class Corpus:
 
     def __init__(
         self,
-        read: Callable[[Place], Iterable[tuple[Place | None, str]]],
+        read: Callable[[Offset], Iterable[tuple[Offset | None, str]]],
         shards: Sequence[Shard],
         sha256: str,
         start: int = 0,
@@ -108,7 +108,7 @@ class Corpus:
         cut = self._start + _training_length(len(self))
         return self._part(self._start, cut), self._part(cut, self._stop)
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[ShardSpan]:
         """What it has of each shard, in order.
 
         Yields:
@@ -120,7 +120,7 @@ class Corpus:
                 start, stop = start - shard.start, stop - shard.start
                 read = functools.partial(self._read_piece, shard, start, stop)
                 ahead = functools.partial(self._read_on, shard.stop)
-                yield Piece(shard.sha256, start, stop, read, ahead)
+                yield ShardSpan(shard.sha256, start, stop, read, ahead)
 
     def _read_on(self, start, num_chars):
         stop = min(start + num_chars, self._stop)

@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 import tokenizers
 
-from neo_keras.text import kinds
+from neo_keras.text import tokenizer_models
 from neo_keras.text.added_tokens import AddedTokens
 
 # Large enough to keep every core busy, small enough that the details of a group fit in memory.
@@ -19,7 +19,7 @@ class Encoder:
 
     Args:
         hf: The tokenizer.
-        kind: One of `kinds.KINDS`.
+        kind: One of `tokenizer_models.KINDS`.
 
     Attributes:
         lookahead: How many characters after a text may belong to an added token that begins in it.
@@ -45,7 +45,9 @@ class Encoder:
             the rest of that token.
         """
         if self._look_up is None:
-            yield from kinds.pieces_of(texts, kinds.MAX_WORD_CHARS, self._added_tokens, ahead)
+            yield from tokenizer_models.pieces_of(
+                texts, tokenizer_models.MAX_WORD_CHARS, self._added_tokens, ahead
+            )
             return
         for text in texts:
             for start in range(0, len(text), _CHARS_PER_GROUP):
@@ -74,9 +76,9 @@ class Encoder:
             return None
         if self._kind == "byte":
             vocab = self._hf.get_vocab()
-            ids = [vocab[letter] for letter in kinds.BYTE_OF_LETTER]
+            ids = [vocab[letter] for letter in tokenizer_models.BYTE_DECODER]
             table = np.empty(256, "int32")
-            table[list(kinds.BYTE_OF_LETTER.values())] = ids
+            table[list(tokenizer_models.BYTE_DECODER.values())] = ids
             return lambda text: table[np.frombuffer(text.encode(), "uint8")]
         if self._kind == "char":
             vocab = self._hf.get_vocab()

@@ -8,10 +8,10 @@ import numpy as np
 
 from neo_keras.text.corpus import Corpus
 from neo_keras.text.progress import progress
-from neo_keras.text.token_files import (
+from neo_keras.text.token_cache import (
     COUNTS,
-    JoinedTokens,
-    MappedTokens,
+    ConcatTokens,
+    TokenFile,
     open_tokens,
     token_file,
     write_tokens,
@@ -33,7 +33,7 @@ class EncodedText:
         unknown_bytes: What they stand for, in UTF-8, with a byte for the end of each.
     """
 
-    token_ids: np.ndarray | JoinedTokens
+    token_ids: np.ndarray | ConcatTokens
     num_chars: int
     num_unknown: int
     unknown_bytes: int
@@ -82,7 +82,7 @@ def encode_text(tokenizer: Tokenizer, corpus: Corpus) -> EncodedText:
         pieces = list(_encode_pieces(encode_piece, corpus.pieces(), advance))
     arrays, counts = zip(*pieces) if pieces else ([np.empty(0, encode_piece.dtype)], [])
     is_small = len(arrays) == 1 and isinstance(arrays[0], np.ndarray)
-    token_ids = arrays[0] if is_small else JoinedTokens(arrays)
+    token_ids = arrays[0] if is_small else ConcatTokens(arrays)
     return EncodedText(token_ids, *(sum(c[name] for c in counts) for name in COUNTS))
 
 
@@ -123,7 +123,7 @@ class _PieceEncoder:
             advance(piece.num_chars)
         else:
             write_tokens(path, *self._encode(piece, advance))
-            mapped = MappedTokens(path)
+            mapped = TokenFile(path)
         return mapped, mapped.counts
 
     def _encode(self, piece, advance):

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Sequence
 
+from neo_keras.atomic_files import parse_json
 from neo_keras.errors import InputError
-from neo_keras.files import parse_json
 from neo_keras.text.corpus import PAIRS_SUFFIXES, files_of
-from neo_keras.text.reading import normalize_string, read_lines
+from neo_keras.text.readers import normalize_string, read_lines
 from neo_keras.text.sources import unreadable
 
 Pair = tuple[str, str]

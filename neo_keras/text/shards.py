@@ -5,8 +5,8 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterable
 
-from neo_keras.text import kinds
-from neo_keras.text.reading import BEGINNING, Place
+from neo_keras.text import tokenizer_models
+from neo_keras.text.readers import BEGINNING, Offset
 
 MIN_SHARD_BYTES = 2**25
 MAX_SHARD_BYTES = 2**26
@@ -25,7 +25,7 @@ class Shard:
         sha256: Of its text.
     """
 
-    place: Place
+    place: Offset
     skip: int
     start: int
     num_chars: int
@@ -37,7 +37,7 @@ class Shard:
 
 
 def cut_into_shards(
-    parts: Iterable[tuple[Place | None, str]], advance: Callable[[int], None]
+    parts: Iterable[tuple[Offset | None, str]], advance: Callable[[int], None]
 ) -> tuple[list[Shard], str]:
     """Reads a text once, and cuts it where no token is cut.
 
@@ -51,7 +51,7 @@ def cut_into_shards(
     Returns:
         (The shards, at least one; the SHA-256 of the whole text.)
     """
-    shards, whole, draft = [], hashlib.sha256(), _Draft(BEGINNING, 0, 0)
+    shards, whole, draft = [], hashlib.sha256(), _ShardBuilder(BEGINNING, 0, 0)
     for place, text in parts:
         data = text.encode()
         whole.update(data)
@@ -59,7 +59,7 @@ def cut_into_shards(
         if place and (cut := _find_cut(text, data, draft.num_bytes)):
             draft.add(text[:cut], text[:cut].encode())
             shards.append(draft.shard())
-            draft = _Draft(place, cut, draft.start + draft.num_chars)
+            draft = _ShardBuilder(place, cut, draft.start + draft.num_chars)
             text = text[cut:]
             data = text.encode()
         draft.add(text, data)
@@ -71,13 +71,13 @@ def cut_into_shards(
 def _find_cut(text, data, num_bytes):
     """Where in the text a shard ends that has so many bytes already; None: not here."""
     if num_bytes >= MAX_SHARD_BYTES:
-        return kinds.last_boundary(text) or len(text)
+        return tokenizer_models.last_boundary(text) or len(text)
     if num_bytes >= MIN_SHARD_BYTES and zlib.crc32(data) % PARTS_PER_CUT == 0:
-        return kinds.last_boundary(text)
+        return tokenizer_models.last_boundary(text)
     return None
 
 
-class _Draft:
+class _ShardBuilder:
     """A shard that is not complete."""
 
     def __init__(self, place, skip, start):

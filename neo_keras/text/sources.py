@@ -16,9 +16,9 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator, Sequence
 
+from neo_keras.atomic_files import atomic_write
 from neo_keras.environment import cache_directory
 from neo_keras.errors import FailedError, InputError
-from neo_keras.files import complete_or_absent
 
 STDIN = "-"  # a source that is no path; and how a run remembers a text that came through a pipe
 TINY_SHAKESPEARE = "tiny-shakespeare"  # another one
@@ -206,7 +206,7 @@ def _download_tiny_shakespeare():
         if _sha256(data) != _TINY_SHAKESPEARE_SHA256:
             raise OSError("another file, by its SHA-256")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with complete_or_absent(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_bytes(data)
     except (OSError, http.client.HTTPException) as error:
         raise InputError(

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
+from neo_keras.atomic_files import write_text
 from neo_keras.errors import InputError
-from neo_keras.files import write_text
-from neo_keras.quiet import native_log_hidden
-from neo_keras.text import kinds
+from neo_keras.native_logs import native_log_hidden
+from neo_keras.text import tokenizer_models
 from neo_keras.text.encoder import Encoder, code_points
 
 _END_TOKEN = "<|endoftext|>"  # as GPT-2's
@@ -27,7 +27,7 @@ class Tokenizer:
         hf_tokenizer: The Hugging Face tokenizer that does the work.
 
     Attributes:
-        kind: One of `kinds.KINDS`: "char", "word", "bpe" or "byte".
+        kind: One of `tokenizer_models.KINDS`: "char", "word", "bpe" or "byte".
         encoder: Encodes texts that are larger than memory.
 
     Raises:
@@ -35,7 +35,7 @@ class Tokenizer:
     """
 
     def __init__(self, hf_tokenizer: tokenizers.Tokenizer):
-        self.kind = kinds.kind_of(hf_tokenizer)
+        self.kind = tokenizer_models.kind_of(hf_tokenizer)
         self._hf = hf_tokenizer
         self.encoder = Encoder(hf_tokenizer, self.kind)
         for token_id, token in hf_tokenizer.get_added_tokens_decoder().items():
@@ -59,7 +59,7 @@ class Tokenizer:
         occurs = np.zeros(sys.maxunicode + 1, bool)  # several times as fast as a set
         for text in [texts] if isinstance(texts, str) else texts:
             occurs[code_points(text)] = True
-        return cls(kinds.from_tokens("char", map(chr, np.flatnonzero(occurs))))
+        return cls(tokenizer_models.from_tokens("char", map(chr, np.flatnonzero(occurs))))
 
     @classmethod
     def from_json(cls, text: str) -> "Tokenizer":
@@ -132,8 +132,8 @@ class Tokenizer:
     def token_bytes(self, token_id: int) -> bytes:
         """What a token stands for, in UTF-8; of a byte-level one it may be part of a character."""
         token = self._hf.id_to_token(int(token_id))
-        if self.kind in ("bpe", "byte") and kinds.BYTE_OF_LETTER.keys() >= set(token):
-            return bytes(kinds.BYTE_OF_LETTER[letter] for letter in token)
+        if self.kind in ("bpe", "byte") and tokenizer_models.BYTE_DECODER.keys() >= set(token):
+            return bytes(tokenizer_models.BYTE_DECODER[letter] for letter in token)
         return token.encode()
 
     @property

@@ -9,12 +9,12 @@ import keras
 import tensorflow as tf
 
 from neo_keras.errors import FailedError
-from neo_keras.training.costs import count_weights
-from neo_keras.training.history import loss_of
+from neo_keras.run_directory.history import loss_of
+from neo_keras.training.flops import count_weights
 from neo_keras.training.optimizer import averaged_weights
 
 
-class Clock(keras.callbacks.Callback):
+class StepTimer(keras.callbacks.Callback):
     """Counts steps and the seconds spent in them, compilation apart.
 
     Args:
@@ -78,7 +78,7 @@ def out_of_patience(history, patience):
     return 0 < patience < len(losses) and min(losses) in losses[:-patience]
 
 
-class Recorder(keras.callbacks.Callback):
+class EvaluateAndCheckpoint(keras.callbacks.Callback):
     """Evaluates, records and saves every `eval_every` steps and at the end; stops early.
 
     What is evaluated, and is the best, has the average of the weights, if there is one; training
@@ -86,7 +86,7 @@ class Recorder(keras.callbacks.Callback):
 
     Args:
         run: `RunDirectory`.
-        clock: `Clock`, called before this one.
+        clock: `StepTimer`, called before this one.
         validation: dataset of `validation_dataset`.
         sliding_validation: the same with `sliding`, for the end of training; or None.
         corpus: `TokenizedCorpus`.

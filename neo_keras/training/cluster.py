@@ -3,9 +3,9 @@
 import dataclasses
 import os
 
+from neo_keras.atomic_files import parse_json
 from neo_keras.errors import InputError
-from neo_keras.files import parse_json
-from neo_keras.training.run import RunDirectory
+from neo_keras.run_directory.directory import RunDirectory
 
 EXAMPLE = (
     '{"cluster": {"worker": ["host-a:12345", "host-b:12345"]}, '

@@ -5,7 +5,7 @@ import dataclasses
 import tensorflow as tf
 
 from neo_keras.cpu import cpu_features, num_cores
-from neo_keras.training.costs import count_weights
+from neo_keras.training.flops import count_weights
 
 # On CPUs that have instructions for it, bfloat16 through TensorFlow's own kernels (oneDNN) is as
 # fast as float32 through XLA at this width, and compiles sooner. At 192 it is 13 to 18% faster, at
@@ -28,12 +28,12 @@ def share_cores(model_config, config):
         config: `TrainingConfig`.
 
     Returns:
-        A `TrainingConfig` whose `parts` are not None.
+        A `TrainingConfig` whose `cpu_replicas` are not None.
 
     Raises:
         RuntimeError: TensorFlow has computed something already.
     """
-    cores, parts = num_cores(), config.parts
+    cores, parts = num_cores(), config.cpu_replicas
     if parts is None:
         parts = max(n for n in range(1, cores + 1) if config.batch_size % n == 0)
         on_cpu = not any(map(tf.config.get_visible_devices, ("GPU", "XPU")))
@@ -43,7 +43,7 @@ def share_cores(model_config, config):
     if parts > 1:
         tf.config.threading.set_inter_op_parallelism_threads(parts)
         tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // parts))
-    return dataclasses.replace(config, parts=parts)
+    return dataclasses.replace(config, cpu_replicas=parts)
 
 
 def choose_compute(model_config, config):
@@ -54,7 +54,7 @@ def choose_compute(model_config, config):
         config: `TrainingConfig`.
 
     Returns:
-        A `TrainingConfig` whose `jit_compile`, `mixed_precision` and `parts` are not None.
+        A `TrainingConfig` whose `jit_compile`, `mixed_precision` and `cpu_replicas` are not None.
     """
     if gpus := tf.config.get_visible_devices("GPU"):
         fast = {"jit_compile": True, "mixed_precision": _precision_of_gpu(gpus[0])}
@@ -67,7 +67,7 @@ def choose_compute(model_config, config):
             is_fast = wide and BFLOAT16_FEATURES & cpu_features()
             precision = "bfloat16" if is_fast else "float32"
         fast = {"jit_compile": precision != "bfloat16", "mixed_precision": precision}
-    fast["parts"] = 1  # unless `share_cores` could make room for more
+    fast["cpu_replicas"] = 1  # unless `share_cores` could make room for more
     open_fields = {name: value for name, value in fast.items() if getattr(config, name) is None}
     return dataclasses.replace(config, **open_fields)
 
@@ -75,7 +75,9 @@ def choose_compute(model_config, config):
 def describe_compute(config):
     """What was chosen, for people."""
     compiler = "compiled by XLA" if config.jit_compile else "TensorFlow's own kernels"
-    parts = f", {config.parts} parts of a batch side by side" if config.parts > 1 else ""
+    parts = (
+        f", {config.cpu_replicas} parts of a batch side by side" if config.cpu_replicas > 1 else ""
+    )
     return f"{config.mixed_precision}, {compiler}{parts}"
 
 

@@ -84,7 +84,7 @@ def suit_strategy(config, strategy):
             f"{-(-config.batch_size // num_replicas) * num_replicas}"
         )
     # Keras fails with either when gradients cross devices inside the compiled step.
-    return dataclasses.replace(config, jit_compile=False, steps_per_execution=1, parts=1)
+    return dataclasses.replace(config, jit_compile=False, steps_per_execution=1, cpu_replicas=1)
 
 
 def describe_strategy(strategy):
@@ -221,7 +221,7 @@ def check_alike(strategy, *state):
             )
 
 
-class StopTogether(keras.callbacks.Callback):
+class SyncStop(keras.callbacks.Callback):
     """Ends training after the same step on every worker, when one of them was asked to.
 
     Args:

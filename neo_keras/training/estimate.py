@@ -7,8 +7,8 @@ import time
 
 import tensorflow as tf
 
-from neo_keras.training import costs
-from neo_keras.training.costs import FLOAT32
+from neo_keras.training import flops
+from neo_keras.training.flops import FLOAT32
 from neo_keras.training.inputs import validation_rows
 
 MB = 10**6
@@ -103,7 +103,7 @@ def estimate_training(config, training, steps):
     memory = memory_parts(config, training, on_device)
     seconds = seconds_per_step(config, training, measure_machine(config, training))
     return Estimate(
-        num_params=costs.count_weights(config).total,
+        num_params=flops.count_weights(config).total,
         memory_bytes=sum(memory.values()),
         seconds_per_step=seconds,
         seconds=min(steps * seconds, training.max_seconds or math.inf),
@@ -125,39 +125,39 @@ def memory_parts(config, training, on_device=False):
         dict of what for: bytes.
     """
     size, rows = _number_size(training), training.batch_size
-    weights = FLOAT32 * costs.count_weights(config).total
-    optimizer = costs.optimizer_bytes(config, training.optimizer, training.ema > 0)
+    weights = FLOAT32 * flops.count_weights(config).total
+    optimizer = flops.optimizer_bytes(config, training.optimizer, training.ema > 0)
     if training.remat:
-        activations = costs.block_input_bytes(config, rows, size)
-        activations += costs.activation_bytes(config, rows, size, layers=1)
+        activations = flops.block_input_bytes(config, rows, size)
+        activations += flops.activation_bytes(config, rows, size, layers=1)
     else:
-        activations = costs.activation_bytes(config, rows, size)
+        activations = flops.activation_bytes(config, rows, size)
     # In the backward pass of a block there are, besides, the gradients of what it kept.
-    activations += costs.activation_bytes(config, rows, size, layers=1)
+    activations += flops.activation_bytes(config, rows, size, layers=1)
     backward = {
         "activations": activations,
-        "logits": costs.logits_bytes(config, rows, size) * _predictions(training),
-        "weight copies": costs.weight_copy_bytes(config, size),
-        "summed gradients": weights if training.accumulate > 1 else 0,
+        "logits": flops.logits_bytes(config, rows, size) * _predictions(training),
+        "weight copies": flops.weight_copy_bytes(config, size),
+        "summed gradients": weights if training.gradient_accumulation_steps > 1 else 0,
     }
     update = {"gradients": weights * (2 if training.clip_norm else 1)}  # and clipped ones
-    if training.parts > 1:
-        update["gradients of parts"] = weights * training.parts
+    if training.cpu_replicas > 1:
+        update["gradients of parts"] = weights * training.cpu_replicas
     validation_batch = validation_rows(training)
-    validation = {"validation": costs.validation_bytes(config, validation_batch, size)}
+    validation = {"validation": flops.validation_bytes(config, validation_batch, size)}
     phases = backward, update, validation
     state = {"weights": weights, "optimizer": optimizer}
     parts = state | max(phases, key=lambda phase: sum(phase.values()))
     if on_device:
         return parts
     base, per_block = PROCESS_BYTES[_execution_name(training)]
-    process = base + round(per_block * costs.num_blocks(config))
+    process = base + round(per_block * flops.num_blocks(config))
     return {"process": process, **parts, "checkpoint": _checkpoint_copy_bytes(weights + optimizer)}
 
 
 def _predictions(training):
     """How many tokens each position predicts in training."""
-    return 1 + (training.lookahead or 0)
+    return 1 + (training.num_future_tokens or 0)
 
 
 def _checkpoint_copy_bytes(size):
@@ -174,20 +174,20 @@ def seconds_per_step(config, training, machine):
         machine: `Machine`.
     """
     execution = update = EXECUTIONS[_execution_name(training)]
-    size, rows = _number_size(training), training.rows_per_step
+    size, rows = _number_size(training), training.global_batch_size
     tokens = rows * config.max_seq_len
-    weights = costs.count_weights(config)
+    weights = flops.count_weights(config)
     forwards = 4 / 3 if training.remat else 1  # of three passes as long, the first comes twice
     num_ahead = (_predictions(training) - 1) * config.vocab_size * config.hidden_dim
     product_flops = 6 * (weights.num_in_products * forwards + num_ahead) * tokens
     if training.optimizer == "muon":
-        product_flops += costs.newton_schulz_flops(config)
+        product_flops += flops.newton_schulz_flops(config)
     products = product_flops / machine.product_rate
-    products += costs.attention_flops_per_token(config) * tokens * forwards / machine.attention_rate
+    products += flops.attention_flops_per_token(config) * tokens * forwards / machine.attention_rate
     # Logits of tokens further ahead cost next to nothing: a step is 4% longer with three.
-    kept = costs.activation_bytes(config, rows, size) + costs.logits_bytes(config, rows, size)
-    draws = costs.num_dropout_draws(config, rows)
-    if training.parts > 1:  # the optimizer is compiled with the rest, or not at all
+    kept = flops.activation_bytes(config, rows, size) + flops.logits_bytes(config, rows, size)
+    draws = flops.num_dropout_draws(config, rows)
+    if training.cpu_replicas > 1:  # the optimizer is compiled with the rest, or not at all
         update = EXECUTIONS["tensorflow"]
     optimizer_bytes = FLOAT32 * weights.total * update.optimizer_numbers
     seconds = (
@@ -196,9 +196,11 @@ def seconds_per_step(config, training, machine):
         + execution.dropout_passes * draws / machine.dropout_rate
         + optimizer_bytes / machine.weight_rate
     )
-    if training.parts == 1:
+    if training.cpu_replicas == 1:
         return seconds
-    return SIDE_BY_SIDE * seconds / training.parts  # the machine was measured with a part's cores
+    return (
+        SIDE_BY_SIDE * seconds / training.cpu_replicas
+    )  # the machine was measured with a part's cores
 
 
 def measure_machine(config, training):
@@ -217,7 +219,7 @@ def measure_machine(config, training):
     x, kernel = tf.ones((few * seq_len, width), dtype), tf.ones((width, wide), dtype)
     heads = tf.ones((few, config.num_heads, seq_len, config.head_dim), dtype)
     activations = tf.ones((min(rows * seq_len * wide, MAX_NUMBERS),), dtype)
-    weights = tf.ones((min(costs.count_weights(config).total, MAX_NUMBERS),))
+    weights = tf.ones((min(flops.count_weights(config).total, MAX_NUMBERS),))
     dropout = tf.nn.experimental.stateless_dropout
 
     def rate(amount, operation, *args, **settings):

@@ -4,7 +4,7 @@ import functools
 
 from neo_keras.training.dataset import training_dataset, validation_dataset
 from neo_keras.training.distribution import distribute
-from neo_keras.training.source_dataset import (
+from neo_keras.training.seq2seq_dataset import (
     continuation_training_dataset,
     continuation_validation_dataset,
     pairs_training_dataset,
@@ -28,7 +28,7 @@ def training_input(model_config, config, corpus, strategy, first_step):
     Returns:
         `tf.data.Dataset` or, under a strategy, `tf.distribute.DistributedDataset`.
     """
-    settings = config.rows_per_step, config.seed, config.steps, first_step
+    settings = config.global_batch_size, config.seed, config.steps, first_step
     if model_config.end_token_id is not None:
         make = functools.partial(pairs_training_dataset, corpus.training, *settings)
     else:
@@ -70,5 +70,5 @@ def validation_inputs(model_config, config, corpus, strategy):
     text = corpus.validation.token_ids, model_config.max_seq_len
     if model_config.architecture == "encoder-decoder":
         return make(continuation_validation_dataset, *text), None
-    sliding = make(validation_dataset, *text, sliding=True) if config.sliding_loss else None
+    sliding = make(validation_dataset, *text, sliding=True) if config.sliding_window_eval else None
     return make(validation_dataset, *text), sliding

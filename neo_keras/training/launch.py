@@ -4,10 +4,10 @@ Imports TensorFlow only where a device has to be looked for: mistakes are said a
 """
 
 from neo_keras.errors import InputError
-from neo_keras.quiet import import_tensorflow
+from neo_keras.native_logs import import_tensorflow
+from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.training.cluster import ReadOnlyRun, read_cluster
-from neo_keras.training.run import RunDirectory
-from neo_keras.training.setup import resume_run, start_run
+from neo_keras.training.start import resume_run, start_run
 
 
 def launch(run, data, preset, resume, overwrite, device, strategy, tokenizer, **changes):

@@ -14,19 +14,19 @@ AHEAD_WEIGHT = 0.3  # of the loss of the token after next; of the one after that
 def training_model(model_class, config):
     """The class with what only training needs. Elsewhere it is as ever, and so is what it saves.
 
-    From each position it also predicts `config.lookahead` tokens after the next one, with an output
-    layer of its own for each (Gloeckle et al. 2024, arXiv:2404.19737). That is for the gradients;
-    the loss that is told is the next token's.
+    From each position it also predicts `config.num_future_tokens` tokens after the next one, with
+    an output layer of its own for each (Gloeckle et al. 2024, arXiv:2404.19737). That is for the
+    gradients; the loss that is told is the next token's.
 
-    What it trains is `config.temperature` times as sharp as what the model then gives. Who reads a
-    text many times grows too sure of what comes next; softer predictions have a lower loss on
-    another text (Guo et al. 2017, arXiv:1706.04599).
+    What it trains is `config.loss_temperature` times as sharp as what the model then gives. Who
+    reads a text many times grows too sure of what comes next; softer predictions have a lower loss
+    on another text (Guo et al. 2017, arXiv:1706.04599).
 
     Args:
         model_class: `GPT` or `EncoderDecoder`.
         config: `TrainingConfig`.
     """
-    lookahead, temperature = config.lookahead or 0, config.temperature or 1.0
+    lookahead, temperature = config.num_future_tokens or 0, config.loss_temperature or 1.0
     if not lookahead and temperature == 1:
         return model_class
     return _training_model(model_class, lookahead, temperature)

@@ -45,7 +45,7 @@ def make_optimizer(config, model):
         optimizer = keras.optimizers.Muon(
             adam_lr_ratio=ADAM_RATE,
             adam_beta_2=config.beta_2,
-            adam_weight_decay=config.ngram_decay,
+            adam_weight_decay=config.ngram_weight_decay,
             weight_decay=config.weight_decay,
             ns_steps=NEWTON_SCHULZ_STEPS,
             **settings,

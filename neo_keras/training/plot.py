@@ -1,6 +1,6 @@
 """The loss curves of a run, as a picture."""
 
-from neo_keras.files import complete_or_absent
+from neo_keras.atomic_files import atomic_write
 
 
 def plot_history(history, path):
@@ -20,5 +20,5 @@ def plot_history(history, path):
     axes.set(xlabel="step", ylabel="loss (nats per token)")
     axes.grid(alpha=0.3)
     axes.legend()
-    with complete_or_absent(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, dpi=150)

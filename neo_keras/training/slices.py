@@ -13,9 +13,10 @@ from neo_keras.training import gradients
 def sliced_model(model_class, config):
     """The class with a training step of slices of its batch.
 
-    `config.accumulate` slices come one by one, so that a large batch fits into the memory of a
-    small one. Each of them is `config.parts` parts that are computed side by side: what a core does
-    by itself, it does without waiting for the others, as it would at each operation they share.
+    `config.gradient_accumulation_steps` slices come one by one, so that a large batch fits into
+    the memory of a small one. Each of them is `config.cpu_replicas` parts that are computed side
+    by side: what a core does by itself, it does without waiting for the others, as it would at each
+    operation they share.
 
     The gradients are summed before the optimizer sees them: what it clips, counts and averages is
     what it would be of the batch as a whole. The loss is the mean of the batch. Where float16 makes
@@ -25,10 +26,12 @@ def sliced_model(model_class, config):
         model_class: a `keras.Model` whose loss is the mean over a batch.
         config: `TrainingConfig`.
     """
-    num_parts = config.parts or 1
-    if config.accumulate == num_parts == 1 and config.mixed_precision != "float16":
+    num_parts = config.cpu_replicas or 1
+    if config.gradient_accumulation_steps == num_parts == 1 and config.mixed_precision != "float16":
         return model_class
-    return _sliced_model(model_class, config.accumulate, num_parts, config.jit_compile)
+    return _sliced_model(
+        model_class, config.gradient_accumulation_steps, num_parts, config.jit_compile
+    )
 
 
 @functools.cache

@@ -2,8 +2,8 @@
 
 from neo_keras.commands import generate_command, quoted
 from neo_keras.training.compute import describe_compute
-from neo_keras.training.costs import count_weights
 from neo_keras.training.distribution import describe_strategy
+from neo_keras.training.flops import count_weights
 
 
 def describe_start(model, corpus, config, strategy):
@@ -18,7 +18,7 @@ def describe_start(model, corpus, config, strategy):
     Returns:
         Lines of text.
     """
-    epochs = config.steps * config.rows_per_step / corpus.count_training_rows(model.config)
+    epochs = config.steps * config.global_batch_size / corpus.count_training_rows(model.config)
     unknown = []
     if share := corpus.validation.unknown_share:
         unknown = [f"{share:.2%} of the tokens to validate on are unknown to the tokenizer"]

@@ -8,18 +8,18 @@ import tensorflow as tf
 
 from neo_keras.errors import InputError
 from neo_keras.model.encoder_decoder import model_class
-from neo_keras.training.callbacks import Clock, Recorder, out_of_patience
+from neo_keras.run_directory.history import loss_of
+from neo_keras.training.callbacks import EvaluateAndCheckpoint, StepTimer, out_of_patience
 from neo_keras.training.compute import choose_compute
 from neo_keras.training.devices import check_placement
 from neo_keras.training.distribution import (
-    StopTogether,
+    SyncStop,
     check_alike,
     replicated_model,
     replicated_optimizer,
     suit_strategy,
 )
 from neo_keras.training.estimate import estimate_training
-from neo_keras.training.history import loss_of
 from neo_keras.training.inputs import training_input, validation_inputs
 from neo_keras.training.objective import training_model
 from neo_keras.training.optimizer import make_optimizer
@@ -67,7 +67,7 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
         raise InputError(nothing_left)
     check_alike(strategy, first_step, run.model_config, config, run.data["sha256"])
     run.save_config()  # a resumed run may have new values; nothing is refused any more
-    set_dropout_step(model, first_step * config.accumulate * config.parts)
+    set_dropout_step(model, first_step * config.gradient_accumulation_steps * config.cpu_replicas)
     dataset = training_input(run.model_config, config, corpus, strategy, first_step)
 
     console = rich.get_console()
@@ -80,10 +80,12 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
         lines.append(str(estimate_training(run.model_config, config, config.steps - first_step)))
     console.print(*lines, sep="\n", soft_wrap=True)
     seconds = history[-1]["train_seconds"] if history else 0.0
-    clock = Clock(first_step, seconds, config.max_seconds)
+    clock = StepTimer(first_step, seconds, config.max_seconds)
     stop = StopOnSignal(console)
-    tokens_per_step = config.rows_per_step * corpus.tokens_per_row(run.model_config)
-    recorder = Recorder(run, clock, validation, sliding, corpus, stop, history, tokens_per_step)
+    tokens_per_step = config.global_batch_size * corpus.tokens_per_row(run.model_config)
+    recorder = EvaluateAndCheckpoint(
+        run, clock, validation, sliding, corpus, stop, history, tokens_per_step
+    )
     if nothing_left:
         recorder.set_model(model)
         recorder.restore()
@@ -93,7 +95,7 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
         return _end(run, recorder, None)
     bar = ProgressBar(clock, recorder, config.steps, tokens_per_step, console)
     with stop.listening(), contextlib.closing(bar):
-        all_callbacks = [clock, stop, StopTogether(strategy, stop), recorder, bar, *callbacks]
+        all_callbacks = [clock, stop, SyncStop(strategy, stop), recorder, bar, *callbacks]
         model.fit(dataset, shuffle=False, verbose=0, callbacks=all_callbacks)
     return _end(run, recorder, stop.signal if clock.step < config.steps else None)
 
@@ -118,8 +120,8 @@ def _is_complete(run, history):
         best is not None
         and not (history and loss_of(history[-1]) < loss_of(best))
         and metrics.get("step") == (history[-1]["step"] if history else metrics.get("step"))
-        and ("val_loss_sliding" in metrics or not config.sliding_loss)
-        and (best.get("drafter_trained", True) or not run.model_config.num_drafts)
+        and ("val_loss_sliding" in metrics or not config.sliding_window_eval)
+        and (best.get("drafter_trained", True) or not run.model_config.num_speculative_tokens)
     )
 
 
@@ -144,7 +146,7 @@ def make_compiled_model(model_config, training_config):
         optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         # XLA runs what it compiles together one by one: parts are compiled apart (`sliced_model`).
-        jit_compile=training_config.jit_compile and (training_config.parts or 1) == 1,
+        jit_compile=training_config.jit_compile and (training_config.cpu_replicas or 1) == 1,
         steps_per_execution=training_config.steps_per_execution,
     )
     return model

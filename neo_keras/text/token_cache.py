@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from neo_keras.atomic_files import PARTIAL_PREFIX, atomic_write
 from neo_keras.environment import cache_directory
 from neo_keras.errors import FailedError
-from neo_keras.files import PARTIAL_PREFIX, complete_or_absent
 
 _FORMAT = "neo_keras tokens 2"  # of the file, and of how a text is cut and encoded
 _HEADER_BYTES = 256
@@ -39,7 +39,7 @@ def token_file(*content: str) -> pathlib.Path:
     return token_files_directory() / f"{digest.hexdigest()}.tokens"
 
 
-class MappedTokens:
+class TokenFile:
     """Token ids in a file that is mapped into memory.
 
     Args:
@@ -93,10 +93,10 @@ def _parse_header(data):
     raise ValueError("the header is not that of a file of tokens")
 
 
-def open_tokens(path: os.PathLike) -> MappedTokens | None:
+def open_tokens(path: os.PathLike) -> TokenFile | None:
     """Maps the tokens in a file; None if it is missing or damaged, and has to be made."""
     try:
-        return MappedTokens(path)
+        return TokenFile(path)
     except (OSError, ValueError):
         return None
 
@@ -123,7 +123,7 @@ def write_tokens(path: os.PathLike, parts: Iterable[np.ndarray], counts: dict[st
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _remove_remains(directory)
-        with complete_or_absent(path) as partial, open(partial, "wb") as file:
+        with atomic_write(path) as partial, open(partial, "wb") as file:
             file.write(json.dumps(header).encode().ljust(_HEADER_BYTES))
             for part in parts:
                 file.write(part)
@@ -145,21 +145,21 @@ def _remove_remains(directory):
             pass
 
 
-class JoinedTokens:
+class ConcatTokens:
     """Token ids of several arrays, one after another, to be read as if they were one.
 
     Args:
-        arrays: NumPy arrays or `MappedTokens`, all of one dtype.
+        arrays: NumPy arrays or `TokenFile`, all of one dtype.
 
     Attributes:
         dtype: Of the ids.
     """
 
-    def __init__(self, arrays: Sequence[np.ndarray | MappedTokens]):
+    def __init__(self, arrays: Sequence[np.ndarray | TokenFile]):
         self.dtype = arrays[0].dtype
         self._arrays = arrays
         self._stops = list(itertools.accumulate(map(len, arrays)))
-        self._mapped = [array for array in arrays if isinstance(array, MappedTokens)]
+        self._mapped = [array for array in arrays if isinstance(array, TokenFile)]
         self._num_reads = 0
 
     def __len__(self) -> int:

@@ -10,8 +10,8 @@ from neo_keras.errors import InputError
 
 CHUNK_BYTES = 2**20
 
-Place = tuple[int, int]  # the number of a file, and how many of its bytes lie before, unpacked
-BEGINNING: Place = (0, 0)
+Offset = tuple[int, int]  # the number of a file, and how many of its bytes lie before, unpacked
+BEGINNING: Offset = (0, 0)
 
 _GZIP = b"\x1f\x8b"  # which no text in UTF-8 begins with
 _CARRIAGE_RETURN = re.compile("\r\r?\n|\r")  # "\r\r\n": where "\n" became "\r\n" twice
@@ -20,8 +20,8 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_files(
-    paths: Sequence[str], place: Place = BEGINNING
-) -> Iterator[tuple[Place | None, str]]:
+    paths: Sequence[str], place: Offset = BEGINNING
+) -> Iterator[tuple[Offset | None, str]]:
     """Reads files one after another, each from a line of its own.
 
     Args:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from neo_keras.errors import InputError
-from neo_keras.text import kinds
+from neo_keras.text import tokenizer_models
 from neo_keras.text.tokenizer import Tokenizer
 
 DEFAULT_VOCAB_SIZE = {"word": 8192, "bpe": 1024}
@@ -29,7 +29,8 @@ def make_tokenizer(
     """Makes the tokenizer that a person asks for.
 
     Args:
-        name: One of `kinds.KINDS`, or the path of a `tokenizer.json`, which learns nothing more.
+        name: One of `tokenizer_models.KINDS`, or the path of a `tokenizer.json`, which is trained
+            already.
         texts: The text to train on, or its parts, which are read more than once.
         vocab_size: Of "word" and "bpe"; None: `DEFAULT_VOCAB_SIZE`. A small text may give less.
 
@@ -44,13 +45,13 @@ def make_tokenizer(
     if name == "char":
         return Tokenizer.characters_of(texts)
     if name == "byte":
-        return Tokenizer(kinds.single_bytes())
-    if name not in kinds.KINDS:
+        return Tokenizer(tokenizer_models.single_bytes())
+    if name not in tokenizer_models.KINDS:
         return Tokenizer.load(name)
     vocab_size = vocab_size or DEFAULT_VOCAB_SIZE[name]
     if name == "bpe":
-        return Tokenizer(kinds.learn_bpe(_short_words(_sample(texts)), vocab_size))
-    tokenizer = Tokenizer(kinds.learn_words(_sample(texts), vocab_size))
+        return Tokenizer(tokenizer_models.train_bpe(_short_words(_sample(texts)), vocab_size))
+    tokenizer = Tokenizer(tokenizer_models.train_word_level(_sample(texts), vocab_size))
     if tokenizer.vocab_size < vocab_size and not _has_words(tokenizer) and any(texts):
         raise InputError(
             "the tokenizer word needs a text in which words stand between spaces and come again, "
@@ -61,10 +62,10 @@ def make_tokenizer(
 
 def check_request(name: str, vocab_size: int | None):
     """Raises `InputError` where `make_tokenizer` would, before any text is read."""
-    if name not in kinds.KINDS and not os.path.exists(name):
+    if name not in tokenizer_models.KINDS and not os.path.exists(name):
         raise InputError(
-            f"tokenizer must be one of {', '.join(kinds.KINDS)} or the path of a tokenizer.json, "
-            f"got {name!r}, which is no file"
+            f"tokenizer must be one of {', '.join(tokenizer_models.KINDS)} or the path of a "
+            f"tokenizer.json, got {name!r}, which is no file"
         )
     if vocab_size is None:
         return
@@ -85,7 +86,7 @@ def _sample(texts: Iterable[str]) -> Iterator[str]:
     """Pieces from all parts of the text: all of them, unless there are too many."""
     num_chars = sum(len(text) for text in texts)
     step = max(math.ceil(num_chars / MAX_SAMPLE_CHARS), 1)
-    pieces = [piece for i, piece in enumerate(kinds.pieces_of(texts)) if i % step == 0]
+    pieces = [piece for i, piece in enumerate(tokenizer_models.pieces_of(texts)) if i % step == 0]
     # So that what is taken before the limit is reached is from everywhere, too.
     random.Random(0).shuffle(pieces)
     words, num_bytes = set(), 0
@@ -109,4 +110,6 @@ def _short_words(texts: Iterable[str]) -> Iterator[str]:
 
 def _has_words(tokenizer):
     tokens = (tokenizer.decode([i]) for i in range(tokenizer.vocab_size))
-    return any(re.search(r"[^\W_]", token) for token in tokens if token != kinds.UNK_TOKEN)
+    return any(
+        re.search(r"[^\W_]", token) for token in tokens if token != tokenizer_models.UNK_TOKEN
+    )

@@ -65,7 +65,7 @@ def count_weights(config):
         matrices=tuple(matrices),
         num_others=embeddings + num_norms * norm + biases,
         num_in_products=in_matrices + vocab * width + ngram_projection,
-        num_in_drafter=(2 * width + vocab) * DRAFTER_WIDTH if config.num_drafts else 0,
+        num_in_drafter=(2 * width + vocab) * DRAFTER_WIDTH if config.num_speculative_tokens else 0,
     )
 
 

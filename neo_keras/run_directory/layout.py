@@ -6,9 +6,9 @@ import os
 import pathlib
 import shutil
 
+from neo_keras.atomic_files import PARTIAL_PREFIX, parse_json
 from neo_keras.errors import InputError
-from neo_keras.files import PARTIAL_PREFIX, parse_json
-from neo_keras.training.lock import hold
+from neo_keras.run_directory.lock import hold
 
 FORMAT = "neo_keras run 1"
 LOCK, EXPORT_LOCK = ".lock", ".export.lock"

@@ -1,4 +1,4 @@
-"""What a `.tflite` file costs its device: `python -m neo_keras.export.footprint FILE`.
+"""What a `.tflite` file costs its device: `python -m neo_keras.export.benchmark FILE`.
 
 A process of its own for each file, with nothing of TensorFlow in it, as on a device.
 """
@@ -34,7 +34,7 @@ def measure_footprint(path):
     Raises:
         FailedError: the process ended early, as for want of memory.
     """
-    command = [sys.executable, "-m", "neo_keras.export.footprint", pathlib.Path(path).resolve()]
+    command = [sys.executable, "-m", "neo_keras.export.benchmark", pathlib.Path(path).resolve()]
     package_parent = pathlib.Path(__file__).parents[2]
     # Ctrl-C is for this process alone, which then ends the other one and says so in one line.
     done = subprocess.run(
@@ -66,7 +66,7 @@ def main(path):
                 [i * part_len, round(part_len / seconds)] for i, seconds in enumerate(part_seconds)
             ]
             footprint["peak_memory_bytes"] = _peak_memory_bytes()
-            if engine.num_drafts:
+            if engine.num_speculative_tokens:
                 footprint["drafting"] = _time_drafting(engine)
     footprint["prefill_tokens_per_second"] = prefill
     footprint["decode_tokens_per_second"] = decode
@@ -97,7 +97,7 @@ def _time_drafting(engine):
     for seed in range(REPEATS):
         for _ in itertools.islice(generate_ids(engine, [0], Sampler(0.8), seed), num_tokens):
             pass
-        num_steps += num_tokens - engine.num_foreseen
+        num_steps += num_tokens - engine.num_accepted
     seconds = time.perf_counter() - begin
     return {
         "tokens_per_second": round(REPEATS * num_tokens / seconds),

@@ -29,7 +29,7 @@ def _byte_of_letter():
     return letters
 
 
-BYTE_OF_LETTER = _byte_of_letter()  # how the vocabulary of a byte-level BPE spells the bytes
+BYTE_DECODER = _byte_of_letter()  # how the vocabulary of a byte-level BPE spells the bytes
 
 MIN_PIECE_CHARS = 1024
 MAX_PIECE_CHARS = 16 * MIN_PIECE_CHARS
@@ -61,7 +61,7 @@ def _split(kind):
     return pre_tokenizers.Split(tokenizers.Regex(PATTERNS[kind]), "isolated")
 
 
-def learn_words(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
+def train_word_level(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
     """Makes a tokenizer of the words and other characters that are frequent in `texts`."""
     hf = from_tokens("word", [])
     trainer = trainers.WordLevelTrainer(
@@ -72,13 +72,13 @@ def learn_words(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
     return from_tokens("word", sorted(vocab, key=vocab.get))
 
 
-def learn_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
+def train_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
     """Makes a byte-level BPE (Sennrich et al. 2016; Radford et al. 2019) that suits `texts`."""
     hf = _byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=MIN_COUNT,
-        initial_alphabet=list(BYTE_OF_LETTER),
+        initial_alphabet=list(BYTE_DECODER),
         show_progress=False,
     )
     hf.train_from_iterator(texts, trainer)
@@ -87,7 +87,7 @@ def learn_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
 
 def single_bytes() -> tokenizers.Tokenizer:
     """Makes a tokenizer for which every byte is a token: its value is its id."""
-    return _byte_level(models.BPE(BYTE_OF_LETTER, []))
+    return _byte_level(models.BPE(BYTE_DECODER, []))
 
 
 def _byte_level(model):
@@ -126,7 +126,7 @@ def kind_of(hf: tokenizers.Tokenizer) -> str:
             if (
                 _splits_like_gpt2(split)
                 and _is_plain(model)
-                and vocab.keys() >= BYTE_OF_LETTER.keys()
+                and vocab.keys() >= BYTE_DECODER.keys()
             ):
                 return "byte" if hf.get_vocab_size() == 256 else "bpe"
     raise InputError(

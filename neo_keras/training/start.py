@@ -3,17 +3,17 @@
 import dataclasses
 import math
 
-from neo_keras.config import from_preset
 from neo_keras.errors import InputError
+from neo_keras.presets import from_preset
+from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.text.corpus import Corpus, read_corpus
 from neo_keras.text.encoding import EncodedText, encode_text
-from neo_keras.text.kinds import KINDS
-from neo_keras.text.learning import check_request, make_tokenizer
 from neo_keras.text.pairs import are_pairs, load_pairs, to_json_lines
 from neo_keras.text.sources import find_files, kept_names, names_to_keep
 from neo_keras.text.tokenizer import Tokenizer
+from neo_keras.text.tokenizer_models import KINDS
+from neo_keras.text.tokenizer_training import check_request, make_tokenizer
 from neo_keras.training.pairs import split_pairs, tokenize_pairs
-from neo_keras.training.run import RunDirectory
 from neo_keras.training.windows import count_training_windows, count_validation_windows
 
 LOOKAHEAD = 3
@@ -21,7 +21,14 @@ MAX_CHARACTERS = 256  # a vocabulary that is larger has words, or parts of them
 TEMPERATURE_RISE = 0.08  # with the natural logarithm of the passes over a text
 MAX_VALIDATION_PAIRS = 1000  # kept, to verify exports on
 # Of a run that is resumed, all else must stay as it was.
-CHANGEABLE = ("steps", "max_seconds", "eval_every", "patience", "sample_every", "sliding_loss")
+CHANGEABLE = (
+    "steps",
+    "max_seconds",
+    "eval_every",
+    "patience",
+    "sample_every",
+    "sliding_window_eval",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +121,8 @@ def start_run(
 def suit_text(model_config, training_config, corpus):
     """Fills in what suits a text, and was measured (benchmarks/README.md).
 
-    Where tokens are characters or bytes, `lookahead` reaches as far as a short word. `temperature`
-    grows with how often the text is read.
+    Where tokens are characters or bytes, `num_future_tokens` reaches as far as a short word.
+    `loss_temperature`     grows with how often the text is read.
 
     Args:
         model_config: `ModelConfig`.
@@ -123,15 +130,15 @@ def suit_text(model_config, training_config, corpus):
         corpus: `TokenizedCorpus` or `TokenizedPairs`.
 
     Returns:
-        A `TrainingConfig` whose `lookahead` and `temperature` are not None.
+        A `TrainingConfig` whose `num_future_tokens` and `loss_temperature` are not None.
     """
-    passes = training_config.steps * training_config.rows_per_step
+    passes = training_config.steps * training_config.global_batch_size
     passes /= corpus.count_training_rows(model_config)
     suited = {
-        "lookahead": LOOKAHEAD if model_config.vocab_size <= MAX_CHARACTERS else 0,
-        "temperature": 1 + TEMPERATURE_RISE * math.log(max(passes, 1)),
+        "num_future_tokens": LOOKAHEAD if model_config.vocab_size <= MAX_CHARACTERS else 0,
+        "loss_temperature": 1 + TEMPERATURE_RISE * math.log(max(passes, 1)),
     }
-    suited["lookahead"] = min(suited["lookahead"], model_config.max_seq_len - 1)
+    suited["num_future_tokens"] = min(suited["num_future_tokens"], model_config.max_seq_len - 1)
     return dataclasses.replace(
         training_config,
         **{name: v for name, v in suited.items() if getattr(training_config, name) is None},
@@ -197,10 +204,10 @@ def resume_run(
 
 
 def _check_sliding_loss(model_config, training_config):
-    if training_config.sliding_loss and model_config.architecture == "encoder-decoder":
+    if training_config.sliding_window_eval and model_config.architecture == "encoder-decoder":
         raise InputError(
-            "--sliding-loss is for a decoder-only model: an encoder-decoder is validated with a "
-            "whole source before each target, leave it out"
+            "--sliding-window-eval is for a decoder-only model: an encoder-decoder is validated "
+            "with a whole source before each target, leave it out"
         )
 
 
@@ -261,7 +268,7 @@ def _count_steps(epochs, corpus, model_config, training_config):
     if not 0 < epochs < math.inf:
         raise InputError(f"epochs must be above 0 and finite, got {epochs}")
     num_rows = corpus.count_training_rows(model_config)
-    return math.ceil(epochs * num_rows / training_config.rows_per_step)
+    return math.ceil(epochs * num_rows / training_config.global_batch_size)
 
 
 def _describe(sources, text):

@@ -14,7 +14,7 @@ PARTIAL_PREFIX = ".partial-"  # of files that are being written; a killed proces
 
 
 @contextlib.contextmanager
-def complete_or_absent(path):
+def atomic_write(path):
     """Yields a temporary path beside `path` that takes its name when the block succeeds.
 
     Args:
@@ -92,7 +92,7 @@ def parse_json(text):
 
 
 def write_text(path, text):
-    with complete_or_absent(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

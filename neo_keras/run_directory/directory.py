@@ -4,14 +4,14 @@ import dataclasses
 import hashlib
 import uuid
 
-from neo_keras.config import ModelConfig, TrainingConfig
+from neo_keras.atomic_files import parse_json, write_json, write_text
+from neo_keras.config import ModelConfig, TrainingConfig, from_saved
 from neo_keras.errors import FailedError, InputError
-from neo_keras.files import parse_json, write_json, write_text
 from neo_keras.mistaken import mistaken
+from neo_keras.run_directory import checkpoint
+from neo_keras.run_directory.history import loss_of, read_csv, write_csv
+from neo_keras.run_directory.layout import FORMAT, Place
 from neo_keras.text.tokenizer import Tokenizer
-from neo_keras.training import checkpoint
-from neo_keras.training.history import loss_of, read_csv, write_csv
-from neo_keras.training.place import FORMAT, Place
 
 
 class RunDirectory(Place):
@@ -61,8 +61,8 @@ class RunDirectory(Place):
             raise mistaken(path, "a run directory")
         try:
             run.id = config.get("id")
-            run.model_config = ModelConfig(**config["model"])
-            run.training_config = TrainingConfig(**config["training"])
+            run.model_config = from_saved(ModelConfig, config["model"])
+            run.training_config = from_saved(TrainingConfig, config["training"])
             run.data = {key: config["data"][key] for key in ("sources", "sha256")}
             "".join(run.data["sources"])  # or raises
             tokenizer = config.get("tokenizer")

@@ -3,8 +3,8 @@
 import csv
 import math
 
+from neo_keras.atomic_files import atomic_write
 from neo_keras.errors import InputError
-from neo_keras.files import complete_or_absent
 
 COLUMNS = ("step", "train_seconds", "learning_rate", "train_loss", "val_loss")
 
@@ -30,7 +30,7 @@ def read_csv(path):
 
 def write_csv(path, rows):
     with (
-        complete_or_absent(path) as partial,
+        atomic_write(path) as partial,
         open(partial, "w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.DictWriter(file, COLUMNS)

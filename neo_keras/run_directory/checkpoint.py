@@ -5,9 +5,9 @@ import hashlib
 import json
 import zipfile
 
-from neo_keras.config import ModelConfig
+from neo_keras.atomic_files import atomic_write, parse_json
+from neo_keras.config import ModelConfig, from_saved
 from neo_keras.errors import InputError
-from neo_keras.files import complete_or_absent, parse_json
 
 RECORD = "run.json"
 
@@ -21,7 +21,7 @@ def save(path, model, record, may_replace):
         record: what JSON can hold.
         may_replace: called just before; raises what shall prevent it.
     """
-    with complete_or_absent(path) as partial:
+    with atomic_write(path) as partial:
         model.save(partial)
         with zipfile.ZipFile(partial, "a") as archive:
             record = {"model": dataclasses.asdict(model.config), **record}
@@ -97,7 +97,7 @@ def read_record(path, model_config, check=False):
             record = dict(parse_json(archive.read(RECORD)))
         if record.pop("sha256") != _sha256(record):
             raise ValueError(f"its {RECORD} was changed")
-        if ModelConfig(**record["model"]) != model_config:
+        if from_saved(ModelConfig, record["model"]) != model_config:
             raise ValueError("it is of another model than config.json")
         return record
     except Exception as error:  # as in `load`

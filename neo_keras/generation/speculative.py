@@ -5,7 +5,7 @@ TRIAL_STEPS = 16
 MIN_FORESEEN = 0.7
 
 
-class Foresight:
+class DraftState:
     """The tokens of an engine's last step, and how often those of a text were foreseen.
 
     The first token of a step was drawn. The others were drafted: they stand as long as each is what
@@ -13,11 +13,11 @@ class Foresight:
 
     Attributes:
         logits: float32 [vocab_size], after the last token that stands.
-        num_foreseen: how many of the text's tokens were read before they were drawn.
+        num_accepted: how many of the text's tokens were read before they were drawn.
     """
 
     def __init__(self):
-        self.num_foreseen, self._num_steps = 0, 0
+        self.num_accepted, self._num_steps = 0, 0
         self.forget()
 
     def forget(self):
@@ -32,7 +32,7 @@ class Foresight:
     def pays(self):
         """Whether enough is foreseen in this text for a longer step to be worth its time."""
         tried = self._num_steps >= TRIAL_STEPS
-        return not tried or self.num_foreseen >= MIN_FORESEEN * self._num_steps
+        return not tried or self.num_accepted >= MIN_FORESEEN * self._num_steps
 
     def follow(self, token_id):
         """Moves on to a token if it is the next one that was read; returns whether it is."""
@@ -40,12 +40,16 @@ class Foresight:
         if following != [token_id]:
             return False
         self._row += 1
-        self.num_foreseen += 1
+        self.num_accepted += 1
         return True
 
-    def draft(self, num_drafts):
+    def draft(self, num_speculative_tokens):
         """What may follow the next token: list of int. The first time, anything."""
-        return [0] * num_drafts if self._drafts is None else self._drafts[self._row].tolist()
+        return (
+            [0] * num_speculative_tokens
+            if self._drafts is None
+            else self._drafts[self._row].tolist()
+        )
 
     def keep(self, token_ids, logits, drafts=None):
         """Keeps what a step made of tokens.
@@ -53,8 +57,8 @@ class Foresight:
         Args:
             token_ids: list of int.
             logits: float32 [number of tokens, vocab_size].
-            drafts: int32 [number of tokens, num_drafts], of a step that drafts: row i is what may
-                follow the token that is drawn after token i.
+            drafts: int32 [number of tokens, num_speculative_tokens], of a step that drafts: row i
+                is what may follow the token that is drawn after token i.
         """
         self._token_ids, self._logits, self._drafts, self._row = token_ids, logits, drafts, 0
         self._num_steps += drafts is not None

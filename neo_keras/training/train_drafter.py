@@ -19,11 +19,11 @@ MAX_STATES = 2**24  # numbers that are kept of what the model made of the text: 
 PIECE_LEN = 128  # tokens that are taught together
 
 
-def teach_drafter(run, corpus):
+def train_drafter(run, corpus):
     """Trains the drafter of a run's best model, and nothing else.
 
     Args:
-        run: `RunDirectory`, trained, of a model that has `num_drafts`.
+        run: `RunDirectory`, trained, of a model that has `num_speculative_tokens`.
         corpus: `TokenizedCorpus`.
 
     Returns:
@@ -56,11 +56,11 @@ def fit_drafter(model, token_ids, steps=MAX_STEPS, seed=1, callbacks=()):
     """Trains `model.drafter`, and nothing else.
 
     The model reads some of the text once. At every position the drafter goes on from the model's
-    own state, over the next `num_drafts` tokens as they are in the text, and learns to predict
-    there what the model predicts.
+    own state, over the next `num_speculative_tokens` tokens as they are in the text, and learns to
+    predict there what the model predicts.
 
     Args:
-        model: `GPT` whose configuration has `num_drafts`.
+        model: `GPT` whose configuration has `num_speculative_tokens`.
         token_ids: of the training text, as `training_dataset` takes them.
         steps: of training.
         seed: of the order of the text.
@@ -72,7 +72,7 @@ def fit_drafter(model, token_ids, steps=MAX_STEPS, seed=1, callbacks=()):
     piece_len = min(PIECE_LEN, model.config.max_seq_len)
     batch_size = TOKENS_PER_STEP // piece_len
     states, token_ids = _read(model, token_ids, steps * TOKENS_PER_STEP, piece_len, seed)
-    lesson = Lesson(model)
+    lesson = DrafterTrainer(model)
     decay = keras.optimizers.schedules.PolynomialDecay(LEARNING_RATE, steps, 0.0)
     optimizer = keras.optimizers.Adam(decay, clipnorm=1.0)
     lesson.compile(optimizer, jit_compile=False, steps_per_execution=10)
@@ -99,7 +99,7 @@ def _read(model, token_ids, num_tokens, piece_len, seed):
     return tuple(np.concatenate(parts) for parts in zip(*pieces))
 
 
-class Lesson(keras.Model):
+class DrafterTrainer(keras.Model):
     """A model that is to stay as it is, with its drafter, that is not.
 
     Args:
@@ -115,10 +115,10 @@ class Lesson(keras.Model):
         """Adds up the losses of the drafts from each position of pieces, as `_read` makes them."""
         model, (states, token_ids) = self.model, inputs
         seq_len = token_ids.shape[1]
-        num_drafts = min(model.config.num_drafts, seq_len - 1)
-        length = seq_len - num_drafts
+        num_speculative_tokens = min(model.config.num_speculative_tokens, seq_len - 1)
+        length = seq_len - num_speculative_tokens
         truth, x = ops.softmax(model.logits(states)), states[:, :length]
-        for i in range(1, num_drafts + 1):
+        for i in range(1, num_speculative_tokens + 1):
             x = model.drafter(x, token_ids[:, i : i + length])
             losses = keras.losses.categorical_crossentropy(
                 truth[:, i : i + length], model.logits(x), from_logits=True

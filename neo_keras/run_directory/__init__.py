@@ -1,0 +1,1 @@
+"""What a person keeps of one training: read by training, generation and export alike."""
