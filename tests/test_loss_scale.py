@@ -44,9 +44,7 @@ def trainable_equal(weights, others):
     return all(np.array_equal(*pair) for pair in zip(weights, others) if pair[0].dtype == "float32")
 
 
-@pytest.mark.parametrize(
-    "gradient_accumulation_steps", [1, pytest.param(2, marks=pytest.mark.exhaustive)]
-)
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
 def test_gradients_that_overflow_are_skipped(corpus_file, tmp_path, accumulate):
     disturb = Disturb(scale=2.0**60)
     run, metrics = train_here(

@@ -27,10 +27,10 @@ def compiled(model_class):
     return model
 
 
-def make_model(lookahead):
+def make_model(num_future_tokens):
     return compiled(
         training_model(
-            GPT, TrainingConfig(num_future_tokens=lookahead, loss_temperature=TEMPERATURE)
+            GPT, TrainingConfig(num_future_tokens=num_future_tokens, loss_temperature=TEMPERATURE)
         )
     )
 
@@ -43,8 +43,8 @@ def batch():
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("num_future_tokens", [1, 2])
-def test_loss_and_gradients_by_hand(batch, lookahead, weighted):
-    model, (inputs, targets) = make_model(lookahead), batch
+def test_loss_and_gradients_by_hand(batch, num_future_tokens, weighted):
+    model, (inputs, targets) = make_model(num_future_tokens), batch
     weights = np.random.default_rng(3).random(targets.shape) if weighted else np.ones(targets.shape)
     with tf.GradientTape() as tape:
         predictions = model(inputs, training=True)
@@ -56,8 +56,10 @@ def test_loss_and_gradients_by_hand(batch, lookahead, weighted):
     chosen = np.take_along_axis(probabilities, targets[..., None], axis=-1)[..., 0]
     assert_close(loss, np.mean(weights * -np.log(chosen)), ADDITIONS)
 
-    kernels = np.split(model.ahead_unembedding.kernel.numpy(), lookahead, axis=1)
-    for i, (kernel, ours) in enumerate(zip(kernels, np.split(gradient, lookahead, axis=1)), 1):
+    kernels = np.split(model.ahead_unembedding.kernel.numpy(), num_future_tokens, axis=1)
+    for i, (kernel, ours) in enumerate(
+        zip(kernels, np.split(gradient, num_future_tokens, axis=1)), 1
+    ):
         seen, wanted = x[:, :-i], targets[:, i:]
         errors = softmax(TEMPERATURE * seen @ kernel) - np.eye(7)[wanted]
         errors *= TEMPERATURE * weights[:, i:, None] * AHEAD_WEIGHT / i / targets.size
@@ -116,20 +118,20 @@ def test_resumed_as_if_never_stopped(architecture, corpus_file, pairs_file, tmp_
 
 
 @pytest.mark.parametrize(
-    "vocab_size, max_seq_len, steps, lookahead, temperature",
+    "vocab_size, max_seq_len, steps, num_future_tokens, temperature",
     [
         (256, 5, 10, 3, 1.0),  # half a pass
         (257, 5, 20, 0, 1.0),  # one
         (256, 3, 40, 2, 1 + 0.08 * np.log(2)),
     ],
 )
-def test_what_suits_a_text(vocab_size, max_seq_len, steps, lookahead, temperature):
+def test_what_suits_a_text(vocab_size, max_seq_len, steps, num_future_tokens, temperature):
     model_config = dataclasses.replace(CONFIG, vocab_size=vocab_size, max_seq_len=max_seq_len)
     corpus = types.SimpleNamespace(count_training_rows=lambda model_config: 460)
     config = TrainingConfig(batch_size=23, steps=steps)
     suited = suit_text(model_config, config, corpus)
     assert (suited.num_future_tokens, suited.loss_temperature) == (
-        lookahead,
+        num_future_tokens,
         pytest.approx(temperature),
     )
     asked = dataclasses.replace(config, num_future_tokens=1, loss_temperature=0.9)
