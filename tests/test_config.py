@@ -91,7 +91,7 @@ def test_the_fix_that_a_message_suggests_is_one(tiny_config, changes):
         ({"patience": -1}, "patience must be at least 0, got -1"),
         ({"ngram_weight_decay": -1}, "ngram_weight_decay must be at least 0, got -1"),
         ({"num_future_tokens": -1}, "num_future_tokens must be at least 0, got -1"),
-        ({"temperature": 0}, "temperature must be above 0 and finite, got 0"),
+        ({"loss_temperature": 0}, "loss_temperature must be above 0 and finite, got 0"),
         ({"warmup_steps": -1}, "warmup_steps must be at least 0, got -1"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
         ({"sample_every": -1}, "sample_every must be at least 0, got -1"),
