@@ -6,7 +6,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # so that it runs uninstalled
+sys.path[:0] = [str(ROOT), str(ROOT / "web")]  # so that it runs uninstalled
 
 from chromium import Browser, chromium_path
 from page_driver import open_page, served, write

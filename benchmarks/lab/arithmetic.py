@@ -2,13 +2,18 @@
 
 import argparse
 import multiprocessing
+import pathlib
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
 import rich
-import training_speed
 from rich.table import Table
+
+BENCHMARKS = pathlib.Path(__file__).parents[1]
+sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS.parent)]  # so that it runs uninstalled
+
+import training_speed
 
 from neo_keras.errors import one_line_errors
 from neo_keras.native_logs import import_tensorflow
@@ -34,8 +39,6 @@ def parse_arguments():
 
 def main(args):
     import_tensorflow()
-    from neo_keras.training.flops import flops_per_token
-
     text = load_corpus([args.data])
     tokenizer = Tokenizer.characters_of(text)
     token_ids = tokenizer.encode(text)
@@ -57,6 +60,18 @@ def main(args):
                 f"{peaks[mode] / 1e9:.0f}", f"{rate / peaks[mode]:.0%}",
             )  # fmt: skip
     rich.print(table)
+
+
+def flops_per_token(config):
+    """Of a training step: 6 for each weight in a matrix product, and the products of attention.
+
+    As Chowdhery et al. 2022 (arXiv:2204.02311, appendix B) count: look-ups, norms and the optimizer
+    are overhead, not model FLOPs.
+    """
+    width = config.hidden_dim
+    ngrams = config.ngram_dim * width if config.max_ngram > 1 else 0
+    weights = config.num_layers * 12 * width**2 + config.vocab_size * width + ngrams
+    return 6 * weights + 12 * width * config.max_seq_len * config.num_layers
 
 
 def measure_peak(jit_compile, mixed_precision, size=2048, repeats=20):

@@ -13,7 +13,7 @@ import numpy as np
 import rich
 from rich.table import Table
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))  # so that it runs uninstalled
 
 from neo_keras.errors import FailedError, one_line_errors
 from neo_keras.native_logs import import_tensorflow

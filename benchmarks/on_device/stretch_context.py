@@ -9,7 +9,7 @@ import dataclasses
 import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))  # so that it runs uninstalled
 
 from neo_keras.errors import InputError, one_line_errors
 from neo_keras.native_logs import import_tensorflow

@@ -10,7 +10,7 @@ import tempfile
 import rich
 from rich.table import Table
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))  # so that it runs uninstalled
 
 import decoders
 import gpt2_weights

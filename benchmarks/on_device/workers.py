@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))  # so that it runs uninstalled
 
 import decoders
 from model_files import Files, write_files
