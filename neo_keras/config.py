@@ -101,6 +101,11 @@ class ModelConfig:
     def feed_forward_dim(self):
         return 4 * self.hidden_dim
 
+    @property
+    def window_len(self):
+        """Tokens in a window of plain text: an encoder-decoder's is a source and a target."""
+        return self.max_seq_len * (2 if self.architecture == "encoder-decoder" else 1)
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:

@@ -32,11 +32,11 @@ def texts(tmp_path):
 @pytest.fixture
 def encoded_shards(monkeypatch):
     """The texts that are encoded, in order."""
-    seen, encode = [], encoding._PieceEncoder._encode
+    seen, encode = [], encoding._SpanEncoder._encode
 
-    def record(self, piece, advance):
-        seen.append("".join(piece.read()))
-        return encode(self, piece, advance)
+    def record(self, span, advance):
+        seen.append("".join(span.read()))
+        return encode(self, span, advance)
 
-    monkeypatch.setattr(encoding._PieceEncoder, "_encode", record)
+    monkeypatch.setattr(encoding._SpanEncoder, "_encode", record)
     return seen

@@ -14,8 +14,8 @@ from tokenizers_with_added_tokens import MAKE_PLAIN, strewn_text, with_added_tok
 
 from neo_keras.errors import InputError
 from neo_keras.text import encoding, shards, tokenizer_models
-from neo_keras.text.corpus import Corpus
 from neo_keras.text.encoding import encode_text
+from neo_keras.text.shards import Text
 from neo_keras.text.tokenizer import Tokenizer
 
 TOKENIZERS = {name: with_added_tokens(name) for name in MAKE_PLAIN}
@@ -32,14 +32,14 @@ def joined(token_ids: Iterable[np.ndarray]) -> list[int]:
     return np.concatenate([*token_ids]).tolist()
 
 
-def corpus_of(parts: list[str]) -> Corpus:
-    """A corpus that may be cut within each part."""
+def text_of(parts: list[str]) -> Text:
+    """A text that may be cut within each part."""
 
-    def read(place):
-        for i in range(place[1], len(parts)):
+    def read(offset):
+        for i in range(offset[1], len(parts)):
             yield (0, i), parts[i]
 
-    return Corpus(read, *shards.cut_into_shards(read((0, 0)), lambda num_bytes: None))
+    return Text(read, *shards.cut_into_shards(read((0, 0)), lambda num_bytes: None))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_the_ids_are_those_of_the_whole_text(small_cuts, hf, seed, num_chars, nu
     assert joined(tokenizer.encode_parts(parts)) == expected
     parts = list(filter(None, parts))
     for _ in ("encoded", "from files"):
-        encoded = encode_text(tokenizer, corpus_of(parts))
+        encoded = encode_text(tokenizer, text_of(parts))
         assert encoded.token_ids[:].tolist() == expected
         assert encoded.num_chars == len(text)
 
@@ -118,12 +118,12 @@ def test_the_end_of_a_text_is_short():
 def test_what_comes_after_a_shard_decides_about_its_last_token(small_cuts):
     """The tokens of a shard in a file are those of a text that goes on in the same way."""
     parts = [["z" * 70, "x" * 80 + f"[END OF TEXT{end}" + "y" * 80] for end in "]-"]
-    corpora = [corpus_of(part) for part in parts]
-    assert len({next(corpus.pieces()).shard_sha256 for corpus in corpora}) == 1
+    texts = [text_of(part) for part in parts]
+    assert len({next(text.shard_spans()).shard.sha256 for text in texts}) == 1
     hf = TOKENIZERS["byte"]
-    for corpus in corpora:
-        encoded = encode_text(Tokenizer(hf), corpus)
-        assert encoded.token_ids[:].tolist() == hf.encode("".join(corpus)).ids
+    for text in texts:
+        encoded = encode_text(Tokenizer(hf), text)
+        assert encoded.token_ids[:].tolist() == hf.encode("".join(text)).ids
 
 
 def with_token(kind: str, content: str, **flags) -> tokenizers.Tokenizer:

@@ -17,6 +17,7 @@ from neo_keras.errors import InputError
 from neo_keras.text import readers, sources
 from neo_keras.text.corpus import Corpus, load_corpus, split_corpus
 from neo_keras.text.plays import render_play
+from neo_keras.text.shards import Text
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +241,7 @@ def test_needs_no_tensorflow():
 def test_a_large_text_is_validated_on_the_end_of_its_last_tenth(monkeypatch):
     monkeypatch.setattr("neo_keras.text.corpus.MAX_VALIDATION_CHARS", 7)
     text = "".join(chr(ord("a") + i % 23) for i in range(101))
-    for parts in (split_corpus(text), map("".join, Corpus.from_text(text).split())):
+    corpus = Corpus(Text.in_memory(text))
+    for parts in (split_corpus(text), map("".join, (corpus.training, corpus.validation))):
         assert tuple(parts) == (text[:94], text[94:])
     assert split_corpus(text[:31]) == (text[:27], text[27:31])

@@ -54,10 +54,9 @@ LIGHT_MODULES = [
     "neo_keras.generation.litert_stateful_engine",
     "neo_keras.training.cluster",
     "neo_keras.training.launch",
-    "neo_keras.training.pairs",
     "neo_keras.run_directory.directory",
     "neo_keras.training.start",
-    "neo_keras.training.windows",
+    "neo_keras.text.windows",
 ]
 
 

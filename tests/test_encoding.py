@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from neo_keras.text import tokenizer_models
-from neo_keras.text.corpus import Corpus, open_corpus
+from neo_keras.text.corpus import open_corpus
 from neo_keras.text.encoding import encode_text
+from neo_keras.text.shards import Text
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_training import make_tokenizer
 
 
 def encode(tokenizer, text):
-    return encode_text(tokenizer, Corpus.from_text(text))
+    return encode_text(tokenizer, Text.in_memory(text))
 
 
 @pytest.mark.parametrize("name", tokenizer_models.KINDS)
@@ -23,7 +24,7 @@ def test_the_tokens_are_those_of_the_whole_text(name, tmp_path):
     text = "".join(random.Random(2).choices(words, k=300_000))
     (tmp_path / "text.txt").write_text(text)
     tokenizer = make_tokenizer(name, [text])
-    encoded = encode_text(tokenizer, open_corpus([str(tmp_path / "text.txt")]))
+    encoded = encode_text(tokenizer, open_corpus([str(tmp_path / "text.txt")]).text)
     np.testing.assert_array_equal(encoded.token_ids, tokenizer.encode(text))
     assert encoded.token_ids.dtype == ("uint16" if name == "bpe" else "uint8")
     assert (encoded.num_chars, encoded.num_unknown, encoded.unknown_bytes) == (len(text), 0, 0)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from neo_keras.text.pairs import encode_pairs
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.training.dataset import training_dataset, validation_dataset
-from neo_keras.training.pairs import encode_pairs
 from neo_keras.training.seq2seq_dataset import (
     continuation_training_dataset,
     continuation_validation_dataset,

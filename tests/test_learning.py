@@ -117,10 +117,11 @@ def test_a_large_text_gives_pieces_from_all_its_parts(monkeypatch):
 
 def test_learns_from_what_it_is_given_only(tmp_path):
     (tmp_path / "text.txt").write_text("the cat\n" * 90 + "zzz zzz\n" * 10)
-    training, validation = open_corpus([str(tmp_path / "text.txt")]).split()
-    assert "".join(validation) == "zzz zzz\n" * 10
-    assert make_tokenizer("char", training).unknown_in("".join(validation)) == ["z"]
-    assert make_tokenizer("word", training).unknown_in("".join(validation)) == ["zzz"]
+    corpus = open_corpus([str(tmp_path / "text.txt")])
+    training, validation = corpus.training, "".join(corpus.validation)
+    assert validation == "zzz zzz\n" * 10
+    assert make_tokenizer("char", training).unknown_in(validation) == ["z"]
+    assert make_tokenizer("word", training).unknown_in(validation) == ["zzz"]
     tokenizer = make_tokenizer("bpe", training)
     pieces = [tokenizer.token_bytes(i) for i in range(256, tokenizer.vocab_size)]
     assert pieces and not [piece for piece in pieces if b"z" in piece]

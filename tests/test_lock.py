@@ -159,7 +159,7 @@ def test_a_lock_does_not_make_a_directory_ours(path, corpus_file):
 @pytest.mark.parametrize("what", ["a file", "below a file", "a link to nothing"])
 def test_no_place_for_a_run(path, what, monkeypatch):
     """Said before the text is read."""
-    monkeypatch.setattr("neo_keras.training.start._load", None)
+    monkeypatch.setattr("neo_keras.training.start.open_corpus", None)
     if what == "a link to nothing":
         path.symlink_to(path.parent / "nothing")
     else:

@@ -127,7 +127,7 @@ def test_resumed_as_if_never_stopped(architecture, corpus_file, pairs_file, tmp_
 )
 def test_what_suits_a_text(vocab_size, max_seq_len, steps, num_future_tokens, temperature):
     model_config = dataclasses.replace(CONFIG, vocab_size=vocab_size, max_seq_len=max_seq_len)
-    corpus = types.SimpleNamespace(count_training_rows=lambda model_config: 460)
+    corpus = types.SimpleNamespace(num_training_rows=460)
     config = TrainingConfig(batch_size=23, steps=steps)
     suited = suit_text(model_config, config, corpus)
     assert (suited.num_future_tokens, suited.loss_temperature) == (

@@ -5,10 +5,17 @@ import math
 import numpy as np
 import pytest
 
+from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
-from neo_keras.text.pairs import are_pairs, load_pairs, parse_pairs, to_json_lines
+from neo_keras.text.pairs import (
+    PairCorpus,
+    are_pairs,
+    encode_pairs,
+    load_pairs,
+    parse_pairs,
+    to_json_lines,
+)
 from neo_keras.text.tokenizer import Tokenizer
-from neo_keras.training.pairs import encode_pairs, split_pairs, tokenize_pairs
 from neo_keras.training.seq2seq_dataset import (
     continuation_training_dataset,
     continuation_validation_dataset,
@@ -87,17 +94,19 @@ def test_encodes_with_an_end(tokenizer):
 
 def test_the_last_tenth_is_for_validation(tokenizer):
     pairs = [("abcdefghijk"[i % 11] * 3, "ab" if i < 27 else "abcd") for i in range(30)]
-    corpus = tokenize_pairs(pairs, tokenizer, 11)
+    corpus = PairCorpus(pairs)
+    assert corpus.validation == pairs[27:]
+    corpus = corpus.tokenize(tokenizer, ModelConfig(13, 11))
     assert (len(corpus.training), len(corpus.validation)) == (27, 3)
-    assert split_pairs(pairs)[1] == pairs[27:] and corpus.sample_prompt == pairs[27][0]
+    assert corpus.sample_prompt == pairs[27][0]
     assert corpus.validation.tokens_per_char == 5 / 4
     assert corpus.validation.bits_per_char(math.log(2)) == pytest.approx(5 / 4)
     assert corpus.validation.unknown_share == 0
     unknown = encode_pairs([("a", "azb"), ("b", "a")], tokenizer, 11)
     assert unknown.unknown_share == 1 / 6
-    assert corpus.tokens_per_row(None) == 3  # a, b and the end
+    assert corpus.tokens_per_row == 3  # a, b and the end
     with pytest.raises(InputError, match="two pairs at least, got 1"):
-        tokenize_pairs(pairs[:1], tokenizer, 11)
+        PairCorpus(pairs[:1])
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ def test_gzip(tmp_path, monkeypatch):
     (tmp_path / "c.gz").write_bytes(b"not packed")
     corpus = open_corpus([str(tmp_path)])
     assert "".join(corpus) == f"{text}two members\nnot packed"
-    assert "".join(corpus.split()[1]) == "".join(corpus)[len(corpus.split()[0]) :]
+    assert "".join(corpus.validation) == "".join(corpus)[len(corpus.training) :]
     pairs = tmp_path / "p.tsv.gz"
     pairs.write_bytes(gzip.compress(b"you\tthou\n"))
     assert load_pairs([str(pairs)]) == [("you", "thou")]

@@ -21,12 +21,12 @@ def test_shards_are_the_text(texts):
     corpus, text = open_corpus([str(texts)]), whole(texts)
     assert "".join(corpus) == text and len(corpus) == len(text)
     assert corpus.sha256 == hashlib.sha256(text.encode()).hexdigest()
-    pieces = list(corpus.pieces())
+    pieces = list(corpus.text.shard_spans())
     assert len(pieces) > 25
     sizes = []
     for piece in pieces:
         part = "".join(piece.read())
-        assert hashlib.sha256(part.encode()).hexdigest() == piece.shard_sha256
+        assert hashlib.sha256(part.encode()).hexdigest() == piece.shard.sha256
         assert (piece.start, piece.stop) == (0, len(part))
         sizes.append(len(part.encode()))
     assert min(sizes[:-1]) > 200 - CHUNK_BYTES and max(sizes) <= 700 + 2 * CHUNK_BYTES
@@ -35,12 +35,12 @@ def test_shards_are_the_text(texts):
 
 def test_a_part_of_the_text_is_read_from_where_it_begins(texts, monkeypatch):
     corpus, text = open_corpus([str(texts)]), whole(texts)
-    training, validation = corpus.split()
+    training, validation = corpus.training, corpus.validation
     cut = int(len(text) * 0.9)
     assert ("".join(training), "".join(validation)) == (text[:cut], text[cut:])
     assert (len(training), len(validation)) == (cut, len(text) - cut)
     for part in (training, validation):
-        assert "".join("".join(piece.read()) for piece in part.pieces()) == "".join(part)
+        assert "".join("".join(piece.read()) for piece in part.shard_spans()) == "".join(part)
     opened = []
     monkeypatch.setattr(readers, "open", lambda *a: opened.append(a[0]) or open(*a), raising=False)
     "".join(validation)
@@ -51,7 +51,7 @@ def test_a_part_of_the_text_is_read_from_where_it_begins(texts, monkeypatch):
 def test_shards_have_the_tokens_of_the_whole_text(name, texts):
     text = whole(texts)
     tokenizer = make_tokenizer(name, [text, text], {"bpe": 300, "word": 99}.get(name))
-    encoded = encode_text(tokenizer, open_corpus([str(texts)]))
+    encoded = encode_text(tokenizer, open_corpus([str(texts)]).text)
     assert isinstance(encoded.token_ids, ConcatTokens)
     assert len(list(token_files_directory().iterdir())) > 25
     expected = tokenizer.encode(text)
@@ -65,7 +65,7 @@ def test_what_shards_do_not_know(name, texts):
     text = whole(texts)
     tokenizer = make_tokenizer(name, ["the cat, the cat\n"] * 2)
     for _ in ("encoded", "from files"):
-        encoded = encode_text(tokenizer, open_corpus([str(texts)]))
+        encoded = encode_text(tokenizer, open_corpus([str(texts)]).text)
         expected = tokenizer.encode(text)
         np.testing.assert_array_equal(encoded.token_ids[:], expected)
         unknown = expected == tokenizer.unk_token_id
@@ -76,6 +76,6 @@ def test_what_shards_do_not_know(name, texts):
 
 def test_a_text_without_any_boundary_is_cut_all_the_same(texts):
     (texts / "b").write_text("x" * 5000)
-    pieces = ["".join(piece.read()) for piece in open_corpus([str(texts)]).pieces()]
+    pieces = ["".join(piece.read()) for piece in open_corpus([str(texts)]).text.shard_spans()]
     assert "".join(pieces) == whole(texts)
     assert max(len(piece.encode()) for piece in pieces) <= 700 + 2 * CHUNK_BYTES

@@ -42,27 +42,27 @@ def test_windows_across_shards():
 
 def test_a_second_start_encodes_nothing(texts, encoded_shards):
     tokenizer = make_tokenizer("bpe", [whole(texts)], 300)
-    first = encode_text(tokenizer, open_corpus([str(texts)]))
+    first = encode_text(tokenizer, open_corpus([str(texts)]).text)
     assert "".join(encoded_shards) == whole(texts)
     encoded_shards.clear()
-    second = encode_text(tokenizer, open_corpus([str(texts)]))
+    second = encode_text(tokenizer, open_corpus([str(texts)]).text)
     assert sum(map(len, encoded_shards)) < 100  # the last one, too short to be kept
     np.testing.assert_array_equal(second.token_ids[:], first.token_ids[:])
     # Another tokenizer has files of its own.
     other = make_tokenizer("bpe", [whole(texts)], 301)
-    encode_text(other, open_corpus([str(texts)]))
+    encode_text(other, open_corpus([str(texts)]).text)
     assert "".join(encoded_shards).endswith(whole(texts))
 
 
 def test_a_changed_character_is_encoded_with_its_shard_only(texts, encoded_shards):
     tokenizer = make_tokenizer("byte", [])
-    encode_text(tokenizer, open_corpus([str(texts)]))
+    encode_text(tokenizer, open_corpus([str(texts)]).text)
     before = [text for text in encoded_shards if len(text) >= 100]
     data = (texts / "a").read_bytes()
     place = data.index(b"reading", 1500)
     (texts / "a").write_bytes(data[:place] + b"R" + data[place + 1 :])
     encoded_shards.clear()
-    encoded = encode_text(tokenizer, open_corpus([str(texts)]))
+    encoded = encode_text(tokenizer, open_corpus([str(texts)]).text)
     changed = [text for text in encoded_shards if len(text) >= 100]
     assert any("Reading" in text for text in changed)
     assert len(changed) <= 4 < len(before) / 5  # the next cuts may have moved
@@ -71,11 +71,11 @@ def test_a_changed_character_is_encoded_with_its_shard_only(texts, encoded_shard
 
 def test_a_new_file_leaves_the_shards_of_the_others(texts, encoded_shards):
     tokenizer = make_tokenizer("byte", [])
-    encode_text(tokenizer, open_corpus([str(texts)]).split()[0])
+    encode_text(tokenizer, open_corpus([str(texts)]).training)
     count = len(encoded_shards)
     (texts / "b").write_text("a new one\n" * 30)
     encoded_shards.clear()
-    training, _ = open_corpus([str(texts)]).split()
+    training = open_corpus([str(texts)]).training
     encoded = encode_text(tokenizer, training)
     assert any("a new one" in text for text in encoded_shards)
     assert len(encoded_shards) < count / 3
@@ -84,7 +84,7 @@ def test_a_new_file_leaves_the_shards_of_the_others(texts, encoded_shards):
 
 def kill_at(number, sources):
     """Encodes a text in a process that is killed amid a shard; a target of `multiprocessing`."""
-    encode, count = encoding._PieceEncoder._encode, 0
+    encode, count = encoding._SpanEncoder._encode, 0
 
     def die(self, piece, advance):
         nonlocal count
@@ -95,8 +95,8 @@ def kill_at(number, sources):
             os.kill(os.getpid(), signal.SIGKILL)
         return encode(self, piece, advance)
 
-    encoding._PieceEncoder._encode = die
-    encode_text(make_tokenizer("byte", []), open_corpus(sources))
+    encoding._SpanEncoder._encode = die
+    encode_text(make_tokenizer("byte", []), open_corpus(sources).text)
 
 
 def test_killed_and_started_again(texts, encoded_shards):
@@ -104,14 +104,14 @@ def test_killed_and_started_again(texts, encoded_shards):
     process.start()
     process.join(HANG_SECONDS)
     assert process.exitcode == -signal.SIGKILL
-    encoded = encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]))
+    encoded = encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]).text)
     assert bytes(encoded.token_ids[:]).decode() == whole(texts)
-    pieces = ["".join(piece.read()) for piece in open_corpus([str(texts)]).pieces()]
+    pieces = ["".join(piece.read()) for piece in open_corpus([str(texts)]).text.shard_spans()]
     assert encoded_shards == pieces[6:]
     # What the killed process left goes when it is surely no one's.
     (partial,) = token_files_directory().glob(".partial-*")
     os.utime(partial, (0, 0))
-    encode_text(make_tokenizer("char", "ab"), open_corpus([str(texts)]))
+    encode_text(make_tokenizer("char", "ab"), open_corpus([str(texts)]).text)
     assert not partial.exists()
 
 
@@ -120,7 +120,7 @@ def test_a_terminal_shows_how_far_it_is(texts, is_terminal, monkeypatch):
     console = rich.console.Console(file=io.StringIO(), force_terminal=is_terminal)
     monkeypatch.setattr(rich, "get_console", lambda: console)
     monkeypatch.setattr(progress, "MIN_TOTAL", 10_000)
-    encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]))
+    encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]).text)
     for what in ("reading the text", "encoding the text", "100%", "0:00:00"):
         assert (what in console.file.getvalue()) == is_terminal
 
@@ -133,7 +133,7 @@ def test_two_processes_at_once(texts):
     for process in processes:
         process.join(HANG_SECONDS)
         assert process.exitcode == 0
-    encoded = encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]))
+    encoded = encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]).text)
     assert bytes(encoded.token_ids[:]).decode() == whole(texts)
     assert not list(token_files_directory().glob(".partial-*"))
 
@@ -158,21 +158,21 @@ def damages(path):
 ])  # fmt: skip
 def test_a_damaged_file_is_made_anew(texts, damage, encoded_shards):
     tokenizer = make_tokenizer("byte", [])
-    encode_text(tokenizer, open_corpus([str(texts)]))
+    encode_text(tokenizer, open_corpus([str(texts)]).text)
     path = sorted(token_files_directory().iterdir())[3]
     intact = path.read_bytes()
     path.write_bytes(damages(path)[damage])
     with pytest.raises(ValueError):
         TokenFile(path)
     encoded_shards.clear()
-    encoded = encode_text(tokenizer, open_corpus([str(texts)]))
+    encoded = encode_text(tokenizer, open_corpus([str(texts)]).text)
     assert len([text for text in encoded_shards if len(text) >= 100]) == 1
     assert bytes(encoded.token_ids[:]).decode() == whole(texts)
     assert path.read_bytes() == intact
 
 
 def test_files_may_be_deleted_while_they_are_read(texts):
-    encoded = encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]))
+    encoded = encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]).text)
     for path in token_files_directory().iterdir():
         path.unlink()
     assert bytes(encoded.token_ids[:]).decode() == whole(texts)
@@ -183,9 +183,9 @@ def test_the_text_changes_while_it_is_encoded(texts):
     data = (texts / "c").read_bytes()
     (texts / "c").write_bytes(data.replace(b"the", b"The"))
     with pytest.raises(InputError, match="changed while it was read: start again"):
-        encode_text(make_tokenizer("byte", []), corpus)
+        encode_text(make_tokenizer("byte", []), corpus.text)
     (texts / "c").write_bytes(data)
-    encoded = encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]))
+    encoded = encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]).text)
     assert bytes(encoded.token_ids[:]).decode() == whole(texts)
 
 
@@ -194,7 +194,7 @@ def test_no_room(texts):
     resource.setrlimit(resource.RLIMIT_FSIZE, (400, limits[1]))
     try:
         with pytest.raises(FailedError, match="cannot write .* .File too large.*make room"):
-            encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]))
+            encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]).text)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     for path in token_files_directory().iterdir():
@@ -204,7 +204,7 @@ def test_no_room(texts):
 def test_no_directory(texts, tmp_path):
     (tmp_path / "cache").write_text("in the way")
     with pytest.raises(FailedError, match="cannot write .*/cache/.* XDG_CACHE_HOME to another"):
-        encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]))
+        encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]).text)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")

@@ -95,12 +95,11 @@ def open_tokenizer(path):
 def open_pairs(path):
     """What `train.py --data PATH` does with it."""
     from neo_keras.errors import one_line_errors
-    from neo_keras.text.pairs import load_pairs, to_json_lines
-    from neo_keras.training.pairs import split_pairs
+    from neo_keras.text.pairs import PairCorpus, load_pairs, to_json_lines
 
     with one_line_errors():
         pairs = load_pairs([path])
-        print(len(split_pairs(pairs)[0]), len(to_json_lines(pairs).encode()))
+        print(len(PairCorpus(pairs).training), len(to_json_lines(pairs).encode()))
 
 
 OPENERS = {"tokenizer": open_tokenizer, "pairs": open_pairs}

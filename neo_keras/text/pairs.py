@@ -1,15 +1,163 @@
 """Pairs of a source and a target, one a line, in `.tsv` or `.jsonl` files."""
 
+import dataclasses
+import hashlib
 import json
+import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from neo_keras.atomic_files import parse_json
+from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
-from neo_keras.text.corpus import PAIRS_SUFFIXES, files_of
 from neo_keras.text.readers import normalize_string, read_lines
-from neo_keras.text.sources import unreadable
+from neo_keras.text.sources import files_of, unreadable
+from neo_keras.text.tokenizer import Tokenizer
+from neo_keras.text.tokenizer_training import make_tokenizer
+
+PAIRS_SUFFIXES = (".tsv", ".jsonl", ".ndjson")
+MAX_VALIDATION_PAIRS = 1000  # kept, to check exports on
 
 Pair = tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedPairs:
+    """Rows of padded token ids. Each source and each target ends with the end token.
+
+    Attributes:
+        source_ids: int32 [num_pairs, longest source].
+        source_lens: int32 [num_pairs].
+        target_ids: int32 [num_pairs, longest target].
+        target_lens: int32 [num_pairs].
+        target_chars: int32 [num_pairs], characters of each target.
+        target_unknowns: int32 [num_pairs], tokens of each that stand for something unknown.
+    """
+
+    source_ids: np.ndarray
+    source_lens: np.ndarray
+    target_ids: np.ndarray
+    target_lens: np.ndarray
+    target_chars: np.ndarray
+    target_unknowns: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.source_ids)
+
+    def part(self, rows: slice | np.ndarray) -> "EncodedPairs":
+        """Some of the pairs; rows: a slice, or int [num_rows]."""
+        return EncodedPairs(*(array[rows] for array in vars(self).values()))
+
+    @property
+    def tokens_per_char(self) -> float:
+        """Of the targets, their ends included."""
+        return int(self.target_lens.sum()) / int(self.target_chars.sum())
+
+    @property
+    def unknown_share(self) -> float:
+        """Of the tokens of the targets, 0 .. 1."""
+        return int(self.target_unknowns.sum()) / int(self.target_lens.sum())
+
+    def bits_per_char(self, loss: float) -> float:
+        """Of the targets; loss: in nats per token."""
+        return loss / math.log(2) * self.tokens_per_char
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizedPairs:
+    """As `TokenizedCorpus`, of pairs; a row of a batch is a pair.
+
+    Attributes:
+        training, validation: As `PairCorpus` has them.
+        sample_prompt: What samples are made of while training: the first source to validate on.
+    """
+
+    training: EncodedPairs
+    validation: EncodedPairs
+    sample_prompt: str
+
+    @property
+    def num_training_rows(self) -> int:
+        """How many pairs an epoch has."""
+        return len(self.training)
+
+    @property
+    def tokens_per_row(self) -> float:
+        """How many tokens of a pair are predicted, on average."""
+        return float(self.training.target_lens.mean())
+
+    def describe(self) -> str:
+        """How much there is, for people."""
+        return f"{len(self.training):,} pairs to train on, {len(self.validation):,} to validate on"
+
+
+class PairCorpus:
+    """As `Corpus`, of pairs.
+
+    Args:
+        pairs: All of them.
+
+    Attributes:
+        training: The first nine tenths of the pairs.
+        validation: The last tenth.
+        sha256: Of all pairs, as `to_json_lines` writes them.
+
+    Raises:
+        InputError: There are too few.
+    """
+
+    def __init__(self, pairs: Sequence[Pair]):
+        cut = int(len(pairs) * 0.9)
+        if not cut:
+            raise InputError(
+                f"expected two pairs at least, got {len(pairs)}: give more with --data"
+            )
+        self.training, self.validation = pairs[:cut], pairs[cut:]
+        self.sha256 = hashlib.sha256(to_json_lines(pairs).encode()).hexdigest()
+
+    def make_tokenizer(self, name: str, vocab_size: int | None = None) -> Tokenizer:
+        """As the function of that name, with an end token; it sees the training pairs only."""
+        texts = [f"{source}\n{target}\n" for source, target in self.training]
+        return make_tokenizer(name, texts, vocab_size).with_end_token()
+
+    def end_token_id(self, tokenizer: Tokenizer) -> int:
+        """The id of the token that ends each source and each target."""
+        return tokenizer.end_token_id
+
+    def tokenize(self, tokenizer: Tokenizer, model_config: ModelConfig) -> TokenizedPairs:
+        """Encodes both parts.
+
+        Raises:
+            InputError: A source or a target is too long for the model.
+        """
+        parts = self.training, self.validation
+        encoded = (encode_pairs(part, tokenizer, model_config.max_seq_len) for part in parts)
+        return TokenizedPairs(*encoded, sample_prompt=self.validation[0][0])
+
+    def validation_excerpt(self) -> str:
+        """What to keep, to check exports on."""
+        return to_json_lines(self.validation[:MAX_VALIDATION_PAIRS])
+
+
+def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, max_seq_len: int) -> EncodedPairs:
+    """Encodes pairs; raises `InputError` where a source or a target is too long."""
+    columns = []
+    for kind, texts in zip(("source", "target"), zip(*pairs)):
+        rows = [[*tokenizer.encode(text), tokenizer.end_token_id] for text in texts]
+        lens = np.array([len(row) for row in rows], "int32")
+        if lens.max() > max_seq_len:
+            raise InputError(
+                f"a {kind} has {lens.max()} tokens with its end, at most {max_seq_len} fit "
+                f"({texts[lens.argmax()][:40]!r}...): shorten it, or give a larger --seq-len"
+            )
+        token_ids = np.zeros((len(rows), lens.max()), "int32")
+        for row_ids, row in zip(token_ids, rows):
+            row_ids[: len(row)] = row
+        columns += [token_ids, lens]
+    chars = np.array([len(target) for _, target in pairs], "int32")
+    unknowns = np.sum(columns[2] == tokenizer.unk_token_id, axis=1, dtype="int32")
+    return EncodedPairs(*columns, chars, unknowns)
 
 
 def are_pairs(paths: Sequence[str]) -> bool:

@@ -20,22 +20,22 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_files(
-    paths: Sequence[str], place: Offset = BEGINNING
+    paths: Sequence[str], offset: Offset = BEGINNING
 ) -> Iterator[tuple[Offset | None, str]]:
     """Reads files one after another, each from a line of its own.
 
     Args:
         paths: The files.
-        place: Where to begin: one that this yielded.
+        offset: Where to begin: one that this yielded.
 
     Yields:
-        (place, text): Parts of the text, none of them empty, with "\\n" line ends and without byte
+        (offset, text): Parts of the text, none of them empty, with "\\n" line ends and without byte
         order marks; and where each begins, or None of a line end that is put between two files.
 
     Raises:
         InputError: A file is not UTF-8 text, or its gzip is damaged.
     """
-    (first, begin), last = place, "\n"
+    (first, begin), last = offset, "\n"
     for number in range(first, len(paths)):
         is_first = True
         for position, text in _decode(paths[number], begin):

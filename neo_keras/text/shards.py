@@ -1,11 +1,14 @@
-"""Cuts a text of any size into shards, whose tokens are kept each in a file of its own."""
+"""A text of any size, and the shards it is cut into, whose tokens are kept each in a file."""
 
+import bisect
 import dataclasses
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from neo_keras.errors import InputError
 from neo_keras.text import tokenizer_models
+from neo_keras.text.progress import progress
 from neo_keras.text.readers import BEGINNING, Offset
 
 MIN_SHARD_BYTES = 2**25
@@ -18,14 +21,14 @@ class Shard:
     """A stretch of a text.
 
     Attributes:
-        place: Where to begin to read.
+        offset: Where to begin to read.
         skip: Characters there that come before it.
         start: Characters of the text that come before it.
         num_chars: Its own.
         sha256: Of its text.
     """
 
-    place: Offset
+    offset: Offset
     skip: int
     start: int
     num_chars: int
@@ -45,26 +48,26 @@ def cut_into_shards(
     new file among the others, moves the next few cuts only.
 
     Args:
-        parts: As `read_files` yields them. A part without a place is not cut.
+        parts: As `read_files` yields them. A part without an offset is not cut.
         advance: Called with the number of bytes that were read.
 
     Returns:
         (The shards, at least one; the SHA-256 of the whole text.)
     """
-    shards, whole, draft = [], hashlib.sha256(), _ShardBuilder(BEGINNING, 0, 0)
-    for place, text in parts:
+    shards, whole, builder = [], hashlib.sha256(), _ShardBuilder(BEGINNING, 0, 0)
+    for offset, text in parts:
         data = text.encode()
         whole.update(data)
         advance(len(data))
-        if place and (cut := _find_cut(text, data, draft.num_bytes)):
-            draft.add(text[:cut], text[:cut].encode())
-            shards.append(draft.shard())
-            draft = _ShardBuilder(place, cut, draft.start + draft.num_chars)
+        if offset and (cut := _find_cut(text, data, builder.num_bytes)):
+            builder.add(text[:cut], text[:cut].encode())
+            shards.append(builder.shard())
+            builder = _ShardBuilder(offset, cut, builder.start + builder.num_chars)
             text = text[cut:]
             data = text.encode()
-        draft.add(text, data)
-    if draft.num_chars or not shards:
-        shards.append(draft.shard())
+        builder.add(text, data)
+    if builder.num_chars or not shards:
+        shards.append(builder.shard())
     return shards, whole.hexdigest()
 
 
@@ -80,8 +83,8 @@ def _find_cut(text, data, num_bytes):
 class _ShardBuilder:
     """A shard that is not complete."""
 
-    def __init__(self, place, skip, start):
-        self.place, self.skip, self.start = place, skip, start
+    def __init__(self, offset, skip, start):
+        self.offset, self.skip, self.start = offset, skip, start
         self.num_chars = self.num_bytes = 0
         self.digest = hashlib.sha256()
 
@@ -91,4 +94,120 @@ class _ShardBuilder:
         self.digest.update(data)
 
     def shard(self):
-        return Shard(self.place, self.skip, self.start, self.num_chars, self.digest.hexdigest())
+        return Shard(self.offset, self.skip, self.start, self.num_chars, self.digest.hexdigest())
+
+
+class Text:
+    """A text that may be larger than memory: it is read, in parts, each time it is iterated over.
+
+    Args:
+        read: A function that yields (offset, text) from an offset on, as `read_files`.
+        shards: Of the whole of that text.
+        sha256: Of the whole of that text.
+        start: Where in that text this one begins, in characters.
+        stop: Where it ends; None: where the text ends.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Offset], Iterable[tuple[Offset | None, str]]],
+        shards: Sequence[Shard],
+        sha256: str,
+        start: int = 0,
+        stop: int | None = None,
+    ):
+        self.sha256 = sha256
+        self._read, self._shards = read, shards
+        self._start = start
+        self._stop = shards[-1].stop if stop is None else stop
+
+    @classmethod
+    def in_memory(cls, text: str) -> "Text":
+        """A text that is in memory."""
+        parts = [(None, text)]
+        return cls(lambda offset: parts, *cut_into_shards(parts, lambda num_bytes: None))
+
+    def __len__(self) -> int:
+        """How many characters it has."""
+        return self._stop - self._start
+
+    def __iter__(self) -> Iterator[str]:
+        with progress("reading the text", len(self)) as advance:
+            for part in self.parts():
+                yield part
+                advance(len(part))
+
+    def parts(self) -> Iterator[str]:
+        """The text, in parts."""
+        shard = self._shards[bisect.bisect(self._shards, self._start, key=lambda s: s.start) - 1]
+        position = shard.start - shard.skip
+        for _, text in self._read(shard.offset):
+            if part := text[max(self._start - position, 0) : self._stop - position]:
+                yield part
+            position += len(text)
+            if position >= self._stop:
+                return
+
+    def span(self, start: int, stop: int) -> "Text":
+        """A part of it, from and to a character of the whole text."""
+        return Text(self._read, self._shards, self.sha256, start, stop)
+
+    def split(self, num_chars: int) -> tuple["Text", "Text"]:
+        """Its first characters, and the others."""
+        cut = self._start + num_chars
+        return self.span(self._start, cut), self.span(cut, self._stop)
+
+    def shard_spans(self) -> Iterator["ShardSpan"]:
+        """What it has of each shard, in order."""
+        for shard in self._shards:
+            start, stop = max(self._start, shard.start), min(self._stop, shard.stop)
+            if start < stop:
+                yield ShardSpan(self, shard, start - shard.start, stop - shard.start)
+
+    def read_ahead(self, start: int, num_chars: int) -> str:
+        """So many characters from one of the whole text on, or those that there are."""
+        stop = min(start + num_chars, self._stop)
+        return "".join(self.span(start, stop).parts()) if start < stop else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardSpan:
+    """What a text has of a shard: all of it, but at the ends of the text.
+
+    Attributes:
+        text: The text.
+        shard: The shard.
+        start: Where in the shard the span begins, in characters.
+        stop: Where it ends.
+    """
+
+    text: Text
+    shard: Shard
+    start: int
+    stop: int
+
+    @property
+    def num_chars(self) -> int:
+        return self.stop - self.start
+
+    def without(self, num_chars: int) -> "ShardSpan":
+        """The same span without its first characters."""
+        return dataclasses.replace(self, start=self.start + num_chars)
+
+    def read(self) -> Iterator[str]:
+        """Yields the parts of its text; raises `InputError` if the shard is not what it was."""
+        digest, position = hashlib.sha256(), 0
+        for text in self.text.span(self.shard.start, self.shard.stop).parts():
+            digest.update(text.encode())
+            if part := text[max(self.start - position, 0) : max(self.stop - position, 0)]:
+                yield part
+            position += len(text)
+        if digest.hexdigest() != self.shard.sha256:
+            raise InputError(
+                "expected a text that stays as it is, got one that changed while it was read: "
+                "start again when nothing writes to it any more"
+            )
+
+    def read_ahead(self, num_chars: int) -> str:
+        """So many characters of the text after the shard, or those that there are."""
+        return self.text.read_ahead(self.shard.stop, num_chars)

@@ -6,20 +6,15 @@ import math
 from neo_keras.errors import InputError
 from neo_keras.presets import from_preset
 from neo_keras.run_directory.directory import RunDirectory
-from neo_keras.text.corpus import Corpus, read_corpus
-from neo_keras.text.encoding import EncodedText, encode_text
-from neo_keras.text.pairs import are_pairs, load_pairs, to_json_lines
-from neo_keras.text.sources import find_files, kept_names, names_to_keep
+from neo_keras.text.corpus import open_corpus
+from neo_keras.text.sources import kept_names, names_to_keep
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_models import KINDS
-from neo_keras.text.tokenizer_training import check_request, make_tokenizer
-from neo_keras.training.pairs import split_pairs, tokenize_pairs
-from neo_keras.training.windows import count_training_windows, count_validation_windows
+from neo_keras.text.tokenizer_training import check_request
 
 LOOKAHEAD = 3
 MAX_CHARACTERS = 256  # a vocabulary that is larger has words, or parts of them
 TEMPERATURE_RISE = 0.08  # with the natural logarithm of the passes over a text
-MAX_VALIDATION_PAIRS = 1000  # kept, to verify exports on
 # Of a run that is resumed, all else must stay as it was.
 CHANGEABLE = (
     "steps",
@@ -29,35 +24,6 @@ CHANGEABLE = (
     "sample_every",
     "sliding_window_eval",
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class TokenizedCorpus:
-    """A text, ready to train on.
-
-    Attributes:
-        training, validation: as `Corpus.split` cuts it.
-        sample_prompt: what samples begin with while training.
-    """
-
-    training: EncodedText
-    validation: EncodedText
-    sample_prompt: str = ""
-
-    def count_training_rows(self, model_config):
-        """How many windows an epoch has."""
-        return count_training_windows(len(self.training.token_ids), window_len(model_config))
-
-    def tokens_per_row(self, model_config):
-        """How many tokens a window predicts."""
-        return model_config.max_seq_len
-
-    def describe(self):
-        """How much there is, for people."""
-        return (
-            f"{len(self.training.token_ids):,} to train on, {len(self.validation.token_ids):,} to "
-            "validate on"
-        )
 
 
 def start_run(
@@ -84,7 +50,7 @@ def start_run(
         **changes: fields of `ModelConfig` or `TrainingConfig`; None means "as the preset".
 
     Returns:
-        (RunDirectory, TokenizedCorpus).
+        (RunDirectory, TokenizedCorpus or TokenizedPairs).
 
     Raises:
         InputError: something asked for is not possible.
@@ -95,27 +61,24 @@ def start_run(
     model_config, training_config = from_preset(preset, vocab_size=1, **changes)
     _check_sliding_loss(model_config, training_config)
     check_request(tokenizer, vocab_size)
-    text, pairs = _load(sources, model_config)
+    corpus = open_corpus(sources, model_config.architecture)
     asked = {"preset": preset, "vocab_size": vocab_size}
-    tokenizer = make_tokenizer(tokenizer, _training_part(text, pairs), vocab_size)
-    if pairs is not None:
-        tokenizer = tokenizer.with_end_token()
-        changes["end_token_id"] = tokenizer.end_token_id
+    tokenizer = corpus.make_tokenizer(tokenizer, vocab_size)
+    changes["end_token_id"] = corpus.end_token_id(tokenizer)
     model_config, training_config = from_preset(preset, tokenizer.vocab_size, **changes)
-    corpus = _tokenize(text, pairs, tokenizer, model_config)
+    tokenized = corpus.tokenize(tokenizer, model_config)
     if epochs is not None:
-        changes["steps"] = _count_steps(epochs, corpus, model_config, training_config)
+        changes["steps"] = _count_steps(epochs, tokenized, training_config)
         _, training_config = from_preset(preset, tokenizer.vocab_size, **changes)
-    training_config = suit_text(model_config, training_config, corpus)
+    training_config = suit_text(model_config, training_config, tokenized)
     if training_config.warmup_steps >= training_config.steps:
         raise InputError(
             f"the warm-up must be shorter than the training, got {training_config.warmup_steps} "
             f"of {training_config.steps} steps: fewer --warmup-steps, or more --steps"
         )
-    data = _describe(sources, text)
-    excerpt = _validation_excerpt(text, pairs)
+    data, excerpt = _describe(sources, corpus), corpus.validation_excerpt()
     run.create(model_config, training_config, data, tokenizer, excerpt, overwrite, **asked)
-    return run, corpus
+    return run, tokenized
 
 
 def suit_text(model_config, training_config, corpus):
@@ -133,7 +96,7 @@ def suit_text(model_config, training_config, corpus):
         A `TrainingConfig` whose `num_future_tokens` and `loss_temperature` are not None.
     """
     passes = training_config.steps * training_config.global_batch_size
-    passes /= corpus.count_training_rows(model_config)
+    passes /= corpus.num_training_rows
     suited = {
         "num_future_tokens": LOOKAHEAD if model_config.vocab_size <= MAX_CHARACTERS else 0,
         "loss_temperature": 1 + TEMPERATURE_RISE * math.log(max(passes, 1)),
@@ -166,7 +129,7 @@ def resume_run(
             were, or None.
 
     Returns:
-        (RunDirectory, TokenizedCorpus).
+        (RunDirectory, TokenizedCorpus or TokenizedPairs).
 
     Raises:
         InputError: there is no such run, a part of it is missing, its text changed, a field must
@@ -186,21 +149,21 @@ def resume_run(
     if vocab_size not in (None, run_tokenizer.vocab_size, run.asked.get("vocab_size")):
         raise _must_stay(f"vocab_size ({run_tokenizer.vocab_size})")
     sources = sources or kept_names(run.data["sources"])
-    text, pairs = _load(sources, run.model_config)
-    data = _describe(sources, text)
+    corpus = open_corpus(sources, run.model_config.architecture)
+    data = _describe(sources, corpus)
     if data["sha256"] != run.data["sha256"]:
         raise InputError(
             f"the text is not the one that {path} was trained on: give that one with --data, or "
             "begin anew with --overwrite"
         )
-    corpus = _tokenize(text, pairs, run_tokenizer, run.model_config)
+    tokenized = corpus.tokenize(run_tokenizer, run.model_config)
     run.data = data
     changes.setdefault("max_seconds", None)  # a limit that stopped the run has done its work
     if epochs is not None:
-        changes["steps"] = _count_steps(epochs, corpus, run.model_config, run.training_config)
+        changes["steps"] = _count_steps(epochs, tokenized, run.training_config)
     run.training_config = dataclasses.replace(run.training_config, **changes)
     _check_sliding_loss(run.model_config, run.training_config)
-    return run, corpus
+    return run, tokenized
 
 
 def _check_sliding_loss(model_config, training_config):
@@ -209,34 +172,6 @@ def _check_sliding_loss(model_config, training_config):
             "--sliding-window-eval is for a decoder-only model: an encoder-decoder is validated "
             "with a whole source before each target, leave it out"
         )
-
-
-def window_len(model_config):
-    """Tokens in a window of plain text: an encoder-decoder's is a source and a target."""
-    return model_config.max_seq_len * (2 if model_config.architecture == "encoder-decoder" else 1)
-
-
-def _load(sources, model_config):
-    """(text, pairs): of plain text pairs is None, of pairs the text is JSON lines."""
-    paths = find_files(sources)
-    if model_config.architecture == "encoder-decoder" and are_pairs(paths):
-        pairs = load_pairs(paths)
-        return Corpus.from_text(to_json_lines(pairs)), pairs
-    return read_corpus(paths), None
-
-
-def _training_part(text, pairs):
-    """Parts of the text that a tokenizer may learn from."""
-    if pairs is None:
-        return text.split()[0]
-    return [f"{source}\n{target}\n" for source, target in split_pairs(pairs)[0]]
-
-
-def _validation_excerpt(text, pairs):
-    """What exports are to be verified on."""
-    if pairs is None:
-        return "".join(text.split()[1])
-    return to_json_lines(split_pairs(pairs)[1][:MAX_VALIDATION_PAIRS])
 
 
 def _must_stay(name):
@@ -254,22 +189,11 @@ def _is_tokenizer(name, tokenizer):
     return given.to_json() == tokenizer.to_json()
 
 
-def _tokenize(text, pairs, tokenizer, model_config):
-    if pairs is not None:
-        return tokenize_pairs(pairs, tokenizer, model_config.max_seq_len)
-    seq_len = window_len(model_config)
-    corpus = TokenizedCorpus(*(encode_text(tokenizer, part) for part in text.split()))
-    count_training_windows(len(corpus.training.token_ids), seq_len)
-    count_validation_windows(len(corpus.validation.token_ids), seq_len, stride=seq_len)
-    return corpus
-
-
-def _count_steps(epochs, corpus, model_config, training_config):
+def _count_steps(epochs, corpus, training_config):
     if not 0 < epochs < math.inf:
         raise InputError(f"epochs must be above 0 and finite, got {epochs}")
-    num_rows = corpus.count_training_rows(model_config)
-    return math.ceil(epochs * num_rows / training_config.global_batch_size)
+    return math.ceil(epochs * corpus.num_training_rows / training_config.global_batch_size)
 
 
-def _describe(sources, text):
-    return {"sources": names_to_keep(sources), "sha256": text.sha256}
+def _describe(sources, corpus):
+    return {"sources": names_to_keep(sources), "sha256": corpus.sha256}

@@ -18,7 +18,7 @@ def describe_start(model, corpus, config, strategy):
     Returns:
         Lines of text.
     """
-    epochs = config.steps * config.global_batch_size / corpus.count_training_rows(model.config)
+    epochs = config.steps * config.global_batch_size / corpus.num_training_rows
     unknown = []
     if share := corpus.validation.unknown_share:
         unknown = [f"{share:.2%} of the tokens to validate on are unknown to the tokenizer"]

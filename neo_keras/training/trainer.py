@@ -82,7 +82,7 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     seconds = history[-1]["train_seconds"] if history else 0.0
     clock = StepTimer(first_step, seconds, config.max_seconds)
     stop = StopOnSignal(console)
-    tokens_per_step = config.global_batch_size * corpus.tokens_per_row(run.model_config)
+    tokens_per_step = config.global_batch_size * corpus.tokens_per_row
     recorder = EvaluateAndCheckpoint(
         run, clock, validation, sliding, corpus, stop, history, tokens_per_step
     )
