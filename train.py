@@ -60,7 +60,7 @@ def parse_arguments():
     add("--compile", choices=("auto", "xla", "off"), default="auto", help="by XLA, or off: use "
         "TensorFlow's own kernels; auto: what is faster [%(default)s]")
     add("--strategy", choices=("mirrored", "multi-worker"), help="use all devices of this machine, "
-        "or of several machines: see docs/cluster.md [one device]")
+        "or of several machines: see docs/distributed.md [one device]")
     add("--mixed-precision", choices=("auto", *PRECISIONS), default="auto", help="compute in this, "
         "keep weights in float32; auto: what is faster [%(default)s]")
     add("--remat", action="store_const", const=True, help="compute each block again for its "

@@ -63,7 +63,7 @@ def read_cluster():
 def _mistake(what):
     return InputError(
         f"--strategy multi-worker needs the environment variable TF_CONFIG, such as {EXAMPLE}: "
-        f"{what} (docs/cluster.md)"
+        f"{what} (docs/distributed.md)"
     )
 
 
