@@ -62,8 +62,8 @@ def time_process(model, max_tokens):
     begin = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         num_bytes, seconds = 0, {}
-        while piece := os.read(process.stdout.fileno(), 4096):  # as soon as there is something
-            num_bytes += len(piece)
+        while chunk := os.read(process.stdout.fileno(), 4096):  # as soon as there is something
+            num_bytes += len(chunk)
             seconds.setdefault("prompt, s", time.perf_counter() - begin)
             if num_bytes > len(PROMPT):
                 seconds.setdefault("first character, s", time.perf_counter() - begin)

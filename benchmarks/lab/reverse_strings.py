@@ -36,8 +36,8 @@ def main(args):
     from neo_keras.training.start import start_run
     from neo_keras.training.trainer import train
 
-    drawn = draw_strings(NUM_PAIRS + args.strings)
-    held_out, pairs = drawn[: args.strings], drawn[args.strings :]
+    strings = random_strings(NUM_PAIRS + args.strings)
+    held_out, pairs = strings[: args.strings], strings[args.strings :]
     with tempfile.TemporaryDirectory() as directory:
         data = pathlib.Path(directory) / "pairs.tsv"
         data.write_text("".join(f"{text}\t{text[::-1]}\n" for text in pairs))
@@ -58,7 +58,7 @@ def main(args):
     )
 
 
-def draw_strings(count):
+def random_strings(count):
     """Different strings, always the same."""
     rng, strings = random.Random(1), {}
     while len(strings) < count:

@@ -22,7 +22,7 @@ from neo_keras.errors import FailedError, InputError, one_line_errors
 from neo_keras.run_directory.directory import RunDirectory
 
 OURS, PEER = "neo_keras", "llama.cpp"
-DRAFTING = ("drafting", "drafting-sampled")  # the same, reading ahead: it needs a trained model
+SPECULATIVE = ("speculative", "speculative-sampled")  # with its drafter, in a trained model
 NUM_TOKENS = {"small": 100, "10.7m": 200, "124m": 200}
 LONG_CONTEXT = 1024
 NEAR_TIE = 0.02  # of logits whose standard deviation is 1: llama.cpp's GELU is a float16 table
@@ -33,10 +33,10 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--size", choices=gpt2_weights.SIZES, default="10.7m", help="of the model [%(default)s]")
-    add("--run", metavar="RUN", help="take the weights of a run of GPT-2's shape, whose drafter "
-        "has learned, instead of random ones of a --size")  # fmt: skip
+    add("--run", metavar="RUN", help="take the weights of a run of GPT-2's shape, with a trained "
+        "drafter, instead of random ones of a --size")  # fmt: skip
     add("--engines", nargs="+", choices=decoders.FAMILIES, metavar="ENGINE",
-        help=f"some of {', '.join(decoders.FAMILIES)} [all; {' and '.join(DRAFTING)} with "
+        help=f"some of {', '.join(decoders.FAMILIES)} [all; {' and '.join(SPECULATIVE)} with "
         "--run]")  # fmt: skip
     add("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="to compute with [1 2]")
     add("--runs", type=int, default=5, help="rounds; each times every engine [%(default)s]")
@@ -51,12 +51,12 @@ def parse_arguments():
 def main(args):
     if min(args.runs, *args.threads) < 1:
         raise InputError(f"runs and threads must be at least 1, got {args.runs}, {args.threads}")
-    args.drafting = list(DRAFTING) if args.run else []
+    args.speculative = list(SPECULATIVE) if args.run else []
     args.engines = args.engines or [
-        name for name in decoders.FAMILIES if name not in DRAFTING or args.run
+        name for name in decoders.FAMILIES if name not in SPECULATIVE or args.run
     ]
-    if not args.run and {*DRAFTING} & {*args.engines}:
-        raise InputError(f"{' and '.join(DRAFTING)} need a drafter that has learned: give a --run")
+    if not args.run and {*SPECULATIVE} & {*args.engines}:
+        raise InputError(f"{' and '.join(SPECULATIVE)} need a trained drafter: give a --run")
     check_installed([OURS, PEER] if args.positions else args.engines)
     with tempfile.TemporaryDirectory() as directory:
         result = (measure_positions if args.positions else compare)(args, directory)
@@ -133,12 +133,12 @@ def memory_limits(config, num_threads, bytes_per_second):
 
 
 def print_comparison(rounds, num_tokens):
-    """A table for each number of threads; ratios of ours, and of ours with drafts, to each."""
+    """A table for each number of threads; ratios of ours to each, also with its drafter."""
     rows = rounds[0]
     speeds = [[row["tokens_per_second"] for row in same] for same in zip(*rounds)]
     kinds = [(row["num_threads"], row["precision"]) for row in rows]
     ours = {(row["engine"], kind): speeds[i] for i, (row, kind) in enumerate(zip(rows, kinds))}
-    shown = [name for name in (OURS, *DRAFTING) if any(row["engine"] == name for row in rows)]
+    shown = [name for name in (OURS, *SPECULATIVE) if any(row["engine"] == name for row in rows)]
     for num_threads in dict.fromkeys(row["num_threads"] for row in rows):
         table = Table("weights", "engine", "median", "min", "max", *(f"{n}/it" for n in shown),
                       "text", title=f"tokens/s, threads: {num_threads}")  # fmt: skip
@@ -169,7 +169,7 @@ def spread(speeds):
 def measure_positions(args, directory):
     """Speed where little and where much stands before, and memory after a long text."""
     settings = {"directory": directory, "precision": "8 bits", "num_threads": max(args.threads)}
-    engines = [OURS, *args.drafting, PEER]
+    engines = [OURS, *args.speculative, PEER]
     if model_config(args.run, "10.7m", LONG_CONTEXT).max_seq_len < LONG_CONTEXT:
         raise InputError(
             f"{args.run} must have a context of {LONG_CONTEXT}: see stretch_context.py"
@@ -181,14 +181,14 @@ def measure_positions(args, directory):
     for i in range(args.runs):
         rounds.append({e: workers.run("positions", engine=e, **settings) for e in engines})
         print(f"round {i + 1}: {rounds[-1]}", flush=True)
-    settings["engine"] = engines[-2]  # ours, with drafts if it has them
+    settings["engine"] = engines[-2]  # ours, speculative if it has a drafter
     memory = workers.run("endurance", num_tokens=10_000, **settings)
     print_positions(rounds, memory)
     return {"num_threads": settings["num_threads"], "rounds": rounds, "memory": memory}
 
 
 def print_positions(rounds, memory):
-    shown = [name for name in (OURS, *DRAFTING) if name in rounds[0]]
+    shown = [name for name in (OURS, *SPECULATIVE) if name in rounds[0]]
     table = Table("engine", "positions", "tokens/s, median", "min", "max",
                   *(f"{name}/it" for name in shown))  # fmt: skip
     for engine, ranges in rounds[0].items():

@@ -1,4 +1,4 @@
-"""The engines of on_device.py: each writes its file once, and then decodes from it, greedily."""
+"""The engines of on_device: each writes its file once, and then decodes from it, greedily."""
 
 import time
 
@@ -8,8 +8,8 @@ from litert_decoders import (
     LiteRTLM,
     LiteRTTorch,
     NeoKeras,
-    NeoKerasDrafting,
-    NeoKerasSampling,
+    NeoKerasSampled,
+    NeoKerasSpeculative,
     Stepwise,
 )
 
@@ -147,8 +147,8 @@ class LlamaCpp(Stepwise):
 
 FAMILIES = {  # name: (class, {precision: of the file})
     "neo_keras": (NeoKeras, {"float32": "float32", "8 bits": "int8"}),
-    "drafting": (NeoKerasDrafting, {"float32": "float32", "8 bits": "int8"}),
-    "drafting-sampled": (NeoKerasSampling, {"8 bits": "int8"}),
+    "speculative": (NeoKerasSpeculative, {"float32": "float32", "8 bits": "int8"}),
+    "speculative-sampled": (NeoKerasSampled, {"8 bits": "int8"}),
     "litert-lm": (LiteRTLM, {"float32": "float32", "8 bits": "int8"}),
     "litert-torch": (LiteRTTorch, {"float32": "none", "8 bits": "dynamic_wi8_afp32"}),
     "keras-hub": (KerasHub, {"float32": "float32"}),

@@ -38,23 +38,23 @@ def random_weights(config):
     rng = np.random.default_rng(SEED)
     dim = config.hidden_dim
 
-    def draw(*shape, stddev, mean=0.0):
+    def normal(*shape, stddev, mean=0.0):
         values = rng.standard_normal(shape, "float32")
         return values * np.float32(stddev) + np.float32(mean)
 
     def norm(name):
         return {
-            f"{name}.weight": draw(dim, stddev=0.1, mean=1),
-            f"{name}.bias": draw(dim, stddev=0.1),
+            f"{name}.weight": normal(dim, stddev=0.1, mean=1),
+            f"{name}.bias": normal(dim, stddev=0.1),
         }
 
     def dense(name, num_inputs, num_outputs, gain=1.0):
-        kernel = draw(num_inputs, num_outputs, stddev=gain * num_inputs**-0.5)
-        return {f"{name}.weight": kernel, f"{name}.bias": draw(num_outputs, stddev=0.1)}
+        kernel = normal(num_inputs, num_outputs, stddev=gain * num_inputs**-0.5)
+        return {f"{name}.weight": kernel, f"{name}.bias": normal(num_outputs, stddev=0.1)}
 
     weights = {
-        "wte.weight": draw(config.vocab_size, dim, stddev=dim**-0.5),
-        "wpe.weight": draw(config.max_seq_len, dim, stddev=dim**-0.5),
+        "wte.weight": normal(config.vocab_size, dim, stddev=dim**-0.5),
+        "wpe.weight": normal(config.max_seq_len, dim, stddev=dim**-0.5),
     }
     for i in range(config.num_layers):
         weights |= norm(f"h.{i}.ln_1") | norm(f"h.{i}.ln_2")

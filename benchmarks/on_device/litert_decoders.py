@@ -1,4 +1,4 @@
-"""The engines of on_device.py that run on LiteRT: ours, and LiteRT-LM."""
+"""The engines of on_device that run on LiteRT: ours, and LiteRT-LM."""
 
 import contextlib
 import io
@@ -36,7 +36,7 @@ class NeoKeras(Stepwise):
     """A `.tflite` of ours in `generate_ids`, the loop that generate.py runs; token by token."""
 
     requires = {"ai_edge_litert": "ai-edge-litert"}
-    drafts = False
+    speculative = False
     temperature = 0.0
 
     @staticmethod
@@ -52,7 +52,7 @@ class NeoKeras(Stepwise):
 
         path = files.path(f"model-{quantization}.tflite")
         self._engine = LiteRTEngine(path, files.config, num_threads)
-        self._engine.num_speculative_tokens *= self.drafts
+        self._engine.num_speculative_tokens *= self.speculative
         self._seed = 0
 
     def tokens(self, prompt_ids):
@@ -63,14 +63,14 @@ class NeoKeras(Stepwise):
         return generate_ids(self._engine, prompt_ids, Sampler(self.temperature), self._seed)
 
 
-class NeoKerasDrafting(NeoKeras):
-    """The same with its drafter: as it comes."""
+class NeoKerasSpeculative(NeoKeras):
+    """The same with speculative decoding: as `generate.py` has it."""
 
-    drafts = True
+    speculative = True
 
 
-class NeoKerasSampling(NeoKerasDrafting):
-    """Sampled text is harder to foresee than greedy text, which repeats itself."""
+class NeoKerasSampled(NeoKerasSpeculative):
+    """Greedy text repeats itself, and so more proposals are accepted there than in sampled text."""
 
     temperature = 0.8
 

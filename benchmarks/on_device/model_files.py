@@ -1,4 +1,4 @@
-"""A directory with one model in the forms that the engines of on_device.py read."""
+"""A directory with one model in the forms that the engines of on_device read."""
 
 import dataclasses
 import json

@@ -1,7 +1,7 @@
 """Gives a run with learned positions a longer context, in minutes instead of hours.
 
 Learned positions of a long context take long to learn from nothing. Here those of a short one stand
-in it several times over; some steps on long windows sort them out, and the drafter learns anew.
+in it several times over; some steps on long windows sort them out. The drafter is trained anew.
 """
 
 import argparse

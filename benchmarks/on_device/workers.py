@@ -1,4 +1,4 @@
-"""What on_device.py does in processes of their own, so that no engine's threads disturb another.
+"""What on_device does in processes of their own, so that no engine's threads disturb another.
 
 `run` starts one of the `TASKS`; each returns what JSON can say.
 """
