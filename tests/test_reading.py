@@ -8,6 +8,7 @@ import pytest
 from neo_keras.errors import InputError
 from neo_keras.text import readers
 from neo_keras.text.corpus import load_corpus, open_corpus
+from neo_keras.text.formats import read_files
 from neo_keras.text.pairs import load_pairs
 from neo_keras.text.readers import normalize, normalize_string
 
@@ -40,12 +41,12 @@ def test_chunks_cut_no_line_end(tmp_path, monkeypatch, pack):
     path.write_bytes(pack(text.encode()))
     for chunk_bytes in range(1, 12):
         monkeypatch.setattr(readers, "CHUNK_BYTES", chunk_bytes)
-        parts = list(readers.read_files([str(path)]))
+        parts = list(read_files([str(path)]))
         whole = "".join(part for _, part in parts)
         assert whole == normalize(text)
         for i in range(0, len(parts), 7):
             rest = "".join(part for _, part in parts[i:])
-            again = readers.read_files([str(path)], parts[i][0])
+            again = read_files([str(path)], parts[i][0])
             assert "".join(part for _, part in again) == rest
 
 

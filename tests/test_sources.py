@@ -162,16 +162,16 @@ def test_pairs_are_never_plain_text(place, name):
     place("a.txt", name)
     for source in (name, os.path.dirname(name) or "[A-Zb-d]*"):
         assert are_pairs(find_files([source]))
-        with pytest.raises(InputError, match="holds pairs, which an encoder-decoder learns"):
+        with pytest.raises(InputError, match="expected a (column 'text'|JSON object), got"):
             load_corpus([source])
     with pytest.raises(InputError, match="a.txt: give one kind only"):
         are_pairs(find_files([name, "a.txt"]))
 
 
-def test_a_table_is_text_but_not_silently(place):
-    place("a.txt", "b.CSV")
-    with pytest.warns(UserWarning, match=r"b\.CSV is read as plain text"):
-        assert load_corpus(["*.*"]) == "a.txt\nb.CSV\n"
+def test_json_is_text_but_not_silently(place):
+    place("a.txt", "b.JSON")
+    with pytest.warns(UserWarning, match=r"b\.JSON is read as plain text"):
+        assert load_corpus(["*.*"]) == "a.txt\nb.JSON\n"
 
 
 def test_pairs_reached_twice_are_read_once(place, tmp_path):

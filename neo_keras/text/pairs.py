@@ -10,13 +10,13 @@ import numpy as np
 
 from neo_keras.atomic_files import parse_json
 from neo_keras.config import ModelConfig
-from neo_keras.errors import InputError
-from neo_keras.text.readers import normalize_string, read_lines
-from neo_keras.text.sources import files_of, unreadable
+from neo_keras.errors import InputError, shortened
+from neo_keras.text.formats import PAIRS_SUFFIXES, suffix_of
+from neo_keras.text.readers import normalize_string, read_short_lines
+from neo_keras.text.sources import unreadable
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_training import make_tokenizer
 
-PAIRS_SUFFIXES = (".tsv", ".jsonl", ".ndjson")
 MAX_VALIDATION_PAIRS = 1000  # kept, to check exports on
 
 Pair = tuple[str, str]
@@ -162,7 +162,7 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, max_seq_len: int) 
 
 def are_pairs(paths: Sequence[str]) -> bool:
     """Whether files hold pairs, by their names; raises `InputError` where only some do."""
-    pairs = files_of(PAIRS_SUFFIXES, paths)
+    pairs = [path for path in paths if suffix_of(path) in PAIRS_SUFFIXES]
     if pairs and (others := sorted(set(paths) - set(pairs))):
         raise InputError(
             f"expected files of pairs or files of plain text, got {pairs[0]} and {others[0]}: "
@@ -185,7 +185,7 @@ def load_pairs(paths: Sequence[str]) -> list[Pair]:
         InputError: A file that is unreadable, or a line that is no pair.
     """
     try:
-        return [pair for path in paths for pair in _parse_lines(read_lines(path), path)]
+        return [pair for path in paths for pair in _parse_lines(read_short_lines(path), path)]
     except OSError as error:
         raise unreadable(error) from error
 
@@ -207,7 +207,7 @@ def parse_pairs(text: str, path: str) -> list[Pair]:
 
 
 def _parse_lines(lines, path):
-    if files_of((".tsv",), [path]):
+    if suffix_of(path) == ".tsv":
         parse, expected = _parse_tsv, "a source, a tab and a target"
     else:
         parse, expected = _parse_json, '{"source": "...", "target": "..."}'
@@ -217,7 +217,7 @@ def _parse_lines(lines, path):
             pair = tuple(map(normalize_string, parse(line)))
             if len(pair) != 2 or not all(part.strip() for part in pair):
                 raise InputError(
-                    f"{path}, line {number}: expected {expected}, got {_shortened(line)}; complete "
+                    f"{path}, line {number}: expected {expected}, got {shortened(line)}; complete "
                     "the line or take it out"
                 )
             pairs.append(pair)
@@ -241,7 +241,3 @@ def _parse_json(line):
     except (ValueError, TypeError, KeyError):
         return ()
     return pair if all(isinstance(part, str) for part in pair) else ()
-
-
-def _shortened(line):
-    return repr(line if len(line) <= 60 else line[:57] + "...")

@@ -1,17 +1,17 @@
-"""Reads text files of any size, in parts; gzip too."""
+"""Reads the bytes of files of any size as text, in parts; gzip too."""
 
 import codecs
+import contextlib
 import gzip
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from neo_keras.errors import InputError
 
 CHUNK_BYTES = 2**20
-
-Offset = tuple[int, int]  # the number of a file, and how many of its bytes lie before, unpacked
-BEGINNING: Offset = (0, 0)
+MAX_LINE_BYTES = 2**26  # of a record, which is in memory as a whole
 
 _GZIP = b"\x1f\x8b"  # which no text in UTF-8 begins with
 _CARRIAGE_RETURN = re.compile("\r\r?\n|\r")  # "\r\r\n": where "\n" became "\r\n" twice
@@ -19,48 +19,40 @@ _OTHER_LINE_ENDS = "\x85\u2028\u2029"  # Unicode's own
 _BYTE_ORDER_MARK = "\ufeff"
 
 
-def read_files(
-    paths: Sequence[str], offset: Offset = BEGINNING
-) -> Iterator[tuple[Offset | None, str]]:
-    """Reads files one after another, each from a line of its own.
-
-    Args:
-        paths: The files.
-        offset: Where to begin: one that this yielded.
-
-    Yields:
-        (offset, text): Parts of the text, none of them empty, with "\\n" line ends and without byte
-        order marks; and where each begins, or None of a line end that is put between two files.
-
-    Raises:
-        InputError: A file is not UTF-8 text, or its gzip is damaged.
-    """
-    (first, begin), last = offset, "\n"
-    for number in range(first, len(paths)):
-        is_first = True
-        for position, text in _decode(paths[number], begin):
-            if text := normalize(text):
-                if is_first and last != "\n":
-                    yield None, "\n"
-                yield (number, position), text
-                is_first, last = False, text[-1]
-        begin = 0
-
-
-def read_lines(path: str) -> list[str]:
-    """The lines of a file, which may hold other line ends than theirs, as JSON does.
+def read_plain_text(path: str, begin: int = 0) -> Iterator[tuple[int, str]]:
+    """Reads a file of plain text.
 
     Args:
         path: The file.
+        begin: Where to begin, in bytes (of what is unpacked): a position that this yielded.
 
-    Returns:
-        The lines, without their ends and byte order marks.
+    Yields:
+        (position, text): Its parts, none of them empty, as `normalize` makes them.
 
     Raises:
-        InputError: As `read_files`.
+        InputError: It is not UTF-8 text, or its gzip is damaged.
     """
-    text = "".join(text for _, text in _decode(path))
+    for position, text in _decode_file(path, begin):
+        if text := normalize(text):
+            yield position, text
+
+
+def read_short_lines(path: str) -> list[str]:
+    """All lines of a file, whose strings may hold other line ends than theirs, as JSON does."""
+    text = "".join(text for _, text in _decode_file(path))
     return _CARRIAGE_RETURN.sub("\n", text).replace(_BYTE_ORDER_MARK, "").split("\n")
+
+
+def read_lines(file: BinaryIO, path: str) -> Iterator[str]:
+    """Yields the lines of an open file; `file.tell()` is where the next one begins."""
+    while data := file.readline(MAX_LINE_BYTES):
+        position = file.tell() - len(data)
+        if len(data) == MAX_LINE_BYTES:
+            raise InputError(
+                f"expected lines of fewer than {MAX_LINE_BYTES:,} bytes in {path}, got a longer "
+                f"one at byte {position}; take it out"
+            )
+        yield _decode(data, path, position).removeprefix(_BYTE_ORDER_MARK)
 
 
 def normalize(text: str) -> str:
@@ -77,28 +69,30 @@ def normalize_string(text: str) -> str:
     return re.sub("[\ud800-\udfff]", "\ufffd", normalize(text))
 
 
-def _decode(path, begin=0):
+@contextlib.contextmanager
+def open_unpacked(path: str) -> Iterator[BinaryIO]:
+    """Opens a file, which may be packed by gzip, to read what is in it."""
+    try:
+        with open(path, "rb") as raw:
+            yield gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == _GZIP else raw
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(
+            f"expected a whole gzip file in {path}, got a damaged one ({error}); copy it again, or "
+            "pass another file"
+        ) from None
+
+
+def _decode_file(path, begin=0):
     """Yields (where a text begins, in bytes; the text, which does not end within a line end)."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     position, held = begin, ""  # bytes read so far; "\r" that more of a line end may follow
     at_end = False
-    with open(path, "rb") as raw:
-        file = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == _GZIP else raw
+    with open_unpacked(path) as file:
+        file.seek(begin)
         while not at_end:
-            data = _read(file, position, path)
+            data = file.read(CHUNK_BYTES)
             at_end = not data
-            num_undecoded = len(decoder.getstate()[0])
-            bad = [position + data.index(b"\0")] if b"\0" in data else []
-            try:
-                text = held + decoder.decode(data, final=at_end)
-            except UnicodeDecodeError as error:
-                bad.append(position - num_undecoded + error.start)
-            if bad:
-                raise InputError(
-                    f"expected UTF-8 text in {path}, got a file that is binary or not UTF-8 at "
-                    f"byte {min(bad)}; convert it to text (from another encoding, with iconv), or "
-                    "pass another file"
-                )
+            text = held + _decode(data, path, position, decoder, at_end)
             held = "" if at_end else text[len(text.rstrip("\r")) :][-2:]
             if text := text.removesuffix(held):
                 yield begin, text
@@ -106,13 +100,19 @@ def _decode(path, begin=0):
             begin = position - len(decoder.getstate()[0]) - len(held)
 
 
-def _read(file, position, path):
+def _decode(data, path, position, decoder=None, is_end=True):
+    """The text of bytes that stand at a position of a file."""
+    decoder = decoder or codecs.getincrementaldecoder("utf-8")()
+    num_undecoded = len(decoder.getstate()[0])
+    bad = [position + data.index(b"\0")] if b"\0" in data else []
     try:
-        if file.tell() != position:
-            file.seek(position)
-        return file.read(CHUNK_BYTES)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        text = decoder.decode(data, is_end)
+    except UnicodeDecodeError as error:
+        bad.append(position - num_undecoded + error.start)
+    if bad:
         raise InputError(
-            f"expected a whole gzip file in {path}, got a damaged one ({error}); copy it again, or "
-            "pass another file"
-        ) from None
+            f"expected UTF-8 text in {path}, got a file that is binary or not UTF-8 at byte "
+            f"{min(bad)}; convert it to text (from another encoding, with iconv), or pass another "
+            "file"
+        )
+    return text

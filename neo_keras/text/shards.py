@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from neo_keras.errors import InputError
 from neo_keras.text import tokenizer_models
+from neo_keras.text.formats import BEGINNING, Offset, Part
 from neo_keras.text.progress import progress
-from neo_keras.text.readers import BEGINNING, Offset
 
 MIN_SHARD_BYTES = 2**25
 MAX_SHARD_BYTES = 2**26
+HEAD_CHARS = 1024  # of a shard, kept to see what comes after the one before it
 PARTS_PER_CUT = 8  # above the least size, one part of the text in so many ends a shard
 
 
@@ -26,6 +27,7 @@ class Shard:
         start: Characters of the text that come before it.
         num_chars: Its own.
         sha256: Of its text.
+        head: Its first characters.
     """
 
     offset: Offset
@@ -33,6 +35,7 @@ class Shard:
     start: int
     num_chars: int
     sha256: str
+    head: str
 
     @property
     def stop(self) -> int:
@@ -40,7 +43,7 @@ class Shard:
 
 
 def cut_into_shards(
-    parts: Iterable[tuple[Offset | None, str]], advance: Callable[[int], None]
+    parts: Iterable[Part], advance: Callable[[int], None]
 ) -> tuple[list[Shard], str]:
     """Reads a text once, and cuts it where no token is cut.
 
@@ -86,15 +89,18 @@ class _ShardBuilder:
     def __init__(self, offset, skip, start):
         self.offset, self.skip, self.start = offset, skip, start
         self.num_chars = self.num_bytes = 0
+        self.head = ""
         self.digest = hashlib.sha256()
 
     def add(self, text, data):
         self.num_chars += len(text)
         self.num_bytes += len(data)
         self.digest.update(data)
+        self.head += text[: HEAD_CHARS - len(self.head)]
 
     def shard(self):
-        return Shard(self.offset, self.skip, self.start, self.num_chars, self.digest.hexdigest())
+        sha256 = self.digest.hexdigest()
+        return Shard(self.offset, self.skip, self.start, self.num_chars, sha256, self.head)
 
 
 class Text:
@@ -110,7 +116,7 @@ class Text:
 
     def __init__(
         self,
-        read: Callable[[Offset], Iterable[tuple[Offset | None, str]]],
+        read: Callable[[Offset], Iterable[Part]],
         shards: Sequence[Shard],
         sha256: str,
         start: int = 0,
@@ -139,7 +145,7 @@ class Text:
 
     def parts(self) -> Iterator[str]:
         """The text, in parts."""
-        shard = self._shards[bisect.bisect(self._shards, self._start, key=lambda s: s.start) - 1]
+        shard = self._shard_at(self._start)
         position = shard.start - shard.skip
         for _, text in self._read(shard.offset):
             if part := text[max(self._start - position, 0) : self._stop - position]:
@@ -166,8 +172,16 @@ class Text:
 
     def read_ahead(self, start: int, num_chars: int) -> str:
         """So many characters from one of the whole text on, or those that there are."""
-        stop = min(start + num_chars, self._stop)
-        return "".join(self.span(start, stop).parts()) if start < stop else ""
+        num_chars = min(num_chars, self._stop - start)
+        if num_chars <= 0:
+            return ""
+        shard = self._shard_at(start)
+        if start == shard.start and num_chars <= len(shard.head):
+            return shard.head[:num_chars]
+        return "".join(self.span(start, start + num_chars).parts())
+
+    def _shard_at(self, position):
+        return self._shards[bisect.bisect(self._shards, position, key=lambda s: s.start) - 1]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,11 +57,6 @@ def find_files(sources: Sequence[str]) -> list[str]:
     return list(paths.values())
 
 
-def files_of(suffixes: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """Those of the paths that have one of the suffixes, in any case, and before ".gz"."""
-    return [path for path in paths if path.lower().removesuffix(".gz").endswith(suffixes)]
-
-
 def names_to_keep(sources: Sequence[str]) -> list[str]:
     """What to call sources later, and in another directory."""
 

@@ -16,6 +16,7 @@ from neo_keras.errors import InputError
 from neo_keras.native_logs import native_log_hidden
 from neo_keras.text import tokenizer_models
 from neo_keras.text.encoder import Encoder, code_points
+from neo_keras.text.formats import DOCUMENT_END
 
 _END_TOKEN = "<|endoftext|>"  # as GPT-2's
 
@@ -140,6 +141,16 @@ class Tokenizer:
     def end_token_id(self) -> int | None:
         """The id of the token that ends a text; None if there is none."""
         return self._hf.token_to_id(_END_TOKEN)
+
+    @property
+    def document_end(self) -> str:
+        """What to put after each document of a text that is one of many.
+
+        A model needs it to tell a document from the next, and writes it where a text ends, so that
+        `--stop` finds it: the end token or, without one, a blank line, which any tokenizer can
+        encode, and which may stand in a document, too.
+        """
+        return DOCUMENT_END if self.end_token_id is None else _END_TOKEN
 
     def with_end_token(self) -> "Tokenizer":
         """The same tokenizer with an end token, which gets the last id unless it has one."""

@@ -7,6 +7,7 @@ from neo_keras.errors import InputError
 from neo_keras.presets import from_preset
 from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.text.corpus import open_corpus
+from neo_keras.text.formats import DOCUMENT_END
 from neo_keras.text.sources import kept_names, names_to_keep
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_models import KINDS
@@ -34,6 +35,7 @@ def start_run(
     epochs=None,
     tokenizer="char",
     vocab_size=None,
+    column=None,
     directory=RunDirectory,
     **changes,
 ):
@@ -46,6 +48,7 @@ def start_run(
         overwrite: replace the run that stands there.
         epochs: passes over the training text, instead of `steps`; see `training_dataset`.
         tokenizer, vocab_size: as `make_tokenizer` takes them; it sees the training text only.
+        column: which field of a record is its text; see `open_corpus`.
         directory: `RunDirectory`, or `ReadOnlyRun` for a worker that is not the chief.
         **changes: fields of `ModelConfig` or `TrainingConfig`; None means "as the preset".
 
@@ -61,8 +64,9 @@ def start_run(
     model_config, training_config = from_preset(preset, vocab_size=1, **changes)
     _check_sliding_loss(model_config, training_config)
     check_request(tokenizer, vocab_size)
-    corpus = open_corpus(sources, model_config.architecture)
-    asked = {"preset": preset, "vocab_size": vocab_size}
+    document_end = DOCUMENT_END if tokenizer in KINDS else Tokenizer.load(tokenizer).document_end
+    corpus = open_corpus(sources, column, model_config.architecture, document_end)
+    asked = {"preset": preset, "vocab_size": vocab_size, "column": column}
     tokenizer = corpus.make_tokenizer(tokenizer, vocab_size)
     changes["end_token_id"] = corpus.end_token_id(tokenizer)
     model_config, training_config = from_preset(preset, tokenizer.vocab_size, **changes)
@@ -125,8 +129,8 @@ def resume_run(
         epochs: passes over the training text in all, instead of `steps`.
         tokenizer, vocab_size: as they were, or None.
         directory: as in `start_run`.
-        **changes: new values of the fields in `CHANGEABLE`; `preset` and the other fields as they
-            were, or None.
+        **changes: new values of the fields in `CHANGEABLE`; `preset`, `column` and the other fields
+            as they were, or None.
 
     Returns:
         (RunDirectory, TokenizedCorpus or TokenizedPairs).
@@ -149,7 +153,12 @@ def resume_run(
     if vocab_size not in (None, run_tokenizer.vocab_size, run.asked.get("vocab_size")):
         raise _must_stay(f"vocab_size ({run_tokenizer.vocab_size})")
     sources = sources or kept_names(run.data["sources"])
-    corpus = open_corpus(sources, run.model_config.architecture)
+    corpus = open_corpus(
+        sources,
+        run.asked.get("column"),
+        run.model_config.architecture,
+        run_tokenizer.document_end,
+    )
     data = _describe(sources, corpus)
     if data["sha256"] != run.data["sha256"]:
         raise InputError(

@@ -1,0 +1,215 @@
+"""The formats of text files: a new one is a row of `RECORD_READERS`."""
+
+import csv
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from neo_keras.atomic_files import parse_json
+from neo_keras.errors import InputError, shortened
+from neo_keras.text import readers
+from neo_keras.text.readers import normalize_string, open_unpacked, read_lines, read_plain_text
+
+Offset = tuple[int, int]  # the number of a file, and a position in it, as its reader counts
+BEGINNING: Offset = (0, 0)
+Part = tuple[Offset | None, str]  # a part of a text, and where it begins
+
+DEFAULT_COLUMN = "text"
+DOCUMENT_END = "\n\n"  # see `Tokenizer.document_end`
+PAIRS_SUFFIXES = (".tsv", ".jsonl", ".ndjson")  # of files that may hold pairs: see `pairs`
+
+
+def read_files(
+    paths: Sequence[str],
+    offset: Offset = BEGINNING,
+    column: str = DEFAULT_COLUMN,
+    document_end: str = DOCUMENT_END,
+) -> Iterator[Part]:
+    """Reads files one after another: plain text from a line of its own, records as documents.
+
+    Args:
+        paths: The files. Their suffixes say what they hold: see `RECORD_READERS`.
+        offset: Where to begin: one that this yielded.
+        column: Which field of a record is its text. Records without a text are left out.
+        document_end: What to put after each record.
+
+    Yields:
+        (offset, text): Parts of the text, none of them empty, with "\\n" line ends and without byte
+        order marks; and where each begins, or None of a line end that is put between two files.
+
+    Raises:
+        InputError: A file is not UTF-8 text or is damaged, or a record has no such field.
+    """
+    (first, begin), last = offset, "\n"
+    for number in range(first, len(paths)):
+        path, is_first = paths[number], True
+        read_records = RECORD_READERS.get(suffix_of(path))
+        if read_records:
+            parts = _join(path, read_records(path, column, begin), column, document_end)
+        else:
+            parts = read_plain_text(path, begin)
+        for position, text in parts:
+            if is_first and last != "\n":
+                yield None, "\n"
+            yield (number, position), text
+            is_first, last = False, "\n" if read_records else text[-1]
+        begin = 0
+
+
+class SequentialReader:
+    """Goes on where it stopped, if it is to begin there: a gzip file is else unpacked anew.
+
+    Args:
+        read: A function that yields parts from an offset on, as `read_files`.
+    """
+
+    def __init__(self, read: Callable[[Offset], Iterable[Part]]):
+        self._read = read
+        self._last = self._rest = None
+
+    def __call__(self, offset: Offset) -> Iterator[Part]:
+        """Yields the parts from an offset on."""
+        last, rest = self._last, self._rest
+        self._last = None  # while this one reads, another begins anew
+        try:
+            if last and last[0] == offset:
+                yield last
+            else:
+                rest = iter(self._read(offset))
+            for last in rest:
+                yield last
+        finally:
+            self._last, self._rest = last, rest
+
+
+def suffix_of(path: str) -> str:
+    """The suffix of a file's name that says what it holds: that before ".gz", in lower case."""
+    return os.path.splitext(path.lower().removesuffix(".gz"))[1]
+
+
+def _mistake(path, position, message):
+    """The error of what begins at a position, in bytes."""
+    line = 1
+    with open_unpacked(path) as file:
+        while file.tell() < position:
+            file.readline()
+            line += 1
+    return InputError(f"{path}, line {line}: {message}; correct it, or take it out")
+
+
+def _no_column(place, column, columns):
+    hint = ""
+    if suffix_of(place) in PAIRS_SUFFIXES:
+        hint = "; pairs of a source and a target are for --architecture encoder-decoder"
+    columns = ", ".join(map(repr, columns)) or "none"
+    return InputError(
+        f"{place}: expected a column {column!r}, got {columns}: choose one with --column{hint}"
+    )
+
+
+def _join(path, records, column, document_end):
+    """Yields (position, text): some documents at a time."""
+    begin, texts, num_chars = 0, [], 0
+    for position, text in records:
+        if text is not None and not isinstance(text, str):
+            raise _mistake(path, position, f"expected a text in {column!r}, got {shortened(text)}")
+        if text := normalize_string(text or ""):
+            begin = begin if texts else position
+            texts += [text, document_end]
+            num_chars += len(text)
+        if num_chars >= readers.CHUNK_BYTES:
+            yield begin, "".join(texts)
+            texts, num_chars = [], 0
+    if texts:
+        yield begin, "".join(texts)
+
+
+def _read_json_lines(path, column, begin):
+    with open_unpacked(path) as file:
+        file.seek(begin)
+        position = begin
+        for line in read_lines(file, path):
+            if line.strip():
+                yield position, _parse_object(line, path, position, column)
+            position = file.tell()
+
+
+def _parse_object(line, path, position, column):
+    try:
+        record = parse_json(line)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise _mistake(path, position, f"expected a JSON object, got {shortened(line.strip())}")
+    if column not in record:
+        raise _no_column(path, column, record)
+    return record[column]
+
+
+def _read_table(path, column, begin, **dialect):
+    """The first row names the columns; a field between quotes may hold line ends."""
+    csv.field_size_limit(readers.MAX_LINE_BYTES)
+    position = 0
+    with open_unpacked(path) as file:
+        rows = csv.reader(read_lines(file, path), strict=True, **dialect)
+        try:
+            header = next(rows, [])
+            if column not in header:
+                raise _no_column(path, column, header)
+            file.seek(begin or file.tell())
+            position = file.tell()
+            for row in rows:
+                if row and len(row) != len(header):
+                    expected = f"{len(header)} fields, as in the first row"
+                    raise _mistake(path, position, f"expected {expected}, got {len(row)}")
+                if row:
+                    yield position, row[header.index(column)]
+                position = file.tell()
+        except csv.Error as error:
+            raise _mistake(path, position, f"expected a row of a table, got: {error}") from None
+
+
+def _read_parquet(path, column, begin):
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise InputError(f"{path}: Parquet files need pyarrow: pip install pyarrow") from None
+    with open(path, "rb") as raw:
+        try:
+            # Without a buffer a whole group of rows is read at once.
+            file = pyarrow.parquet.ParquetFile(raw, buffer_size=readers.CHUNK_BYTES)
+            if column not in file.schema_arrow.names:
+                raise _no_column(path, column, file.schema_arrow.names)
+            kind = str(file.schema_arrow.field(column).type)
+            if "string" not in kind or kind.startswith(("list", "struct", "map")):
+                raise InputError(f"{path}: expected texts in the column {column!r}, got {kind}")
+            row = 0
+            for i in range(file.num_row_groups):
+                group = file.metadata.row_group(i)
+                if row + group.num_rows <= begin:
+                    row += group.num_rows
+                    continue
+                num_rows = max(
+                    readers.CHUNK_BYTES * group.num_rows // max(group.total_byte_size, 1), 1
+                )
+                for batch in file.iter_batches(num_rows, row_groups=[i], columns=[column]):
+                    for text in batch.column(0).to_pylist():
+                        if row >= begin:
+                            yield row, text
+                        row += 1
+        except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+            raise InputError(
+                f"expected a whole Parquet file in {path}, got a damaged one ({error}); copy it "
+                "again, or pass another file"
+            ) from None
+
+
+# Suffix -> a function of (path, column, the position to begin at) that yields (position, value) of
+# each record. What has another suffix is plain text.
+RECORD_READERS = {
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".csv": _read_table,
+    ".tsv": functools.partial(_read_table, delimiter="\t", quoting=csv.QUOTE_NONE),
+    ".parquet": _read_parquet,
+}

@@ -1,0 +1,330 @@
+"""Records of text: JSON Lines, tables and Parquet hold the documents of a text."""
+
+import csv
+import gzip
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+from tiny_texts import CHUNK_BYTES, words
+from waits import HANG_SECONDS
+
+from neo_keras.errors import InputError
+from neo_keras.text import encoding, formats, readers, tokenizer_models
+from neo_keras.text.corpus import load_corpus, open_corpus
+from neo_keras.text.encoding import encode_text
+from neo_keras.text.formats import SequentialReader, read_files
+from neo_keras.text.token_cache import token_files_directory
+from neo_keras.text.tokenizer import Tokenizer
+from neo_keras.text.tokenizer_training import make_tokenizer
+from neo_keras.training.start import resume_run, start_run
+
+pytest_plugins = ["shard_fixtures"]
+
+NO_PYARROW = "Parquet files are read with pyarrow, which is not installed"
+FORMATS = ["jsonl", "ndjson.gz", "csv", "CSV.gz", "tsv", "parquet"]
+SMALL = dict(num_layers=1, num_heads=1, hidden_dim=8, max_seq_len=5, steps=20, warmup_steps=1)
+
+
+def documents(count=60):
+    """Some with quotes, commas and lines, and some that are none."""
+    rng = random.Random(7)
+    texts = [
+        words(i, rng.randrange(1, 90)) + rng.choice(['"', "", ',"', "\n"]) for i in range(count)
+    ]
+    return [*texts[:20], None, *texts[20:40], "", *texts[40:]]
+
+
+def text_of(texts):
+    return "".join(readers.normalize(text) + "\n\n" for text in texts if text)
+
+
+def write(path, texts, column="text"):
+    """Writes documents as records with one more field, in the format of the path's suffix."""
+    suffix = formats.suffix_of(str(path))
+    rows = list(enumerate(texts))
+    if suffix == ".parquet":
+        pyarrow = pytest.importorskip("pyarrow", reason=NO_PYARROW)
+        parquet = pytest.importorskip("pyarrow.parquet", reason=NO_PYARROW)
+        ids, values = zip(*rows)
+        parquet.write_table(pyarrow.table({"id": ids, column: values}), path, row_group_size=23)
+        return path
+    if suffix in (".jsonl", ".ndjson"):
+        lines = (json.dumps({"id": i, column: text}, ensure_ascii=i % 2 == 0) for i, text in rows)
+        data = "\r\n".join(lines)
+    elif suffix == ".csv":
+        table = path.with_name("table")
+        with open(table, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("id", column), *rows])
+        data = table.read_bytes().decode()
+        table.unlink()
+    else:
+        lines = (f"{i}\t{' '.join((text or '').split())}" for i, text in rows)
+        data = "".join(line + "\n" for line in [f"\ufeffid\t{column}", *lines])
+    data = data.encode()
+    path.write_bytes(gzip.compress(data) if path.name.endswith(".gz") else data)
+    return path
+
+
+@pytest.fixture(params=FORMATS)
+def records(request, tmp_path, tiny_shards):
+    """(a file of records, the text that they are)."""
+    texts = documents()
+    path = write(tmp_path / f"records.{request.param}", texts)
+    if request.param == "tsv":  # which has no line ends in a field
+        texts = [" ".join((text or "").split()) for text in texts]
+    return path, text_of(texts)
+
+
+def test_records_are_the_text(records):
+    path, text = records
+    corpus = open_corpus([str(path)])
+    assert "".join(corpus) == text
+    assert "".join(corpus.validation) == text[int(len(text) * 0.9) :]
+
+
+@pytest.mark.parametrize("kind", tokenizer_models.KINDS)
+def test_tokens_are_those_of_the_same_text(records, tmp_path, kind):
+    path, text = records
+    (tmp_path / "same.txt").write_text(text, encoding="utf-8")
+    plain, corpus = open_corpus([str(tmp_path / "same.txt")]), open_corpus([str(path)])
+    assert corpus.sha256 == plain.sha256
+    tokenizer = make_tokenizer(kind, plain.training, {"bpe": 300, "word": 99}.get(kind))
+    for ours, expected in (
+        (corpus.training, plain.training),
+        (corpus.validation, plain.validation),
+    ):
+        ours, expected = encode_text(tokenizer, ours), encode_text(tokenizer, expected)
+        np.testing.assert_array_equal(ours.token_ids[:], expected.token_ids[:])
+        assert ours.bits_per_char(1) == expected.bits_per_char(1)
+
+
+def test_is_read_from_any_part_on(records):
+    path, text = records
+    parts = list(read_files([str(path)]))
+    assert "".join(part for _, part in parts) == text and len(parts) > 25
+    for i in range(0, len(parts), 7):
+        again = [part for _, part in read_files([str(path)], parts[i][0])]
+        assert again == [part for _, part in parts[i:]]
+
+
+def test_files_of_all_formats_are_one_text(tmp_path):
+    (tmp_path / "1.txt").write_text("no line end")
+    write(tmp_path / "2.jsonl", ["a\n", "b"])
+    write(tmp_path / "3.csv", ["c"])
+    (tmp_path / "4.txt").write_text("d\n")
+    assert load_corpus([str(tmp_path)]) == "no line end\na\n\n\nb\n\nc\n\nd\n"
+
+
+def test_another_column(tmp_path):
+    path = str(write(tmp_path / "a.csv", ["x", "y"], column="story"))
+    assert load_corpus([path], "story") == "x\n\ny\n\n"
+    assert load_corpus([path], column="id") == "0\n\n1\n\n"
+    with pytest.raises(
+        InputError, match="a.csv: expected a column 'text', got 'id', 'story'.*--col"
+    ):
+        load_corpus([path])
+    (tmp_path / "b.txt").write_text("text")
+    with pytest.raises(InputError, match=r"--column\) is of .jsonl, .*got .*b.txt: leave it out"):
+        load_corpus([str(tmp_path / "b.txt")], "story")
+
+
+OBJECT = '{"text": "a"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.jsonl",
+            f'{OBJECT}\n{OBJECT}{{"text": 3}}\n',
+            "line 4: expected a text in 'text', got '3'",
+        ),
+        ("a.jsonl", f'{OBJECT}{{"text": ["b"]}}', "line 2: expected a text in 'text', got '."),
+        ("a.jsonl", f"{OBJECT}[1]\n", "line 2: expected a JSON object, got '.1.'"),
+        (
+            "a.jsonl",
+            f'{OBJECT}{{"text": "b\n',
+            'line 2: expected a JSON object, got \'."text": "b\'',
+        ),
+        ("a.jsonl", "[" * 100_000, r"line 1: expected a JSON object, got '\[{57}\.\.\.'"),
+        ("a.jsonl", f'{OBJECT}{{"title": "b"}}', "expected a column 'text', got 'title'"),
+        ("a.jsonl", '{"source": "a", "target": "b"}', "'target': .*--architecture encoder-decoder"),
+        ("a.tsv", "you\tthou\nhat\that\n", "got 'you', 'thou': .*--architecture encoder-decoder"),
+        ("a.csv", "", "expected a column 'text', got none"),
+        (
+            "a.csv",
+            "id,text\n1,a\n\n2,b,c\n",
+            "line 4: expected 2 fields, as in the first row, got 3",
+        ),
+        ("a.csv", 'text\n"a\nb"\n"c" d\n', "line 4: expected a row of a table, got: "),
+        ("a.csv", 'text\na\n"b\nc\n', "line 3: expected a row of a table, got: unexpected end"),
+        ("a.csv", b"text\na\ncaf\xe9\n", "binary or not UTF-8 at byte 10"),
+        ("a.csv", "text\n\n", "expected text to train on, got none"),
+        (
+            "a.parquet",
+            "PAR1, not",
+            "expected a whole Parquet file in .*a.parquet, got a damaged one",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, name, content, message):
+    if name == "a.parquet":
+        pytest.importorskip("pyarrow", reason=NO_PYARROW)
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=message) as caught:
+        load_corpus([str(path)])
+    assert str(path) in str(caught.value)
+
+
+def test_a_line_that_is_too_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "MAX_LINE_BYTES", 40)
+    (tmp_path / "a.jsonl").write_text(OBJECT + '{"text": "' + "b" * 40)
+    with pytest.raises(InputError, match="fewer than 40 bytes in .*a.jsonl, .* at byte 14"):
+        load_corpus([str(tmp_path / "a.jsonl")])
+    (tmp_path / "b.csv").write_text('text\n"' + "b\n" * 40)
+    with pytest.raises(InputError, match="b.csv, line 2: .*field larger than field limit"):
+        load_corpus([str(tmp_path / "b.csv")])
+
+
+def test_parquet_of_other_things(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason=NO_PYARROW)
+    path = tmp_path / "a.parquet"
+    table = {"id": [1], "words": [["a"]], "text": pyarrow.array(["b"]).dictionary_encode()}
+    pyarrow.parquet.write_table(pyarrow.table(table), path)
+    assert load_corpus([str(path)]) == "b\n\n"
+    for column, kind in (("id", "int64"), ("words", "list")):
+        with pytest.raises(
+            InputError, match=f"expected texts in the column '{column}', got {kind}"
+        ):
+            load_corpus([str(path)], column)
+    with pytest.raises(InputError, match="expected a column 'story', got 'id', 'words', 'text'"):
+        load_corpus([str(path)], "story")
+
+
+def test_without_pyarrow(tmp_path, monkeypatch):
+    for name in ("pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="a.parquet: .*need pyarrow: pip install pyarrow"):
+        load_corpus([str(tmp_path / "a.parquet")])
+
+
+def test_an_end_token_ends_a_document(tmp_path):
+    path = write(tmp_path / "a.jsonl", ["ab\n", "b", "ca"])
+    tokenizer = Tokenizer.characters_of("abc\n").with_end_token()
+    assert Tokenizer.characters_of("abc").document_end == "\n\n"
+    corpus = open_corpus([str(path)], document_end=tokenizer.document_end)
+    end = tokenizer.end_token_id
+    ids = encode_text(tokenizer, corpus.text).token_ids.tolist()
+    assert ids == [1, 2, 0, end, 2, end, 3, 1, end]
+
+
+def test_a_gzip_file_is_unpacked_from_the_beginning_few_times(tmp_path, tiny_shards, monkeypatch):
+    path, opened = write(tmp_path / "a.jsonl.gz", documents()), []
+    corpus = open_corpus([str(path)])
+    assert len(list(corpus.text.shard_spans())) > 10
+    monkeypatch.setattr(readers, "open", lambda *a: opened.append(a[0]) or open(*a), raising=False)
+    encode_text(make_tokenizer("byte", []).with_end_token(), corpus.text)
+    assert len(opened) <= 1
+    assert "".join(corpus) == text_of(documents())
+
+
+def test_what_goes_on_is_what_begins_there():
+    def read(offset):
+        calls.append(offset)
+        yield from parts[parts.index((offset, str(offset[1]))) :]
+
+    calls, parts = [], [((0, i), str(i)) for i in range(11)]
+    reader = SequentialReader(read)
+    first = reader((0, 2))
+    assert [next(first)[1] for _ in range(3)] == ["2", "3", "4"]
+    other = reader((0, 3))  # while the first one reads
+    assert [next(other)[1], next(first)[1]] == ["3", "5"]
+    first.close()
+    assert [text for _, text in reader((0, 5))] == [str(i) for i in range(5, 11)]
+    assert calls == [(0, 2), (0, 3)]
+    assert [text for _, text in reader((0, 10))] == ["10"] and calls == [(0, 2), (0, 3)]
+    assert len(list(reader((0, 0)))) == 11 and calls[2:] == [(0, 0)]
+
+
+def kill_at(number, path):
+    """Encodes records in a process that is killed amid a shard; a target of `multiprocessing`."""
+    encode, spans = encoding._SpanEncoder._encode, []
+
+    def die(self, span, advance):
+        spans.append(span)
+        if len(spans) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return encode(self, span, advance)
+
+    encoding._SpanEncoder._encode = die
+    encode_text(make_tokenizer("byte", []), open_corpus([path]).text)
+
+
+def test_a_start_that_was_killed_goes_on(records, encoded_shards):
+    path, text = records
+    process = multiprocessing.get_context("fork").Process(target=kill_at, args=(7, str(path)))
+    process.start()
+    process.join(HANG_SECONDS)
+    assert process.exitcode == -signal.SIGKILL
+    assert len(list(token_files_directory().glob("*.tokens"))) == 6
+    encoded = encode_text(make_tokenizer("byte", []), open_corpus([str(path)]).text)
+    assert bytes(encoded.token_ids[:]).decode() == text
+    done = "".join(encoded_shards)
+    assert text.endswith(done) and len(done) < len(text)
+    encoded_shards.clear()
+    encode_text(make_tokenizer("byte", []), open_corpus([str(path)]).text)
+    assert all(len(text) < encoding.MIN_KEPT_CHARS for text in encoded_shards)
+
+
+def test_records_that_change_are_noticed(tmp_path, tiny_shards):
+    path = write(tmp_path / "a.csv", documents())
+    corpus = open_corpus([str(path)])
+    path.write_bytes(path.read_bytes().replace(b"the", b"The"))
+    with pytest.raises(InputError, match="changed while it was read: start again"):
+        encode_text(make_tokenizer("byte", []), corpus.text)
+
+
+@pytest.mark.parametrize("suffix", ["txt", "jsonl", "csv.gz", "parquet"])
+def test_memory_does_not_grow_with_the_text(tmp_path, monkeypatch, suffix):
+    """Of what Python has at a time; Parquet's buffers are beside it."""
+    monkeypatch.setattr(readers, "CHUNK_BYTES", 2**14)
+    texts = [CHUNK_BYTES * f"{i} " for i in range(5000)]
+    path = tmp_path / f"a.{suffix}"
+    path.write_text(text_of(texts)) if suffix == "txt" else write(path, texts)
+    list(read_files([str(path)]))  # what is imported stays
+    tracemalloc.start()
+    try:
+        size = sum(len(text) for _, text in read_files([str(path)]))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size > 1_000_000 and peak < size / 5
+
+
+def test_a_run_knows_its_column(tmp_path):
+    path = write(tmp_path / "a.jsonl", ["some words", "and some more"] * 20, column="story")
+    run, corpus = start_run(tmp_path / "run", [str(path)], column="story", **SMALL)
+    assert run.load_validation_text().count("\n\n") == 4
+    _, again = resume_run(tmp_path / "run")
+    assert again.training.num_chars == corpus.training.num_chars
+    resume_run(tmp_path / "run", column="story")
+    with pytest.raises(InputError, match="keeps its column"):
+        resume_run(tmp_path / "run", column="id")
+
+
+def test_an_encoder_decoder_continues_a_column_that_is_named(tmp_path):
+    path = write(tmp_path / "a.jsonl", ["some words", "and some more"] * 20)
+    settings = dict(architecture="encoder-decoder", num_speculative_tokens=0, **SMALL)
+    run, _ = start_run(tmp_path / "run", [str(path)], column="text", **settings)
+    assert run.model_config.end_token_id is None
+    with pytest.raises(InputError, match="line 1: expected {.source"):
+        start_run(tmp_path / "other", [str(path)], **settings)
