@@ -59,6 +59,8 @@ def normalize(text: str) -> str:
     """A text as all of ours are: each line ends with "\\n", and there is no byte order mark."""
     if "\r" in text:
         text = _CARRIAGE_RETURN.sub("\n", text)
+    if text.isascii():
+        return text
     for line_end in _OTHER_LINE_ENDS:
         text = text.replace(line_end, "\n")
     return text.replace(_BYTE_ORDER_MARK, "")
@@ -66,7 +68,8 @@ def normalize(text: str) -> str:
 
 def normalize_string(text: str) -> str:
     """The same of what was typed or stood in JSON: halves of characters become "\\ufffd"."""
-    return re.sub("[\ud800-\udfff]", "\ufffd", normalize(text))
+    text = normalize(text)
+    return text if text.isascii() else re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 @contextlib.contextmanager
