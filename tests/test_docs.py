@@ -4,13 +4,15 @@ import ast
 import contextlib
 import importlib.util
 import io
+import os
 import re
 import shlex
+import subprocess
 import sys
 import urllib.parse
 
 import pytest
-from tiny_models import ROOT
+from tiny_models import ROOT, corpus_text
 
 import neo_keras
 
@@ -158,6 +160,20 @@ def test_python(page):
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.ImportFrom) and node.module == "neo_keras":
                 assert {alias.name for alias in node.names} <= {*neo_keras.__all__}
+
+
+@pytest.mark.exhaustive  # it compiles for a minute
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_python_runs(page, tmp_path):
+    code = "\n".join(fences(ROOT / page, "python"))
+    code, count = re.subn(r"steps=\d{3,}", "steps=20", code)
+    assert count == 1
+    (tmp_path / "my.txt").write_text(corpus_text() + "It was")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert re.search("It was|ROMEO:", done.stdout)
 
 
 def test_every_benchmark_is_in_the_index():
