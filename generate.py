@@ -1,4 +1,4 @@
-"""Let a trained model write."""
+"""Generate text with a trained model."""
 
 import itertools
 import re
@@ -9,6 +9,7 @@ from neo_keras.environment import prepare_for_keras
 from neo_keras.errors import ArgumentParser, InputError, one_line_errors, utf8_path
 
 ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
+AT_LEAST = {"num_beams": 1, "threads": 1, "max_tokens": 0, "num_samples": 0, "seed": 0}
 
 
 # fmt: off
@@ -24,23 +25,24 @@ def parse_arguments():
         "- for stdin")
     prompt.add_argument("--interactive", action="store_true", help="continue each line that you "
         "type, or that a pipe gives; Ctrl-C ends a text, Ctrl-D all of it")
-    add("--max-tokens", type=int, metavar="N", default=500, help="how much to write [%(default)s]")
-    add("--temperature", type=float, metavar="X", default=0.8, help="below 1: safer, above: wilder "
+    add("--max-tokens", type=int, metavar="N", default=500, help="tokens to generate at most "
         "[%(default)s]")
-    add("--top-k", type=int, metavar="N", help="draw from the N likeliest tokens only")
-    add("--top-p", type=float, metavar="X", help="draw from the likeliest tokens that together "
-        "reach this probability")
-    add("--min-p", type=float, metavar="X", help="draw from tokens at least this likely, as a "
-        "share of the likeliest")
+    add("--temperature", type=float, metavar="X", default=0.8, help="of sampling; below 1: safer, "
+        "above: wilder [%(default)s]")
+    add("--top-k", type=int, metavar="N", help="sample from the N most likely tokens only")
+    add("--top-p", type=float, metavar="X", help="nucleus sampling: sample from the most likely "
+        "tokens that together reach this probability")
+    add("--min-p", type=float, metavar="X", help="sample from tokens at least this likely, as a "
+        "share of the most likely one")
     add("--repetition-penalty", type=float, metavar="X", default=1.0, help="above 1: less of the "
         "tokens that the text has already, prompt included [off]")
-    add("--greedy", action="store_true", help="always take the likeliest token")
-    add("--num-beams", type=int, metavar="N", default=1, help="look for the likeliest text, N at a "
-        "time, instead of drawing one; not from a .tflite [off]")
-    add("--seed", type=int, metavar="N", help="same seed, same text [a new one]")
-    add("--stop", metavar="TEXT", action="append", default=[], type=unescaped, help="end before "
-        "this text, in which \\n is a line break, \\t a tab and \\\\ a backslash; several times: "
-        "before the first to come")
+    add("--greedy", action="store_true", help="always take the most likely token")
+    add("--num-beams", type=int, metavar="N", default=1, help="beam search with N beams instead of "
+        "sampling; not from a .tflite [off]")
+    add("--seed", type=int, metavar="N", help="of sampling; same seed, same text [a new one]")
+    add("--stop", metavar="TEXT", action="append", default=[], type=unescaped, help="stop string: "
+        "end before this text, in which \\n is a line break, \\t a tab and \\\\ a backslash; "
+        "several times: before the first to come")
     add("--num-samples", type=int, metavar="N", default=1, help="how many texts, each with the "
         "next seed [%(default)s]")
     add("--threads", type=int, metavar="N", help="to compute with, from a .tflite [as many as "
@@ -52,6 +54,16 @@ def parse_arguments():
 def unescaped(text):
     """What is meant by escapes, which a shell leaves as they are."""
     return re.sub(r"\\[nt\\]", lambda match: ESCAPES[match[0][1]], text)
+
+
+def check_arguments(args):
+    for name, least in AT_LEAST.items():
+        if (value := getattr(args, name)) is not None and value < least:
+            raise InputError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+    if args.seed is not None and args.seed >= 2**32:
+        raise InputError(f"--seed must be below 2**32, got {args.seed}")
+    if args.interactive and args.num_samples != 1:
+        raise InputError("--interactive writes one text for each line: leave out --num-samples")
 
 
 def read_prompt(args):
@@ -68,41 +80,31 @@ def read_prompt(args):
 
 def write_samples(args):
     from neo_keras.generation.decoding import generate_text
-    from neo_keras.generation.interactive import answer_lines, write_pieces
+    from neo_keras.generation.interactive import answer_lines, write_chunks
     from neo_keras.generation.load import load_engine
-    from neo_keras.generation.sampler import Sampler
+    from neo_keras.generation.sampler import OPTIONS, Sampler
 
-    if args.num_beams < 1:
-        raise InputError(f"beams must be at least 1, got {args.num_beams}")
-    for name in ("max_tokens", "num_samples", "seed"):
-        if (getattr(args, name) or 0) < 0:
-            raise InputError(f"{name} must be at least 0, got {getattr(args, name)}")
-    if args.threads is not None and args.threads < 1:
-        raise InputError(f"threads must be at least 1, got {args.threads}")
-    if args.seed is not None and args.seed >= 2**32:
-        raise InputError(f"seed must be below 2**32, got {args.seed}")
-    if args.interactive and args.num_samples != 1:
-        raise InputError("--interactive writes one text for each line: leave out --num-samples")
-    temperature = 0 if args.greedy else args.temperature
-    sampler = Sampler(temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty)
+    check_arguments(args)
+    options = {name: getattr(args, name) for name in OPTIONS}
+    sampler = Sampler(**{**options, "temperature": 0} if args.greedy else options)
     prompt = read_prompt(args)
     prepare_for_keras()
     engine, tokenizer = load_engine(args.model, args.threads)
     if args.num_beams > 1:
-        engine.state = engine.state  # an engine that cannot go back says so before a word is shown
+        engine.check_beam_search()
     seed = secrets.randbits(32) if args.seed is None else args.seed
     seeds, stops = itertools.count(seed), list(filter(None, args.stop))
 
-    def pieces_after(prompt):
+    def chunks_after(prompt):
         return generate_text(
             engine, tokenizer, prompt, args.max_tokens, sampler, next(seeds), stops, args.num_beams
         )
 
     if args.interactive:
-        return answer_lines(pieces_after)
-    beginning = [prompt] if engine.end_token_id is None else []  # of another text: its source
+        return answer_lines(chunks_after)
+    beginning = [prompt] if engine.end_token_id is None else []  # a source is another text
     for i in range(args.num_samples):
-        write_pieces(itertools.chain(beginning, pieces_after(prompt)))
+        write_chunks(itertools.chain(beginning, chunks_after(prompt)))
         if i + 1 < args.num_samples:
             print()
     if args.seed is None and not args.greedy and args.num_beams == 1:

@@ -17,7 +17,7 @@ from neo_keras.atomic_files import write_json
 from neo_keras.errors import InputError, one_line_errors
 from neo_keras.generation import artifact
 from neo_keras.generation.decoding import generate_text
-from neo_keras.generation.litert_engine import LiteRTEngine
+from neo_keras.generation.load import tflite_engine
 from neo_keras.generation.sampler import Sampler
 
 GENERATE = pathlib.Path(__file__).parents[1] / "generate.py"
@@ -43,7 +43,7 @@ def measure(args):
     if not pathlib.Path(args.model).is_file():
         raise InputError(f"no file at {args.model}: give a .tflite file that export.py wrote")
     model_config, tokenizer = artifact.unpack_tflite(args.model)
-    engines = {n: LiteRTEngine(args.model, model_config, n) for n in THREADS}
+    engines = {n: tflite_engine(args.model, model_config, n) for n in THREADS}
 
     rows = []
     for _ in range(args.runs):  # in turn, so that a slow minute of the machine hits all figures

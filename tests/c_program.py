@@ -13,7 +13,7 @@ from waits import HANG_SECONDS
 
 from neo_keras.config import ModelConfig
 from neo_keras.generation import artifact
-from neo_keras.generation.engine import Engine
+from neo_keras.generation.engine import Engine, Runner
 from neo_keras.text.tokenizer import Tokenizer
 
 SOURCE = ROOT / "examples" / "c"
@@ -89,20 +89,19 @@ def fake_flatbuffer(directory, vocab_size, names=("reset", "prefill", "decode", 
     return converter.convert()
 
 
-class FakeEngine(Engine):
+class FakeRunner(Runner):
     """`fake_flatbuffer` in Python, at temperature 0."""
 
-    def __init__(self, max_seq_len, vocab_size):
-        super().__init__(max_seq_len, chunk_size=1)
+    def __init__(self, vocab_size):
         self.vocab_size = vocab_size
 
-    def _prefill(self, tokens, input_pos):
-        pass
+    def run(self, name, tokens, input_pos):
+        token_id = (3 * tokens[0, -1] + input_pos[-1] + 1) % (self.vocab_size - 1)
+        return {"logits": np.eye(self.vocab_size)[[[token_id]]]}
 
-    def _decode(self, tokens, input_pos):
-        return np.eye(self.vocab_size)[
-            (3 * tokens[0, 0] + input_pos[0] + 1) % (self.vocab_size - 1)
-        ]
+
+def fake_engine(max_seq_len, vocab_size):
+    return Engine(FakeRunner(vocab_size), ModelConfig(vocab_size, max_seq_len=max_seq_len))
 
 
 def pack(path, flatbuffer, max_seq_len=97, vocab_size=13, tokenizer_json=None, compression=0,

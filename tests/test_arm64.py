@@ -33,7 +33,7 @@ from neo_keras.generation.load import load_engine
 engine, _ = load_engine(sys.argv[1])
 engine.begin(json.loads(sys.argv[2])[:70])
 logits = [engine.decode(token_id).tolist() for token_id in json.loads(sys.argv[2])[69:]]
-print(json.dumps([type(engine).__name__, logits]))
+print(json.dumps([type(engine._runner).__name__, logits]))
 """
 UNASKED = """
 import sys
@@ -83,9 +83,9 @@ def test_the_logits_are_those_of_this_machine(machine, files, quantization, reco
     path = files[quantization]
     done = machine.python("-c", LOGITS, path, json.dumps(TOKEN_IDS))
     assert (done.returncode, done.stderr) == (0, "")
-    engine_name, logits = json.loads(done.stdout)
+    runner_name, logits = json.loads(done.stdout)
     has_atomics = machine.cpu == "cortex-a76"
-    assert engine_name == ("LiteRTEngine" if has_atomics else "LiteRTStatefulEngine")
+    assert runner_name == ("CompiledModelRunner" if has_atomics else "InterpreterRunner")
     engine, _ = load_engine(path)
     engine.begin(TOKEN_IDS[:70])
     expected = [engine.decode(token_id) for token_id in TOKEN_IDS[69:]]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from c_program import SOURCE, FakeEngine, character_json, fake_flatbuffer, pack, run
+from c_program import SOURCE, character_json, fake_engine, fake_flatbuffer, pack, run
 from tiny_models import ALPHABET, corpus_text
 
 from neo_keras.generation.decoding import generate_text
@@ -49,7 +49,7 @@ def test_any_characters(program, path, tmp_path, ensure_ascii):
     tokenizer = Tokenizer.from_json(tokenizer_json)
     written = ""
     for prompt in ("", alphabet, "é😀"):
-        expected = "".join(generate_text(FakeEngine(7, 11), tokenizer, prompt, 40, GREEDY))
+        expected = "".join(generate_text(fake_engine(7, 11), tokenizer, prompt, 40, GREEDY))
         assert run(program, path, prompt, 40) == (0, f"{prompt}{expected}\n", "")
         written += expected
     assert set(written) == set(alphabet)
@@ -58,7 +58,7 @@ def test_any_characters(program, path, tmp_path, ensure_ascii):
 def test_the_smallest_context(program, path, flatbuffer):
     pack(path, flatbuffer, max_seq_len=2)
     tokenizer = Tokenizer.characters_of(ALPHABET)
-    expected = "".join(generate_text(FakeEngine(2, 13), tokenizer, "abc", 9, GREEDY))
+    expected = "".join(generate_text(fake_engine(2, 13), tokenizer, "abc", 9, GREEDY))
     assert run(program, path, "abc", 9) == (0, f"abc{expected}\n", "")
 
 

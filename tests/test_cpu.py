@@ -6,9 +6,9 @@ from tiny_models import corpus_text
 
 from neo_keras import cpu
 from neo_keras.export import exporter, parity
+from neo_keras.generation.compiled_model_runner import CompiledModelRunner
 from neo_keras.generation.decoding import generate_text
-from neo_keras.generation.litert_engine import LiteRTEngine
-from neo_keras.generation.litert_stateful_engine import LiteRTStatefulEngine
+from neo_keras.generation.interpreter_runner import InterpreterRunner
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import GREEDY, Sampler
 
@@ -63,9 +63,9 @@ def test_features(machine):
 
 
 def test_the_engine_by_the_cpu(machine, int8_tflite):
-    assert type(load_engine(int8_tflite)[0]) is LiteRTEngine
+    assert type(load_engine(int8_tflite)[0]._runner) is CompiledModelRunner
     machine("linux", "aarch64", CORTEX_A72)
-    assert type(load_engine(int8_tflite)[0]) is LiteRTStatefulEngine
+    assert type(load_engine(int8_tflite)[0]._runner) is InterpreterRunner
 
 
 # Past a prefill chunk, and past the context of 97.
@@ -88,7 +88,8 @@ def test_export_verifies_with_what_runs(tiny_run, int8_tflite, monkeypatch):
     reference = parity.make_reference(model, tokenizer.encode(corpus_text(300)), None)
     monkeypatch.setattr(exporter.tflite, "write_tflite", lambda *args: None)
     monkeypatch.setattr(exporter, "runs_compiled_model", lambda: False)
-    monkeypatch.setattr(exporter, "LiteRTEngine", None)
+    monkeypatch.setattr("neo_keras.generation.load.runs_compiled_model", lambda: False)
+    monkeypatch.setattr("neo_keras.generation.compiled_model_runner.CompiledModelRunner", None)
     found = exporter._write_tflite(model, int8_tflite, tokenizer, "int8", reference, None)
     assert found.greedy_agreement > 0.9
 
@@ -104,15 +105,17 @@ def test_the_number_of_threads_changes_nothing(int8_tflite):
 
 @pytest.mark.parametrize(("num_cores", "num_threads"), [(1, 1), (3, 3), (64, 4)])
 def test_the_number_of_threads_by_the_cores(int8_tflite, monkeypatch, num_cores, num_threads):
-    from neo_keras.generation import litert_engine, load
+    from neo_keras.generation import compiled_model_runner, load
 
     got = []
 
-    class Engine:
-        def __init__(self, path, model_config, num_threads):
+    class Runner:
+        names = ()
+
+        def __init__(self, path, config, num_threads):
             got.append(num_threads)
 
-    monkeypatch.setattr(litert_engine, "LiteRTEngine", Engine)
+    monkeypatch.setattr(compiled_model_runner, "CompiledModelRunner", Runner)
     monkeypatch.setattr(load, "num_cores", lambda: num_cores)
     load_engine(int8_tflite)
     load_engine(int8_tflite, 7)

@@ -9,7 +9,7 @@ from scripted_engine import VOCAB_SIZE, ScriptedEngine, one_hot
 from tokenizers import decoders, models, pre_tokenizers
 
 from neo_keras.errors import FailedError
-from neo_keras.generation.decoding import generate_ids, generate_text, until
+from neo_keras.generation.decoding import generate_ids, generate_text, stop_at
 from neo_keras.generation.sampler import GREEDY, Sampler
 from neo_keras.text.tokenizer import Tokenizer
 
@@ -152,8 +152,8 @@ def test_an_empty_prompt_begins_after_a_line_break():
 
 @pytest.mark.filterwarnings("error")
 def test_an_empty_prompt_for_a_tokenizer_without_a_newline_begins_with_the_first_token():
-    pieces = write(ScriptedEngine(), "", 4, tokenizer=Tokenizer.characters_of("abcdefghijkl"))
-    assert pieces == ["b", "c", "d", "e"]
+    chunks = write(ScriptedEngine(), "", 4, tokenizer=Tokenizer.characters_of("abcdefghijkl"))
+    assert chunks == ["b", "c", "d", "e"]
 
 
 def test_a_diverged_model_is_told_of():
@@ -173,19 +173,19 @@ def test_same_seed_same_text():
     assert seeded(3, 17) == seeded(3)[:17]
 
 
-def test_a_stop_text_ends_generation_at_once():
+def test_a_stop_string_ends_generation_at_once():
     engine = ScriptedEngine()
-    assert write(engine, "a", 100, stops=["e"]) == ["b", "c", "d"]
+    assert write(engine, "a", 100, stop_strings=["e"]) == ["b", "c", "d"]
     assert engine.count("decode") == 4  # b c d e
 
 
-def test_the_prompt_is_not_searched_for_the_stop_text():
-    assert "".join(write(ScriptedEngine(), "abc", 3, stops=["cd"])) == "def"
+def test_the_prompt_is_not_searched_for_the_stop_string():
+    assert "".join(write(ScriptedEngine(), "abc", 3, stop_strings=["cd"])) == "def"
 
 
-def test_pieces_are_never_empty():
-    assert write(ScriptedEngine(), "a", 4, stops=["de"]) == ["b", "c"]
-    assert write(ScriptedEngine(), "a", 4, stops=["b"]) == []
+def test_chunks_are_never_empty():
+    assert write(ScriptedEngine(), "a", 4, stop_strings=["de"]) == ["b", "c"]
+    assert write(ScriptedEngine(), "a", 4, stop_strings=["b"]) == []
     tokenizer = byte_tokenizer()
     ids = tokenizer.encode("é€")  # of two and three bytes
     script = dict(zip([0, *ids.tolist()], ids.tolist()))
@@ -202,7 +202,7 @@ def byte_tokenizer():
 
 
 @pytest.mark.parametrize(
-    ("stop", "pieces", "expected"),
+    ("stop", "chunks", "expected"),
     [
         ("END", ["ab", "cEN", "Dxy"], "abc"),
         ("END", ["a", "E", "N", "D", "b"], "a"),
@@ -219,17 +219,17 @@ def byte_tokenizer():
         ("x", [], ""),
     ],
 )
-def test_until(stop, pieces, expected):
-    assert "".join(until([stop], pieces)) == expected
+def test_stop_at(stop, chunks, expected):
+    assert "".join(stop_at([stop], chunks)) == expected
 
 
-def test_until_holds_back_only_what_may_be_the_stop_text():
-    pieces = until(["aab"], iter(["xa", "a", "a", "c", "d"]))
-    assert list(pieces) == ["x", "", "a", "aac", "d", ""]
+def test_stop_at_holds_back_only_what_may_be_the_stop_string():
+    chunks = stop_at(["aab"], iter(["xa", "a", "a", "c", "d"]))
+    assert list(chunks) == ["x", "", "a", "aac", "d", ""]
 
 
 @pytest.mark.parametrize(
-    ("stops", "text", "expected"),
+    ("stop_strings", "text", "expected"),
     [
         (["END", "STOP"], "a STOP END", "a "),
         (["END", "STOP"], "an END STOP", "an "),
@@ -241,23 +241,23 @@ def test_until_holds_back_only_what_may_be_the_stop_text():
         (["END", "NO"], "ENNEN", "ENNEN"),
     ],
 )
-def test_until_one_of_several_however_the_text_is_cut(stops, text, expected):
+def test_stop_at_one_of_several_however_the_text_is_cut(stop_strings, text, expected):
     for cuts in itertools.product([False, True], repeat=len(text) - 1):
-        pieces = [text[0]]
+        chunks = [text[0]]
         for character, cut in zip(text[1:], cuts):
             if cut:
-                pieces.append(character)
+                chunks.append(character)
             else:
-                pieces[-1] += character
-        assert "".join(until(stops, pieces)) == expected
+                chunks[-1] += character
+        assert "".join(stop_at(stop_strings, chunks)) == expected
 
 
-def test_until_one_of_several_holds_back_the_longest_beginning():
-    pieces = until(["abc", "bd"], iter(["xa", "b", "e", "b", "a"]))
-    assert list(pieces) == ["x", "", "abe", "", "b", "a"]
+def test_stop_at_one_of_several_holds_back_the_longest_beginning():
+    chunks = stop_at(["abc", "bd"], iter(["xa", "b", "e", "b", "a"]))
+    assert list(chunks) == ["x", "", "abe", "", "b", "a"]
 
 
-def test_until_reads_no_further_than_the_stop_text():
-    pieces = iter(["a", "END", "never"])
-    assert "".join(until(["END"], pieces)) == "a"
-    assert list(pieces) == ["never"]
+def test_stop_at_reads_no_further_than_the_stop_string():
+    chunks = iter(["a", "END", "never"])
+    assert "".join(stop_at(["END"], chunks)) == "a"
+    assert list(chunks) == ["never"]

@@ -16,8 +16,8 @@ from tolerances import assert_close
 from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
 from neo_keras.generation.decoding import generate_ids
-from neo_keras.generation.keras_engine import keras_engine
-from neo_keras.generation.litert_engine import LiteRTEngine
+from neo_keras.generation.keras_runner import keras_engine
+from neo_keras.generation.load import tflite_engine
 from neo_keras.generation.sampler import GREEDY, Sampler
 from neo_keras.model.drafter import Drafter
 from neo_keras.model.gpt import GPT
@@ -155,8 +155,8 @@ def write(engine, sampler, seed, count=160):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_same_text_with_drafts_and_without(run, tflite, sampler):
     model = run.load_model()
-    plain, drafting = keras_engine(model), keras_engine(model, drafts=True)
-    lite = LiteRTEngine(tflite, run.model_config)
+    plain, drafting = keras_engine(model), keras_engine(model, speculative=True)
+    lite = tflite_engine(tflite, run.model_config)
     assert (plain.num_speculative_tokens, lite.num_speculative_tokens) == (0, NUM_DRAFTS)
     length = 0
     for seed in range(3):
@@ -170,7 +170,7 @@ def test_same_text_with_drafts_and_without(run, tflite, sampler):
 
 def test_the_drafter_has_learned(run):
     """Half of what comes next can be known from the word before; guessing has one in 12."""
-    engine = keras_engine(run.load_model(), drafts=True)
+    engine = keras_engine(run.load_model(), speculative=True)
     write(engine, Sampler(1.0), seed=1, count=90)
     assert engine.num_accepted > 30
 
@@ -223,4 +223,4 @@ def test_report_of_drafting(run, tmp_path):
     assert "`verify_in_place`" in (tmp_path / "README.md").read_text()
     config = dataclasses.replace(run.model_config, num_speculative_tokens=0)
     with pytest.raises(InputError, match="must have the signatures"):
-        LiteRTEngine(tmp_path / "model-int8.tflite", config)
+        tflite_engine(tmp_path / "model-int8.tflite", config)

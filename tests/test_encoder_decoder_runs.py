@@ -17,9 +17,8 @@ from neo_keras.export.exporter import export_run
 from neo_keras.export.parity import MAX_LOGIT_DIFFERENCE
 from neo_keras.export.quantization import QUANTIZATIONS
 from neo_keras.generation.decoding import generate_text
-from neo_keras.generation.engine import ENCODER_DECODER_SIGNATURES
-from neo_keras.generation.flatbuffer import read_signatures
-from neo_keras.generation.keras_engine import keras_engine
+from neo_keras.generation.flatbuffer import ENCODER_DECODER_SIGNATURES, read_signatures
+from neo_keras.generation.keras_runner import keras_engine
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import GREEDY, Sampler
 from neo_keras.run_directory.directory import RunDirectory

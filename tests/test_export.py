@@ -14,7 +14,7 @@ from tolerances import assert_close
 
 from neo_keras.errors import FailedError
 from neo_keras.export.benchmark import measure_footprint
-from neo_keras.export.litertlm import BundledTFLiteEngine, LiteRTLM
+from neo_keras.export.litertlm import LiteRTLM, inner_engine
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import GREEDY, Sampler
@@ -54,7 +54,7 @@ def engines(tiny_run, exports, tmp_path_factory):
         "keras": load_engine(tiny_run.path)[0],
         "saved_model": load_engine(tiny_run.export / "saved_model")[0],
         "tflite": load_engine(tiny_run.export / "model-float32.tflite")[0],
-        "litertlm": BundledTFLiteEngine(inner, tiny_run.model_config),
+        "litertlm": inner_engine(inner, tiny_run.model_config),
     }
 
 

@@ -13,7 +13,7 @@ from neo_keras.export import embedding_lookup
 from neo_keras.export.litertlm import LiteRTLM
 from neo_keras.export.quantization import DEFAULTS, QUANTIZATIONS
 from neo_keras.export.tflite import write_tflite
-from neo_keras.generation.litert_engine import LiteRTEngine
+from neo_keras.generation.load import tflite_engine
 from neo_keras.model.gpt import GPT
 from neo_keras.text.tokenizer import Tokenizer
 
@@ -125,7 +125,7 @@ def error_of_file(model, path):
     """The largest logit difference from Keras, in standard deviations of the logits."""
     token_ids = np.random.default_rng(37).integers(0, 12, 23)
     expected = keras.ops.convert_to_numpy(model(token_ids[None]))[0, :, :12]
-    engine = LiteRTEngine(path, model.config)
+    engine = tflite_engine(path, model.config)
     logits = np.array([engine.decode(token_id) for token_id in token_ids])[:, :12]
     return np.abs(logits - expected).max() / expected.std()
 

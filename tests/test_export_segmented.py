@@ -13,7 +13,7 @@ from tiny_models import corpus_text
 from tolerances import assert_close
 
 from neo_keras.export.segmented import segment_ends
-from neo_keras.export.tflite import SegmentedEngine
+from neo_keras.export.tflite import page_engine
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import Sampler
 
@@ -37,7 +37,7 @@ def test_segments(max_seq_len, ends):
 
 @pytest.mark.parametrize("prefix_len", [0, 5, 64, 71])
 def test_logits(tiny_run, path, prefix_len):
-    engine = SegmentedEngine(path, 97)
+    engine = page_engine(path, tiny_run.model_config)
     token_ids = tiny_run.load_tokenizer().encode(corpus_text()[200 : 200 + 97])
     expected = keras.ops.convert_to_numpy(tiny_run.load_model()(token_ids[None]))[0, prefix_len:]
     for _ in range(2):  # nothing of the first text is left

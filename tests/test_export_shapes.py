@@ -12,8 +12,7 @@ from neo_keras.config import ModelConfig
 from neo_keras.export.exporter import export_run
 from neo_keras.export.litertlm import LiteRTLM
 from neo_keras.export.tflite import write_tflite
-from neo_keras.generation.litert_engine import LiteRTEngine
-from neo_keras.generation.load import load_engine
+from neo_keras.generation.load import load_engine, tflite_engine
 from neo_keras.model.gpt import GPT
 from neo_keras.presets import CLASSIC
 from neo_keras.text.tokenizer import Tokenizer
@@ -52,7 +51,7 @@ def test_shape(tmp_path, changes):
     write_tflite(model, path, Tokenizer.characters_of(ALPHABET), "float32")
     assert not [name for name in operators(flatbuffer(path)) if name.startswith("CUSTOM")]
     token_ids = rng.integers(0, 12, 17)
-    logits = decoded_logits(LiteRTEngine(path, config), token_ids, 3)
+    logits = decoded_logits(tflite_engine(path, config), token_ids, 3)
     expected = keras.ops.convert_to_numpy(model(token_ids[None]))[0, 3:]
     # In each of 2 blocks, of up to 36 + 17 + 36 + 36 + 144 inputs.
     assert_close(logits[:, :UNK], expected[:, :UNK], additions=600)

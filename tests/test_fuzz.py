@@ -12,8 +12,7 @@ from waits import HANG_SECONDS
 
 from neo_keras.errors import InputError
 from neo_keras.generation import artifact
-from neo_keras.generation.litert_engine import LiteRTEngine
-from neo_keras.generation.load import load_engine
+from neo_keras.generation.load import load_engine, tflite_engine
 
 pytest_plugins = ["export_fixtures"]
 
@@ -22,7 +21,7 @@ LOAD_ALL = """
 import sys, itertools, pathlib
 from neo_keras.errors import InputError
 from neo_keras.generation.decoding import generate_text
-from neo_keras.generation.load import load_engine
+from neo_keras.generation.load import load_engine, tflite_engine
 from neo_keras.generation.sampler import GREEDY
 for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
     try:
@@ -78,7 +77,7 @@ def test_a_config_that_is_not_the_files(int8_tflite, tmp_path):
     for name, value in (("max_seq_len", 96), ("vocab_size", 12)):
         wrong = dataclasses.replace(config, **{name: value})
         with pytest.raises(InputError, match=f"says {name} {value}, its signatures say"):
-            LiteRTEngine(int8_tflite, wrong)
+            tflite_engine(int8_tflite, wrong)
 
 
 def test_another_version(int8_tflite, tmp_path):

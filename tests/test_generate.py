@@ -16,7 +16,7 @@ from tiny_models import ROOT
 from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
 from neo_keras.generation.decoding import beam_search, generate_ids
-from neo_keras.generation.keras_engine import keras_engine
+from neo_keras.generation.keras_runner import keras_engine
 from neo_keras.generation.sampler import GREEDY
 from neo_keras.model.encoder_decoder import EncoderDecoder
 from neo_keras.model.generate import MAX_COMPILED

@@ -151,21 +151,21 @@ def test_it_excludes_a_prompt(int8_tflite):
 
 
 def test_a_second_ctrl_c_does_not_wait():
-    def pieces():
+    def chunks():
         yield 1
         os.kill(os.getpid(), signal.SIGINT)
         yield 2
         yield 3
 
     before = signal.getsignal(signal.SIGINT)
-    assert list(until_interrupted(pieces())) == [1, 2]
+    assert list(until_interrupted(chunks())) == [1, 2]
     assert signal.getsignal(signal.SIGINT) is before
 
-    def slow_piece():
+    def slow_chunk():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         yield 1
 
     with pytest.raises(KeyboardInterrupt):
-        list(until_interrupted(slow_piece()))
+        list(until_interrupted(slow_chunk()))
     assert signal.getsignal(signal.SIGINT) is before

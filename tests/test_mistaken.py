@@ -5,7 +5,7 @@ from tiny_models import ALPHABET, SHAPE
 
 from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.errors import InputError
-from neo_keras.generation.flatbuffer import check_names
+from neo_keras.generation.flatbuffer import check_signatures
 from neo_keras.generation.load import load_engine
 from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.text.tokenizer import Tokenizer
@@ -92,4 +92,4 @@ def test_what_export_does_not_take(place, path, what):
 def test_the_model_of_a_web_page():
     names = dict.fromkeys(["prefill", "sample_64", "sample_97"])
     with pytest.raises(InputError, match="^web/model.tflite is the model of a web page: give the "):
-        check_names(names, ("decode", "prefill"), "web/model.tflite")
+        check_signatures(names, "web/model.tflite", ModelConfig(**SHAPE))

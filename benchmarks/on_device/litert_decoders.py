@@ -48,10 +48,10 @@ class NeoKeras(Stepwise):
             tflite.convert(tflite.write_signatures, model, path, None, quantization)
 
     def __init__(self, files, quantization, num_threads):
-        from neo_keras.generation.litert_engine import LiteRTEngine
+        from neo_keras.generation.load import tflite_engine
 
         path = files.path(f"model-{quantization}.tflite")
-        self._engine = LiteRTEngine(path, files.config, num_threads)
+        self._engine = tflite_engine(path, files.config, num_threads)
         self._engine.num_speculative_tokens *= self.speculative
         self._seed = 0
 

@@ -96,9 +96,9 @@ def _load_run(path):
 
 
 def _greedy(model, prompt_ids, num_tokens):
-    from neo_keras.generation.keras_engine import KerasEngine
+    from neo_keras.generation.keras_runner import keras_engine
 
-    engine, token_id, rows = KerasEngine(model), prompt_ids[-1], []
+    engine, token_id, rows = keras_engine(model), prompt_ids[-1], []
     engine.prefill(prompt_ids[:-1])
     for _ in range(num_tokens):
         rows.append(np.array(engine.decode(token_id)))

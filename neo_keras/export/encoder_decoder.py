@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from neo_keras.export.signatures import step_specs, tokens_spec, unknown_bias, write_archive
-from neo_keras.generation.engine import ENCODER_DECODER_SIGNATURES
+from neo_keras.generation.flatbuffer import ENCODER_DECODER_SIGNATURES
 
 
 def write_functional(model, path, unk_token_id):

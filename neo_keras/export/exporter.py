@@ -14,13 +14,10 @@ from neo_keras.export.quantization import DEFAULTS
 from neo_keras.export.replaceable import CARD, REPORT, check_replaceable
 from neo_keras.generation import artifact
 from neo_keras.generation.decoding import check_finite
-from neo_keras.generation.keras_engine import keras_engine
-from neo_keras.generation.litert_engine import LiteRTEngine
-from neo_keras.generation.litert_stateful_engine import (
-    LiteRTEncoderDecoderEngine,
-    LiteRTStatefulEngine,
-)
-from neo_keras.generation.saved_model_engine import saved_model_engine
+from neo_keras.generation.engine import make_engine
+from neo_keras.generation.keras_runner import keras_engine
+from neo_keras.generation.load import tflite_engine
+from neo_keras.generation.saved_model_runner import SavedModelRunner
 from neo_keras.text.encoding import encode_text
 from neo_keras.text.pairs import encode_pairs, parse_pairs
 from neo_keras.text.shards import Text
@@ -138,19 +135,17 @@ def _write_saved_model(model, path, tokenizer, quantization, reference, converte
     with plainly_named(path) as name:
         form.write_functional(model, name, tokenizer.unk_token_id)
     artifact.pack_saved_model(path, model.config, tokenizer)
-    return parity.measure(saved_model_engine(path, model.config), reference)
+    return parity.measure(make_engine(SavedModelRunner(path), model.config), reference)
 
 
 def _write_tflite(model, path, tokenizer, quantization, reference, converted):
     tflite.write_tflite(model, path, tokenizer, quantization, converted)
     model_config, _ = artifact.unpack_tflite(path)
-    if model_config.architecture == "encoder-decoder":
-        return parity.measure(LiteRTEncoderDecoderEngine(path, model_config), reference)
-    stateful = parity.measure(LiteRTStatefulEngine(path, model_config), reference)
-    if not runs_compiled_model():
-        return stateful
-    parity.check(stateful, reference, quantization, path.name)
-    engine = LiteRTEngine(path, model_config)
+    measurement = parity.measure(tflite_engine(path, model_config, in_place=False), reference)
+    if model_config.architecture == "encoder-decoder" or not runs_compiled_model():
+        return measurement
+    parity.check(measurement, reference, quantization, path.name)
+    engine = tflite_engine(path, model_config)
     if engine.num_speculative_tokens:
         ahead = parity.measure(engine, reference, read_ahead=True)
         parity.check(ahead, reference, quantization, path.name)
@@ -169,7 +164,7 @@ def _write_litertlm(model, path, tokenizer, quantization, reference, converted):
         inner = pathlib.Path(directory) / "model.tflite"
         litertlm.write_inner_tflite(model, inner, tokenizer, quantization, converted)
         litertlm.bundle(inner, path, model.config, tokenizer)
-        engine = litertlm.BundledTFLiteEngine(inner, model.config)
+        engine = litertlm.inner_engine(inner, model.config)
         measurement = parity.measure(engine, reference)
     litertlm.check_text(path, keras_engine(model), tokenizer, reference, quantization)
     return measurement
@@ -180,7 +175,7 @@ def _write_web(model, path, tokenizer, quantization, reference, converted):
     model_path = path / "model.tflite"
     tflite.write_page_tflite(model, model_path, tokenizer, quantization, converted)
     web.write_page_around(model_path)
-    engine = tflite.SegmentedEngine(model_path, model.config.max_seq_len)
+    engine = tflite.page_engine(model_path, model.config)
     return parity.measure(engine, reference)
 
 

@@ -4,14 +4,13 @@ import pathlib
 import tempfile
 
 import litert_lm
-import numpy as np
 from litert_lm_builder import LitertLmFileBuilder, TfLiteModelType
 from litert_lm_builder.runtime.proto import llm_metadata_pb2
 
 from neo_keras.export import parity, signatures, tflite
 from neo_keras.generation.decoding import generate_text
-from neo_keras.generation.engine import FunctionalEngine, chunk_size_for
-from neo_keras.generation.litert_stateful_engine import signature_runners
+from neo_keras.generation.engine import chunk_size_for, make_engine
+from neo_keras.generation.interpreter_runner import InterpreterRunner
 from neo_keras.generation.sampler import GREEDY
 
 NUM_PROMPTS = 3
@@ -140,23 +139,16 @@ class LiteRTLM:
         self._cache.cleanup()
 
 
-class BundledTFLiteEngine(FunctionalEngine):
+def inner_engine(path, config):
     """Decodes with the `.tflite` of a bundle outside of LiteRT-LM, to see its logits.
 
     Args:
         path: of the `.tflite` file.
-        model_config: `ModelConfig`.
+        config: `ModelConfig`.
     """
+    prefill = f"prefill_{chunk_size_for(config.max_seq_len)}"
 
-    def __init__(self, path, model_config):
-        self._runners = signature_runners(path)
-        cache = {
-            name: np.zeros(detail["shape"], detail["dtype"])
-            for name, detail in self._runners["decode"].get_input_details().items()
-            if name.startswith("kv_cache")
-        }
-        chunk_size = chunk_size_for(model_config.max_seq_len)
-        super().__init__(model_config.max_seq_len, chunk_size, f"prefill_{chunk_size}", cache)
+    def signature_of(name, inputs):
+        return prefill if name == "prefill" else name
 
-    def _call(self, signature, tokens, input_pos, cache):
-        return self._runners[signature](tokens=tokens, input_pos=input_pos, **cache)
+    return make_engine(InterpreterRunner(path, signature_of=signature_of), config)

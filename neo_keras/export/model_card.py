@@ -2,11 +2,7 @@
 
 from neo_keras.atomic_files import write_text
 from neo_keras.commands import generate_command
-from neo_keras.generation.engine import (
-    ENCODER_DECODER_SIGNATURES,
-    STATEFUL_SIGNATURES,
-    in_place_signatures,
-)
+from neo_keras.generation.flatbuffer import signature_names
 from neo_keras.text.sources import TINY_SHAKESPEARE
 
 TOKENS = {
@@ -83,15 +79,13 @@ def write_model_card(path, run, rows, num_params, tokenizer):
     names = [row["file"] for row in files if row["file"].endswith(".tflite")]
     metrics = run.read_metrics()
     is_decoder = model.architecture == "decoder-only"
-    decoder_signatures = (*STATEFUL_SIGNATURES, *in_place_signatures(model))
-    signatures = decoder_signatures if is_decoder else ENCODER_DECODER_SIGNATURES
     purpose = "It continues a text, token by token."
     if model.end_token_id is not None:
         purpose = "It makes a target of a source, as in the pairs that it was trained on."
     card = CARD.format(
         kind=" GPT" if is_decoder else "n encoder-decoder",
         purpose=purpose,
-        signatures=", ".join(f"`{name}`" for name in signatures),
+        signatures=", ".join(f"`{name}`" for name in signature_names(model)),
         num_params=num_params,
         num_layers=model.num_layers,
         num_heads=model.num_heads,

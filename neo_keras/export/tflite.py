@@ -6,7 +6,6 @@ import pathlib
 import tempfile
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from neo_keras.export import embedding_lookup
@@ -18,8 +17,8 @@ from neo_keras.export.segmented import SegmentedGPT, sample_name, segment_ends
 from neo_keras.export.signatures import unknown_bias, write_archive
 from neo_keras.export.stateful import StatefulGPT
 from neo_keras.generation import artifact
-from neo_keras.generation.engine import Engine, chunk_size_for
-from neo_keras.generation.litert_stateful_engine import signature_runners
+from neo_keras.generation.engine import make_engine
+from neo_keras.generation.interpreter_runner import InterpreterRunner
 from neo_keras.native_logs import native_log_hidden
 
 
@@ -122,25 +121,18 @@ def _float32_flatbuffer(write_saved_model, model, unk_token_id):
         return converter.convert(), names
 
 
-class SegmentedEngine(Engine):
-    """Decodes with the signatures of `SegmentedGPT`, to see their logits.
+def page_engine(path, config):
+    """Decodes with the signatures of the web page, to see their logits.
 
     Args:
         path: of the file.
-        max_seq_len: of its model.
+        config: `ModelConfig`.
     """
+    ends = segment_ends(config.max_seq_len)
 
-    def __init__(self, path, max_seq_len):
-        super().__init__(max_seq_len, chunk_size_for(max_seq_len))
-        self._runners = signature_runners(path)
-        self._ends = segment_ends(max_seq_len)
-        inputs = self._runners[sample_name(max_seq_len)].get_input_details()
-        self._greedy = {name: np.zeros([1], details["dtype"]) for name, details in inputs.items()}
+    def signature_of(name, inputs):
+        if name != "decode":
+            return name
+        return sample_name(next(end for end in ends if inputs["input_pos"][0] < end))
 
-    def _prefill(self, tokens, input_pos):
-        self._runners["prefill"](tokens=tokens, input_pos=input_pos)
-
-    def _decode(self, tokens, input_pos):
-        end = next(end for end in self._ends if input_pos[0] < end)
-        inputs = {**self._greedy, "tokens": tokens, "input_pos": input_pos}
-        return self._runners[sample_name(end)](**inputs)["logits"][0, -1]
+    return make_engine(InterpreterRunner(path, signature_of=signature_of), config)

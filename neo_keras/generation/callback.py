@@ -3,7 +3,7 @@
 import keras
 
 from neo_keras.generation.decoding import generate_text
-from neo_keras.generation.keras_engine import keras_engine
+from neo_keras.generation.keras_runner import keras_engine
 from neo_keras.generation.sampler import Sampler
 from neo_keras.training.optimizer import averaged_weights
 

@@ -20,7 +20,7 @@ def generate_ids(engine, prompt_ids, sampler, seed, suppress_tokens=()):
         prompt_ids: at least one token id; the last `engine.max_seq_len` count.
         sampler: `Sampler`.
         seed: int.
-        suppress_tokens: tokens that are never drawn.
+        suppress_tokens: tokens that are never sampled.
 
     Yields:
         int token ids.
@@ -44,16 +44,16 @@ def generate_ids(engine, prompt_ids, sampler, seed, suppress_tokens=()):
 
 
 def beam_search(engine, prompt_ids, num_beams, max_tokens, suppress_tokens=(), sampler=GREEDY):
-    """Looks for the likeliest continuation: after each token the likeliest `num_beams` texts stay.
+    """Beam search: after each token the `num_beams` most likely texts stay.
 
     Texts that end are compared with others by their log-probability per token.
 
     Args:
-        engine: an `Engine` that has a `state`.
+        engine: `Engine` that has a `state`.
         prompt_ids, suppress_tokens: as for `generate_ids`.
         num_beams: 1 is greedy.
         max_tokens: at least 1.
-        sampler: `Sampler`, of which only the penalty on repetition counts.
+        sampler: `Sampler`, of which only the repetition penalty counts.
 
     Returns:
         list of int token ids.
@@ -88,7 +88,7 @@ def beam_search(engine, prompt_ids, num_beams, max_tokens, suppress_tokens=(), s
 
 
 def _source_len(engine, window):
-    """How much of the window is another text than the one that is written: the source of a pair."""
+    """How many tokens of the window are the source of a pair, and not of the text itself."""
     return 0 if engine.end_token_id is None else len(window)
 
 
@@ -120,11 +120,12 @@ def _context_shift(engine, window):
     return window
 
 
-def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stops=(), num_beams=1):
-    """The continuation of a prompt or, of a model of pairs, its target, piece by piece.
+def generate_text(
+    engine, tokenizer, prompt, max_tokens, sampler, seed=0, stop_strings=(), num_beams=1
+):
+    """The continuation of a prompt or, of a model of pairs, the target of a source.
 
-    Of a search with beams it is one piece, at the end. Warns at once of what is unknown in the
-    prompt.
+    Warns at once of what is unknown in the prompt.
 
     Args:
         engine: `Engine`.
@@ -133,31 +134,32 @@ def generate_text(engine, tokenizer, prompt, max_tokens, sampler, seed=0, stops=
         max_tokens: int, how many to generate at most.
         sampler: `Sampler`.
         seed: int.
-        stops: texts of which the first to come ends the continuation, and is not part of it.
-        num_beams: above 1: search, with so many texts at a time, instead of drawing.
+        stop_strings: the first of them to come ends the text, and is not part of it.
+        num_beams: above 1: beam search, which yields its text as one chunk.
 
     Returns:
-        iterator of str, not empty: a piece is made when it is asked for.
+        iterator of str, not empty: a chunk is made when it is asked for.
 
     Raises:
-        InputError: the prompt is no source for a model of pairs.
+        InputError: the prompt is no source for a model of pairs, or the engine has no beam search.
     """
     if engine.end_token_id is None:  # else the prompt is a source, of which all counts
         prompt = tokenizer.tail(prompt, engine.max_seq_len)
     _warn_of_unknown(tokenizer, prompt)
     prompt_ids = _prompt_ids(engine, tokenizer, prompt)
     suppress_tokens = [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]
+    if num_beams > 1:
+        engine.check_beam_search()
 
     def new_ids():
-        if num_beams > 1:
-            yield from beam_search(
-                engine, prompt_ids, num_beams, max_tokens, suppress_tokens, sampler
-            )
-        else:
+        if num_beams == 1:
             yield from generate_ids(engine, prompt_ids, sampler, seed, suppress_tokens)
+        else:
+            search = engine, prompt_ids, num_beams, max_tokens, suppress_tokens, sampler
+            yield from beam_search(*search)
 
-    pieces = tokenizer.stream(itertools.islice(new_ids(), max_tokens))
-    return filter(None, until(stops, pieces)) if stops else pieces
+    chunks = tokenizer.stream(itertools.islice(new_ids(), max_tokens))
+    return filter(None, stop_at(stop_strings, chunks)) if stop_strings else chunks
 
 
 def _warn_of_unknown(tokenizer, prompt):
@@ -185,27 +187,27 @@ def _prompt_ids(engine, tokenizer, prompt):
     return source_ids
 
 
-def until(stops, pieces):
-    """Yields the pieces of a text up to a stop text; holds back what may be the beginning of one.
+def stop_at(stop_strings, chunks):
+    """Yields the chunks of a text up to a stop string; holds back what may be the start of one.
 
     Of several in the text it is the one that is complete first: it does not matter how the text is
-    cut into pieces.
+    cut into chunks.
 
     Args:
-        stops: sequence of str, none of them empty.
-        pieces: iterable of str.
+        stop_strings: sequence of str, none of them empty.
+        chunks: iterable of str.
 
     Yields:
         str.
     """
     held = ""
-    for piece in pieces:
-        held += piece
-        found = [(held.index(stop) + len(stop), -len(stop)) for stop in stops if stop in held]
+    for chunk in chunks:
+        held += chunk
+        found = [(held.index(s) + len(s), -len(s)) for s in stop_strings if s in held]
         if found:
             yield held[: sum(min(found))]
             return
-        possible = max(n for stop in stops for n in range(len(stop)) if held.endswith(stop[:n]))
+        possible = max(n for s in stop_strings for n in range(len(s)) if held.endswith(s[:n]))
         yield held[: len(held) - possible]
         held = held[len(held) - possible :]
     yield held

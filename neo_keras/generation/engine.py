@@ -1,4 +1,4 @@
-"""What every engine does: it keeps a sequence's cache, and gives the logits of its next token."""
+"""Engines: one sequence in a KV cache, and the logits of its next token."""
 
 import abc
 
@@ -8,17 +8,7 @@ from neo_keras.errors import InputError
 from neo_keras.generation.speculative import DraftState
 
 MAX_CHUNK_SIZE = 64
-IN_PLACE_SIGNATURES = ("decode_in_place", "prefill_in_place")  # see `export.in_place`
-VERIFY_SIGNATURE = "verify_in_place"  # the third of them, where the model drafts
-STATEFUL_SIGNATURES = ("reset", "prefill", "decode", "sample", "generate")  # `export.stateful`
-ENCODER_DECODER_SIGNATURES = ("encode", "decode", "reset")  # `export.encoder_decoder`
-
-
-def in_place_signatures(model_config):
-    """The signatures of `export.in_place` that a file of this model has, in their order."""
-    return (*IN_PLACE_SIGNATURES, VERIFY_SIGNATURE)[
-        : 3 if model_config.num_speculative_tokens else 2
-    ]
+RESULTS = ("logits", "drafts")  # what a function returns beside the cache
 
 
 def chunk_size_for(max_seq_len):
@@ -29,31 +19,70 @@ def chunk_size_for(max_seq_len):
     return min(MAX_CHUNK_SIZE, 1 << (max_seq_len.bit_length() - 1))
 
 
-class Engine(abc.ABC):
-    """A model with the cache of one sequence.
+class Runner(abc.ABC):
+    """Runs a model's functions by name, and keeps the KV cache of one sequence between calls.
+
+    Attributes:
+        names: the functions that it has: "decode"; "prefill" or, of an encoder-decoder, "encode";
+            "verify" for speculative decoding.
+        cache: dict of arrays, which no step changes; None where steps change the cache in place.
+    """
+
+    names = ()
+    cache = None
+
+    def reset(self):  # noqa: B027
+        """Begins a new sequence. Old slots may stay: they are never seen, see `causal_mask`."""
+
+    @abc.abstractmethod
+    def run(self, name, **inputs):
+        """Runs one function.
+
+        Args:
+            name: one of `names`.
+            inputs: `tokens`, int32 [1, seq_len]; `input_pos`, int32 [seq_len], their positions; of
+                "encode" instead `source_lens`, int32 [1]; of "verify" also `noise`, as
+                `GPT.verify`.
+
+        Returns:
+            dict of NumPy arrays. "decode": `logits`, float32 [1, 1, vocab_size]; "verify":
+            `logits`, float32 [1, seq_len, vocab_size], and `drafts`, int32 [1, seq_len,
+            num_speculative_tokens].
+        """
+
+    def _keep_cache(self, outputs, to_numpy=np.asarray):
+        """Keeps the cache of a function's outputs; returns the others as NumPy arrays."""
+        results = {name: to_numpy(outputs.pop(name)) for name in RESULTS if name in outputs}
+        self.cache = {**self.cache, **outputs}
+        return results
+
+
+class Engine:
+    """Decodes one sequence with a decoder-only model.
 
     Args:
-        max_seq_len: slots in the cache.
-        chunk_size: tokens in a call of `_prefill`.
+        runner: `Runner`.
+        config: `ModelConfig` of its model.
 
     Attributes:
         position: how many tokens the cache holds.
+        max_seq_len: how many it can hold.
         end_token_id: of the token that ends a text, or None: then a text has no end.
         context_shift_keep: how many of the last tokens stay when the cache is full; 0: the text
             ends.
-        num_speculative_tokens: how many tokens it foresees; then it has a `vocab_size`, too.
+        num_speculative_tokens: how many tokens a step drafts; 0 where the runner cannot verify.
     """
 
     end_token_id = None
-    num_speculative_tokens = 0
-    _cache = None  # a dict of arrays, each step's another one; of engines that have it so
 
-    def __init__(self, max_seq_len, chunk_size):
-        self.max_seq_len = max_seq_len
-        self.chunk_size = chunk_size
-        self.context_shift_keep = max(max_seq_len // 2, 1)
-        self.position = 0
-        self._foresight = DraftState()
+    def __init__(self, runner, config):
+        self._runner = runner
+        self.max_seq_len, self.vocab_size = config.max_seq_len, config.vocab_size
+        self.chunk_size = chunk_size_for(self.max_seq_len)
+        self.context_shift_keep = max(self.max_seq_len // 2, 1)
+        can_verify = "verify" in runner.names
+        self.num_speculative_tokens = config.num_speculative_tokens if can_verify else 0
+        self.position, self._drafts = 0, DraftState()
 
     def begin(self, token_ids):
         """Begins anew after a text; its last token is the next one to decode.
@@ -65,18 +94,18 @@ class Engine(abc.ABC):
         self.prefill(token_ids[-self.max_seq_len : -1])
 
     def reset(self):
-        """Begins a new sequence. Old slots stay, and are never seen: see `causal_mask`."""
-        self.position = 0
-        self._foresight = DraftState()
+        """Begins a new sequence."""
+        self.position, self._drafts = 0, DraftState()
+        self._runner.reset()
 
     def prefill(self, token_ids):
-        """Takes in tokens of which only the influence on later ones matters.
+        """Takes in tokens whose logits do not matter.
 
         Args:
             token_ids: sequence of int, at most `max_seq_len - position`.
         """
         token_ids = np.asarray(token_ids, "int32")
-        self._foresight.forget()
+        self._drafts.forget()
         while len(token_ids):
             # A padded chunk must fit: a write past the last slot would move to earlier slots.
             if self.position + self.chunk_size > self.max_seq_len:
@@ -84,9 +113,9 @@ class Engine(abc.ABC):
                 token_ids = token_ids[1:]
                 continue
             chunk, token_ids = np.split(token_ids, [self.chunk_size])
-            padded = np.zeros((1, self.chunk_size), "int32")
-            padded[0, : len(chunk)] = chunk
-            self._prefill(padded, np.arange(self.chunk_size, dtype="int32") + self.position)
+            tokens = np.zeros((1, self.chunk_size), "int32")
+            tokens[0, : len(chunk)] = chunk
+            self._runner.run("prefill", tokens=tokens, input_pos=self._positions(self.chunk_size))
             self.position += len(chunk)
 
     def decode(self, token_id, noise=None):
@@ -95,126 +124,101 @@ class Engine(abc.ABC):
         Args:
             token_id: int.
             noise: function of (num_steps, vocab_size) that returns what sampling adds to the logits
-                of the next steps: `Sampler.noise`, from the step on that draws the next token. With
-                it, an engine that drafts reads ahead.
+                of the next steps: `Sampler.noise`, from the step on that samples the next token.
+                With it, decoding is speculative where the runner can verify.
 
         Returns:
             float32 array [vocab_size], the logits of the token after it.
         """
         if self.position >= self.max_seq_len:
             raise ValueError(f"the cache holds {self.max_seq_len} tokens and is full: reset it")
-        if not self._foresight.follow(int(token_id)):
-            self._take_in(token_id, noise)
+        if not self._drafts.follow(int(token_id)):
+            self._step(int(token_id), noise)
         self.position += 1
-        return self._foresight.logits
+        return self._drafts.logits
 
-    def _take_in(self, token_id, noise):
+    def _step(self, token_id, noise):
         has_room = self.position + 1 + self.num_speculative_tokens <= self.max_seq_len
-        if not (self.num_speculative_tokens and noise and has_room and self._foresight.pays):
-            position = np.array([self.position], "int32")
-            logits = self._decode(np.array([[token_id]], "int32"), position)
-            self._foresight.keep([token_id], [logits])
+        if not (self.num_speculative_tokens and noise and has_room and self._drafts.pays):
+            tokens = np.array([[token_id]], "int32")
+            outputs = self._runner.run("decode", tokens=tokens, input_pos=self._positions(1))
+            self._drafts.keep([token_id], outputs["logits"][0])
             return
-        token_ids = [int(token_id), *self._foresight.draft(self.num_speculative_tokens)]
-        positions = np.arange(len(token_ids), dtype="int32") + self.position
-        rows = noise(len(token_ids) + self.num_speculative_tokens, self.vocab_size)
-        logits, drafts = self._verify(np.array([token_ids], "int32"), positions, rows)
-        self._foresight.keep(token_ids, logits, drafts)
+        token_ids = [token_id, *self._drafts.draft(self.num_speculative_tokens)]
+        outputs = self._runner.run(
+            "verify",
+            tokens=np.array([token_ids], "int32"),
+            input_pos=self._positions(len(token_ids)),
+            noise=noise(len(token_ids) + self.num_speculative_tokens, self.vocab_size),
+        )
+        self._drafts.keep(token_ids, outputs["logits"][0], outputs["drafts"][0])
+
+    def _positions(self, seq_len):
+        return np.arange(self.position, self.position + seq_len, dtype="int32")
 
     @property
     def num_accepted(self):
-        """How many tokens of the text it read before they were drawn."""
-        return self._foresight.num_accepted
+        """How many drafted tokens of the text were accepted."""
+        return self._drafts.num_accepted
+
+    def check_beam_search(self):
+        """Raises `InputError` where there is no going back, as beam search does."""
+        if self._runner.cache is None:
+            raise InputError(
+                "beam search needs a run directory or a SavedModel: a .tflite changes its cache in "
+                "place"
+            )
 
     @property
     def state(self):
-        """All that it holds of a text; setting it goes back there, or over to another text.
-
-        Raises:
-            InputError: its cache is changed in place.
-        """
-        if self._cache is None:
-            raise InputError(
-                "beams need a run directory or a SavedModel: a .tflite changes its cache in place"
-            )
-        return self.position, self._cache
+        """All that it holds of a text; setting it goes back there, or over to another text."""
+        self.check_beam_search()
+        return self.position, self._runner.cache
 
     @state.setter
     def state(self, state):
-        self.position, self._cache = state
-        self._foresight.forget()
-
-    @abc.abstractmethod
-    def _prefill(self, tokens, input_pos):
-        """Writes int32 [1, chunk_size] tokens at int32 [chunk_size] positions into the cache."""
-
-    @abc.abstractmethod
-    def _decode(self, tokens, input_pos):
-        """Writes one token, int32 [1, 1] at int32 [1]; returns float32 [vocab_size]."""
-
-    def _verify(self, tokens, input_pos, noise):
-        """Of engines that draft: writes n = 1 + `num_speculative_tokens` tokens, int32 [1, n].
-
-        Returns:
-            (logits, drafts): float32 [n, vocab_size] and int32 [n, num_speculative_tokens], as
-            `GPT.verify`.
-        """
-        raise NotImplementedError
+        self.position, self._runner.cache = state
+        self._drafts.forget()
 
 
 class EncoderDecoderEngine(Engine):
-    """An engine with an encoder: a text is its source, and what comes after it is decoded.
+    """Decodes with an encoder-decoder: a text is its source, and its target is decoded.
 
     When the decoder's cache is full, what was written last becomes the source of what follows; but
     a model of pairs was never trained on longer targets.
 
     Args:
-        model_config: `ModelConfig`.
+        as `Engine`.
     """
 
-    def __init__(self, model_config):
-        super().__init__(model_config.max_seq_len, chunk_size=1)
-        self.end_token_id = model_config.end_token_id
+    def __init__(self, runner, config):
+        super().__init__(runner, config)
+        self.end_token_id = config.end_token_id
         self.context_shift_keep = self.max_seq_len if self.end_token_id is None else 0
 
     def begin(self, token_ids):
         self.reset()
         source = np.asarray(token_ids[-self.max_seq_len :], "int32")
-        padded = np.zeros((1, self.max_seq_len), "int32")
-        padded[0, : len(source)] = source
-        self._encode(padded, np.array([len(source)], "int32"))
+        tokens = np.zeros((1, self.max_seq_len), "int32")
+        tokens[0, : len(source)] = source
+        self._runner.run("encode", tokens=tokens, source_lens=np.array([len(source)], "int32"))
 
-    def _prefill(self, tokens, input_pos):
-        self._decode(tokens, input_pos)
-
-    @abc.abstractmethod
-    def _encode(self, tokens, source_lens):
-        """Reads a source: int32 [1, max_seq_len], of which the first int32 [1] count."""
+    def prefill(self, token_ids):
+        for token_id in token_ids:
+            self.decode(token_id)
 
 
-class FunctionalEngine(Engine):
-    """An engine whose cache goes into each call and comes out anew.
+ENGINES = {"decoder-only": Engine, "encoder-decoder": EncoderDecoderEngine}  # by architecture
+
+
+def make_engine(runner, config):
+    """The engine for a runner's model.
 
     Args:
-        max_seq_len, chunk_size: as `Engine`.
-        prefill_name: of the signature that takes `chunk_size` tokens.
-        cache: dict of the empty cache.
+        runner: `Runner`.
+        config: `ModelConfig` of its model.
+
+    Returns:
+        `Engine`.
     """
-
-    def __init__(self, max_seq_len, chunk_size, prefill_name, cache):
-        super().__init__(max_seq_len, chunk_size)
-        self._prefill_name = prefill_name
-        self._cache = cache
-
-    def _prefill(self, tokens, input_pos):
-        self._cache = self._call(self._prefill_name, tokens, input_pos, self._cache)
-
-    def _decode(self, tokens, input_pos):
-        outputs = self._call("decode", tokens, input_pos, self._cache)
-        logits = outputs.pop("logits")
-        self._cache = outputs
-        return np.array(logits)[0, -1]
-
-    @abc.abstractmethod
-    def _call(self, signature, tokens, input_pos, cache):
-        """Runs a signature; returns a dict of its outputs, the cache under the names it had."""
+    return ENGINES[config.architecture](runner, config)

@@ -5,8 +5,10 @@ import contextlib
 from ai_edge_litert import schema_py_generated as schema
 
 from neo_keras.errors import InputError
-from neo_keras.generation.engine import STATEFUL_SIGNATURES, in_place_signatures
 
+IN_PLACE = "{}_in_place"  # a signature whose cache is the caller's, in memory that grows
+DECODER_SIGNATURES = ("reset", "prefill", "decode", "sample", "generate")  # cache: the file's
+ENCODER_DECODER_SIGNATURES = ("encode", "decode", "reset")  # cache: the file's
 SUBGRAPHS, SIGNATURES = 8, 18  # where the schema's table `Model` keeps these two vectors
 
 
@@ -51,36 +53,53 @@ def _shapes(graph, get, length):
     return shapes
 
 
-def check_names(signatures, expected, path):
-    """Raises `InputError` unless the signatures, as read, have these names in this order."""
+def signature_names(config):
+    """The signatures of a `.tflite` of a model, in their order: a tuple of str.
+
+    Args:
+        config: `ModelConfig`.
+    """
+    if config.architecture == "encoder-decoder":
+        return ENCODER_DECODER_SIGNATURES
+    return (*map(IN_PLACE.format, in_place_functions(config)), *DECODER_SIGNATURES)
+
+
+def in_place_functions(config):
+    """What of a decoder-only model has a signature whose cache is the caller's; see `Runner`."""
+    return ("decode", "prefill", "verify")[: 3 if config.num_speculative_tokens else 2]
+
+
+def check_signatures(signatures, path, config):
+    """Checks that signatures are those of a model.
+
+    Args:
+        signatures: as `read_signatures` returns them.
+        path: of the file.
+        config: `ModelConfig`.
+
+    Raises:
+        InputError: names or sizes are others.
+    """
     if any(name.startswith("sample_") for name in signatures):
         raise InputError(
             f"{path} is the model of a web page: give the .tflite that export.py wrote beside it"
         )
+    expected = signature_names(config)
     if tuple(signatures) != expected:
         raise InputError(
             f"{path} must have the signatures {', '.join(expected)}, got "
             f"{', '.join(signatures) or 'none'}: export it with export.py"
         )
-
-
-def check_decoder(signatures, path, model_config):
-    """Raises `InputError` unless the signatures, as read, are those of this decoder-only model."""
-    check_names(signatures, (*in_place_signatures(model_config), *STATEFUL_SIGNATURES), path)
+    whole_text = "encode" if config.architecture == "encoder-decoder" else "generate"
     sizes = {
-        "max_seq_len": signatures["generate"]["inputs"]["tokens"][1],
+        "max_seq_len": signatures[whole_text]["inputs"]["tokens"][1],
         "vocab_size": signatures["decode"]["outputs"]["logits"][2],
     }
-    check_sizes(sizes, path, model_config)
-
-
-def check_sizes(sizes, path, model_config):
-    """Raises `InputError` unless sizes of a file, by name, are what its `ModelConfig` says."""
     for name, size in sizes.items():
-        if size != getattr(model_config, name):
+        if size != getattr(config, name):
             raise InputError(
-                f"{path} contradicts itself: its config.json says {name} "
-                f"{getattr(model_config, name)}, its signatures say {size}: export it again"
+                f"{path} contradicts itself: its config.json says {name} {getattr(config, name)}, "
+                f"its signatures say {size}: export it again"
             )
 
 

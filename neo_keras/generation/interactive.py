@@ -8,14 +8,14 @@ from neo_keras.errors import InputError
 from neo_keras.text.readers import normalize_string
 
 
-def answer_lines(pieces_after):
+def answer_lines(chunks_after):
     """Reads a line, writes the text after it, and so on to the end of stdin.
 
     At a terminal, Ctrl-C ends the text that is being written; at the prompt it ends the session, as
     Ctrl-D does, and a mistake does not end it. Empty lines are passed over.
 
     Args:
-        pieces_after: a function of a prompt that yields the pieces of a text.
+        chunks_after: function of a prompt that returns an iterator of the chunks of a text.
     """
     if sys.stdin is None:
         return
@@ -23,7 +23,7 @@ def answer_lines(pieces_after):
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         for line in sys.stdin:
             if prompt := normalize_string(line).rstrip("\n"):
-                write_pieces(pieces_after(prompt))
+                write_chunks(chunks_after(prompt))
         return
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 (a line can be edited, and an earlier one fetched)
@@ -31,28 +31,25 @@ def answer_lines(pieces_after):
         while True:
             if prompt := normalize_string(input("> ")):
                 try:
-                    write_pieces(until_interrupted(pieces_after(prompt)))
+                    write_chunks(until_interrupted(chunks_after(prompt)))
                 except InputError as error:
                     print(f"error: {error}", file=sys.stderr)
     except (EOFError, KeyboardInterrupt):
         print()
 
 
-def write_pieces(pieces):
-    """Writes the pieces of a text as they come, and a line break: an error begins a line."""
+def write_chunks(chunks):
+    """Writes the chunks of a text as they come, and a line break: an error begins a line."""
     try:
-        for piece in pieces:
-            print(piece, end="", flush=True)
+        for chunk in chunks:
+            print(chunk, end="", flush=True)
     finally:
         print(flush=True)
 
 
-def until_interrupted(pieces):
-    """Yields pieces until Ctrl-C, which lets the one at hand be finished: an engine is not to be
+def until_interrupted(chunks):
+    """Yields chunks until Ctrl-C, which lets the one at hand be finished: an engine is not to be
     left within a step. The second Ctrl-C does not wait.
-
-    Args:
-        pieces: iterable.
     """
     pressed = False
 
@@ -64,8 +61,8 @@ def until_interrupted(pieces):
 
     previous = signal.signal(signal.SIGINT, press)
     try:
-        for piece in pieces:
-            yield piece
+        for chunk in chunks:
+            yield chunk
             if pressed:
                 return
     finally:

@@ -4,6 +4,8 @@ import pathlib
 
 from neo_keras.cpu import num_cores, runs_compiled_model
 from neo_keras.generation import artifact
+from neo_keras.generation.engine import make_engine
+from neo_keras.generation.flatbuffer import check_signatures, loading, read_signatures
 from neo_keras.mistaken import mistaken
 from neo_keras.native_logs import import_tensorflow
 from neo_keras.run_directory.directory import RunDirectory
@@ -36,39 +38,54 @@ def load_engine(path, num_threads=None):
     return _load_run(path)
 
 
-# Each engine's runtime is imported where it is needed: a `.tflite` file needs no TensorFlow.
+# Each runtime is imported where it is needed: a `.tflite` file needs no TensorFlow.
 
 
 def _load_tflite(path, num_threads):
-    model_config, tokenizer = artifact.unpack_tflite(path)
+    config, tokenizer = artifact.unpack_tflite(path)
+    return tflite_engine(path, config, num_threads), tokenizer
+
+
+def tflite_engine(path, config, num_threads=None, in_place=True):
+    """The engine for a `.tflite` file.
+
+    Args:
+        path: of the file.
+        config: `ModelConfig`.
+        num_threads: as for `load_engine`.
+        in_place: take the faster one of LiteRT's runtimes, where it runs.
+
+    Returns:
+        `Engine`.
+
+    Raises:
+        InputError: LiteRT cannot load the file, or its signatures are not ours.
+    """
     num_threads = num_threads or min(num_cores(), MAX_THREADS)
-    return _tflite_engine_class(model_config)(path, model_config, num_threads), tokenizer
+    is_decoder = config.architecture == "decoder-only"
+    with loading(path):
+        check_signatures(read_signatures(pathlib.Path(path).read_bytes()), path, config)
+        if is_decoder and in_place and runs_compiled_model():
+            from neo_keras.generation.compiled_model_runner import CompiledModelRunner
 
+            return make_engine(CompiledModelRunner(path, config, num_threads), config)
+        from neo_keras.generation.interpreter_runner import InterpreterRunner
 
-def _tflite_engine_class(model_config):
-    from neo_keras.generation import litert_stateful_engine as stateful
-
-    if model_config.architecture == "encoder-decoder":
-        return stateful.LiteRTEncoderDecoderEngine
-    if not runs_compiled_model():
-        return stateful.LiteRTStatefulEngine
-    from neo_keras.generation.litert_engine import LiteRTEngine
-
-    return LiteRTEngine
+        return make_engine(InterpreterRunner(path, num_threads), config)
 
 
 def _load_saved_model(path):
-    model_config, tokenizer = artifact.unpack_saved_model(path)
+    config, tokenizer = artifact.unpack_saved_model(path)
     import_tensorflow()
-    from neo_keras.generation.saved_model_engine import saved_model_engine
+    from neo_keras.generation.saved_model_runner import SavedModelRunner
 
-    return saved_model_engine(path, model_config), tokenizer
+    return make_engine(SavedModelRunner(path), config), tokenizer
 
 
 def _load_run(path):
     run = RunDirectory.open(path)
     tokenizer = run.load_tokenizer()
     import_tensorflow()
-    from neo_keras.generation.keras_engine import keras_engine
+    from neo_keras.generation.keras_runner import keras_engine
 
-    return keras_engine(run.load_model(), drafts=True), tokenizer
+    return keras_engine(run.load_model(), speculative=True), tokenizer

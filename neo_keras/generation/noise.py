@@ -1,6 +1,6 @@
 """Random numbers that depend on nothing but (seed, step, index): the same in NumPy and in a graph.
 
-Only operators that LiteRT has are used, so that a phone and a browser draw what Python draws.
+Only operators that LiteRT has are used, so that a phone and a browser sample what Python samples.
 """
 
 # Of a hash by Chris Wellons, lowbias32 (nullprogram.com/blog/2018/07/31), as signed numbers.
@@ -10,14 +10,14 @@ UNIFORM_BITS = 23  # so that every uniform number is exact in float32, and none 
 
 
 def gumbel_noise(seed, step, size, ops):
-    """Draws from the standard Gumbel distribution.
+    """Samples from the standard Gumbel distribution.
 
-    The index of the largest of logits + noise is a draw from softmax(logits) (Maddison et al. 2014,
-    arXiv:1411.0030).
+    The index of the largest of logits + noise is a sample from softmax(logits) (Maddison et al.
+    2014, arXiv:1411.0030).
 
     Args:
         seed: int32 [1].
-        step: int32 [1] or [num_steps, 1], how many tokens were drawn before.
+        step: int32 [1] or [num_steps, 1], how many tokens were sampled before.
         size: how many numbers, int.
         ops: `numpy` or `keras.ops`.
 

@@ -9,18 +9,26 @@ from neo_keras.errors import InputError
 from neo_keras.generation.noise import gumbel_noise
 
 STEPS_AT_A_TIME = 64
+# Each option of `Sampler`: whether a value is allowed, and what it must be.
+OPTIONS = {
+    "temperature": (lambda x: 0 <= x < float("inf"), "at least 0"),
+    "top_k": (lambda k: k is None or k >= 1, "at least 1"),
+    "top_p": (lambda p: p is None or 0 < p <= 1, "above 0 and at most 1"),
+    "min_p": (lambda p: p is None or 0 <= p <= 1, "between 0 and 1"),
+    "repetition_penalty": (lambda x: 0 < x < float("inf"), "above 0 (1 is off)"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """Draws from the model's distribution, sharpened and cut as asked; the cuts apply in order.
+    """Samples from the model's distribution, sharpened and cut; the cuts apply in order.
 
     Args:
-        temperature: divides the logits; 0 always takes the likeliest token (greedy).
-        top_k: keep the k likeliest tokens.
-        top_p: keep the fewest likeliest tokens whose probabilities reach p together
+        temperature: divides the logits; 0 is greedy: always the most likely token.
+        top_k: keep the k most likely tokens.
+        top_p: keep the fewest most likely tokens whose probabilities reach p together
             (Holtzman et al. 2020, arXiv:1904.09751).
-        min_p: keep tokens at least p times as likely as the likeliest
+        min_p: keep tokens at least p times as likely as the most likely one
             (Nguyen et al. 2024, arXiv:2407.01082).
         repetition_penalty: above 1, tokens that the text has already are less likely: see
             `penalized`; 1: off.
@@ -33,26 +41,17 @@ class Sampler:
     repetition_penalty: float = 1.0
 
     def __post_init__(self):
-        if not 0 <= self.temperature < float("inf"):
-            raise InputError(f"temperature must be at least 0, got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise InputError(f"top-k must be at least 1, got {self.top_k}")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise InputError(f"top-p must be above 0 and at most 1, got {self.top_p}")
-        if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise InputError(f"min-p must be between 0 and 1, got {self.min_p}")
-        if not 0 < self.repetition_penalty < float("inf"):
-            raise InputError(
-                f"repetition-penalty must be above 0, got {self.repetition_penalty} (1 is off)"
-            )
+        for name, (is_allowed, expected) in OPTIONS.items():
+            if not is_allowed(value := getattr(self, name)):
+                raise InputError(f"{name.replace('_', '-')} must be {expected}, got {value}")
 
     def sample(self, logits, seed, step):
-        """Draws one token, the same as the `sample` signature of an exported file.
+        """Samples one token, the same as the `sample` signature of an exported file.
 
         Args:
             logits: float array [vocab_size].
             seed: int, taken modulo 2**32.
-            step: int, how many tokens were drawn before with this seed.
+            step: int, how many tokens were sampled before with this seed.
 
         Returns:
             int, a token id.
@@ -86,7 +85,7 @@ class Sampler:
         return np.concatenate([noise, following[: num_steps - len(noise)]])
 
     def probabilities(self, logits):
-        """The distribution that `sample` draws from; temperature above 0.
+        """The distribution that `sample` samples from; temperature above 0.
 
         Args:
             logits: float array [vocab_size].

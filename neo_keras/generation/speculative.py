@@ -1,19 +1,19 @@
-"""What an engine knows of tokens that it read before they were drawn."""
+"""Speculative decoding: what an engine knows of tokens that it read before they were sampled."""
 
 TRIAL_STEPS = 16
-# Tokens that a step must foresee. A step that reads five takes about 1.6 times one that reads one.
-MIN_FORESEEN = 0.7
+# Tokens that a step must have accepted. One that reads five takes about 1.6 times one of a single.
+MIN_ACCEPTED = 0.7
 
 
 class DraftState:
-    """The tokens of an engine's last step, and how often those of a text were foreseen.
+    """The tokens of an engine's last step, and how many drafts of a text were accepted.
 
-    The first token of a step was drawn. The others were drafted: they stand as long as each is what
-    is drawn after the one before.
+    The first token of a step was sampled, the others were drafted. A draft is accepted if it is
+    what is sampled after the token before it.
 
     Attributes:
-        logits: float32 [vocab_size], after the last token that stands.
-        num_accepted: how many of the text's tokens were read before they were drawn.
+        logits: float32 [vocab_size], after the last token that was sampled or accepted.
+        num_accepted: how many drafted tokens of the text were accepted.
     """
 
     def __init__(self):
@@ -30,12 +30,12 @@ class DraftState:
 
     @property
     def pays(self):
-        """Whether enough is foreseen in this text for a longer step to be worth its time."""
+        """Whether enough is accepted in this text for a longer step to be worth its time."""
         tried = self._num_steps >= TRIAL_STEPS
-        return not tried or self.num_accepted >= MIN_FORESEEN * self._num_steps
+        return not tried or self.num_accepted >= MIN_ACCEPTED * self._num_steps
 
     def follow(self, token_id):
-        """Moves on to a token if it is the next one that was read; returns whether it is."""
+        """Accepts a draft if the token is the next one that was read; returns whether it is."""
         following = self._token_ids[self._row + 1 : self._row + 2]
         if following != [token_id]:
             return False
@@ -45,20 +45,18 @@ class DraftState:
 
     def draft(self, num_speculative_tokens):
         """What may follow the next token: list of int. The first time, anything."""
-        return (
-            [0] * num_speculative_tokens
-            if self._drafts is None
-            else self._drafts[self._row].tolist()
-        )
+        if self._drafts is None:
+            return [0] * num_speculative_tokens
+        return self._drafts[self._row].tolist()
 
     def keep(self, token_ids, logits, drafts=None):
         """Keeps what a step made of tokens.
 
         Args:
             token_ids: list of int.
-            logits: float32 [number of tokens, vocab_size].
-            drafts: int32 [number of tokens, num_speculative_tokens], of a step that drafts: row i
-                is what may follow the token that is drawn after token i.
+            logits: float32 [len(token_ids), vocab_size].
+            drafts: int32 [len(token_ids), num_speculative_tokens], of a speculative step: row i is
+                what may follow the token that is sampled after token i.
         """
         self._token_ids, self._logits, self._drafts, self._row = token_ids, logits, drafts, 0
         self._num_steps += drafts is not None

@@ -24,11 +24,11 @@ class SearchableEngine(ScriptedEngine):
 
     @property
     def state(self):
-        return self.position, self.slots.copy()
+        return self.position, self._runner.slots.copy()
 
     @state.setter
     def state(self, state):
-        self.position, self.slots = state[0], state[1].copy()
+        self.position, self._runner.slots = state[0], state[1].copy()
 
 
 def logits_after(held):
@@ -102,5 +102,5 @@ def test_the_penalty_on_repetition():
 
 
 def test_an_engine_that_cannot():
-    with pytest.raises(InputError, match="beams need a run directory or a SavedModel"):
+    with pytest.raises(InputError, match="beam search needs a run directory or a SavedModel"):
         beam_search(ScriptedEngine(), [1], 2, 3)

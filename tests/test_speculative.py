@@ -1,10 +1,10 @@
-"""What an engine does with tokens that it read before they were drawn."""
+"""What an engine does with tokens that it read before they were sampled."""
 
 import itertools
 
 import numpy as np
 import pytest
-from scripted_engine import VOCAB_SIZE, ScriptedEngine
+from scripted_engine import VOCAB_SIZE, ScriptedEngine, ScriptedRunner
 
 from neo_keras.generation.decoding import generate_ids
 from neo_keras.generation.sampler import GREEDY, STEPS_AT_A_TIME, Sampler
@@ -13,33 +13,36 @@ from neo_keras.generation.speculative import TRIAL_STEPS
 NUM_DRAFTS = 3
 
 
-class DraftingEngine(ScriptedEngine):
-    """A scripted engine that drafts by the same rule; where `is_right(token)` is false, wrongly."""
+class DraftingRunner(ScriptedRunner):
+    """Drafts by the rule of a scripted engine; where `is_right(token)` is false, wrongly."""
 
-    num_speculative_tokens = NUM_DRAFTS
-    vocab_size = VOCAB_SIZE
+    names = ("decode", "prefill", "verify")
+    is_right = None
 
-    def __init__(self, is_right=lambda token_id: True, **settings):
-        super().__init__(**settings)
-        self.is_right = is_right
-
-    def _verify(self, tokens, input_pos, noise):
-        assert (tokens.dtype, input_pos.dtype) == (np.int32, np.int32)
+    def run_verify(self, tokens, position, noise):
         assert tokens.shape == (1, 1 + NUM_DRAFTS)
         assert noise.shape == (1 + 2 * NUM_DRAFTS, VOCAB_SIZE)
-        self._write(tokens[0], input_pos)
-        self.calls.append(("verify", int(input_pos[0]), tokens[0].tolist()))
-        drawn = (tokens[0] + 1) % VOCAB_SIZE
-        drafts = (drawn[:, None] + np.arange(1, 1 + NUM_DRAFTS)) % VOCAB_SIZE
+        self.calls.append(("verify", position, tokens[0].tolist()))
+        sampled = (tokens[0] + 1) % VOCAB_SIZE
+        drafts = (sampled[:, None] + np.arange(1, 1 + NUM_DRAFTS)) % VOCAB_SIZE
         is_right = np.vectorize(self.is_right)(drafts)
-        return np.eye(VOCAB_SIZE)[drawn], np.where(is_right, drafts, (drafts + 5) % VOCAB_SIZE)
+        drafts = np.where(is_right, drafts, (drafts + 5) % VOCAB_SIZE)
+        return {"logits": np.eye(VOCAB_SIZE)[sampled][None], "drafts": drafts[None]}
+
+
+class DraftingEngine(ScriptedEngine):
+    runner_class = DraftingRunner
+
+    def __init__(self, is_right=lambda token_id: True, **settings):
+        super().__init__(**settings, num_drafts=NUM_DRAFTS)
+        self._runner.is_right = is_right
 
 
 def take(count, engine, prompt_ids):
     return list(itertools.islice(generate_ids(engine, prompt_ids, GREEDY, 0), count))
 
 
-def test_a_step_gives_all_that_was_foreseen():
+def test_a_step_gives_all_that_is_accepted():
     engine = DraftingEngine(max_seq_len=29)
     assert take(9, engine, [5]) == [6, 7, 8, 9, 10, 11, 12, 0, 1]
     # The first step has nothing to go on from, and reads anything.
@@ -78,7 +81,7 @@ def test_at_the_end_of_the_context(max_seq_len, prompt_length):
         assert take(40, engine, range(prompt_length)) == expected
 
 
-def test_where_nothing_is_foreseen_it_stops_drafting():
+def test_where_nothing_is_accepted_it_stops_drafting():
     engine = DraftingEngine(lambda token_id: False, max_seq_len=101)
     take(90, engine, [5])
     assert engine.count("verify") == TRIAL_STEPS
@@ -105,9 +108,9 @@ def test_another_text_forgets_what_was_read():
 
 @pytest.mark.parametrize("step", [0, 5, STEPS_AT_A_TIME - 3, STEPS_AT_A_TIME - 1, 130])
 @pytest.mark.parametrize("temperature", [0, 0.7])
-def test_noise_draws_what_sample_draws(step, temperature):
+def test_noise_samples_what_sample_samples(step, temperature):
     sampler = Sampler(temperature)
     logits = np.random.default_rng(step).standard_normal((9, 17)).astype("float32")
     noise = sampler.noise(3, step, 9, 17)
-    drawn = [sampler.sample(row, 3, step + i) for i, row in enumerate(logits)]
-    assert (logits + noise).argmax(axis=1).tolist() == drawn
+    sampled = [sampler.sample(row, 3, step + i) for i, row in enumerate(logits)]
+    assert (logits + noise).argmax(axis=1).tolist() == sampled
