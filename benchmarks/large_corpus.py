@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import rich
+from memory import memory_mb, start_peak
 from rich.table import Table
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled
@@ -88,12 +89,6 @@ def write_texts(directory, size):
             written += file.tell()
 
 
-def start_peak():
-    """Begins the peak of memory anew; returns what there is now, in MB."""
-    pathlib.Path("/proc/self/clear_refs").write_text("5")
-    return memory_mb("VmRSS")
-
-
 def report_start(table, name, begin, before, gigabytes):
     seconds, peak = time.perf_counter() - begin, memory_mb("VmHWM") - before
     table.add_row(
@@ -101,12 +96,6 @@ def report_start(table, name, begin, before, gigabytes):
         f"{seconds:,.1f} s, {seconds / gigabytes:.1f} s a GB; peak of memory {peak:,.0f} MB above "
         "TensorFlow's",
     )
-
-
-def memory_mb(name):
-    """Of this process: VmRSS is what it has now, RssAnon that without files, VmHWM the most."""
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(status.split(name + ":")[1].split()[0]) / 1000
 
 
 def drop_cached_pages():

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 import rich
-from large_corpus import memory_mb, start_peak
+from memory import memory_mb, start_peak
 from rich.table import Table
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs uninstalled

@@ -11,7 +11,10 @@ import rich
 import tokenizer_memory
 from rich.table import Table
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))  # so that it runs uninstalled
+BENCHMARKS = pathlib.Path(__file__).parents[1]
+sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS.parent)]  # so that it runs uninstalled
+
+from memory import memory_mb
 
 from neo_keras.atomic_files import write_json
 from neo_keras.errors import FailedError, one_line_errors
@@ -51,7 +54,7 @@ def compare(args):
                 sizes = (shape[name] for name in ("hidden_dim", "max_seq_len", "batch_size"))
                 table.add_row(
                     series, *map(str, sizes), f"{1000 * row['seconds']:.0f}",
-                    f"{row['tokens_per_second']:,}", f"{row['peak_bytes'] / 1e6:,.0f}",
+                    f"{row['tokens_per_second']:,}", f"{row['peak_mb']:,.0f}",
                 )  # fmt: skip
     rich.print(table)
     if args.json:
@@ -90,7 +93,7 @@ def measure(changes, folder):
     result = {
         "seconds": tokens_per_step / metrics["tokens_per_second"],
         "tokens_per_second": metrics["tokens_per_second"],
-        "peak_bytes": tokenizer_memory.memory_bytes("VmHWM"),
+        "peak_mb": memory_mb("VmHWM"),
     }
     print(json.dumps(result))
 

@@ -13,7 +13,10 @@ import numpy as np
 import rich
 from rich.table import Table
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))  # so that it runs uninstalled
+BENCHMARKS = pathlib.Path(__file__).parents[1]
+sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS.parent)]  # so that it runs uninstalled
+
+from memory import memory_mb, start_peak
 
 from neo_keras.errors import FailedError, one_line_errors
 from neo_keras.native_logs import import_tensorflow
@@ -54,7 +57,7 @@ def compare(args):
                 name,
                 f"{result['tokens_per_char']:.3f}",
                 f"{result['seconds']:.0f}",
-                f"{result['bytes_above'] / 1e6:,.0f}",
+                f"{result['mb_above']:,.0f}",
             )
     rich.print(table)
 
@@ -90,8 +93,7 @@ def measure(name, text):
     from neo_keras.training.start import start_run
 
     run_path = pathlib.Path(text).with_name("run")
-    pathlib.Path("/proc/self/clear_refs").write_text("5")  # begins the peak anew
-    before, begin = memory_bytes("VmRSS"), time.perf_counter()
+    before, begin = start_peak(), time.perf_counter()
     _, corpus = start_run(run_path, [text], overwrite=True, tokenizer=name)
     seconds = time.perf_counter() - begin
     for _ in training_dataset(corpus.training.token_ids, 128, 16, seed=1, steps=NUM_BATCHES):
@@ -99,15 +101,9 @@ def measure(name, text):
     result = {
         "tokens_per_char": corpus.validation.tokens_per_char,
         "seconds": seconds,
-        "bytes_above": memory_bytes("VmHWM") - before,
+        "mb_above": memory_mb("VmHWM") - before,
     }
     print(json.dumps(result))
-
-
-def memory_bytes(name):
-    """Of this process: VmRSS is what it has now, VmHWM the most it ever had."""
-    status = pathlib.Path("/proc/self/status").read_text()
-    return 1024 * int(status.split(name + ":")[1].split()[0])
 
 
 if __name__ == "__main__":

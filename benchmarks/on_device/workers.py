@@ -15,9 +15,11 @@ import time
 
 import numpy as np
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))  # so that it runs uninstalled
+BENCHMARKS = pathlib.Path(__file__).parents[1]
+sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS.parent)]  # so that it runs uninstalled
 
 import decoders
+from memory import memory_mb
 from model_files import Files, write_files
 
 from neo_keras.errors import FailedError, one_line_errors
@@ -100,7 +102,7 @@ def endurance(directory, engine, precision, num_threads, num_tokens):
     for _ in range(2):
         for _ in itertools.islice(stream, num_tokens):
             pass
-        megabytes.append(_resident_megabytes())
+        megabytes.append(memory_mb("VmRSS"))
     return dict(zip(("MB before", "MB after"), megabytes))
 
 
@@ -124,11 +126,6 @@ def _load(directory, engine, precision, num_threads):
     files = Files(directory)
     engine_class, quantizations = decoders.FAMILIES[engine]
     return files, engine_class(files, quantizations[precision], num_threads)
-
-
-def _resident_megabytes():
-    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("VmRSS"))
 
 
 TASKS = {task.__name__: task for task in (write, decode, positions, endurance, bandwidth)}
