@@ -8,11 +8,14 @@ from neo_keras.environment import prepare_for_keras
 from neo_keras.errors import ArgumentParser, one_line_errors, utf8_path
 from neo_keras.native_logs import import_tensorflow
 from neo_keras.presets import PRESETS
+from neo_keras.text.tokenizer_models import KINDS
 
 
 # fmt: off
 def parse_arguments():
     presets = "; ".join(f"{name}: {preset.description}" for name, preset in PRESETS.items())
+    sizes = " or ".join(f"{name} [{kind.vocab_size}]" for name, kind in KINDS.items()
+                        if kind.vocab_size)
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--preset", choices=PRESETS, metavar="NAME", help=f"{presets} [shakespeare-cpu]")
@@ -22,10 +25,10 @@ def parse_arguments():
         ".tsv and .jsonl files of pairs, with a source and its target in each line")
     add("--column", metavar="NAME", help="the field of each record that is its text, of .jsonl, "
         ".csv, .tsv and .parquet files [text]")
-    add("--tokenizer", metavar="KIND", help="char, word, bpe (byte-level), byte, or the path of a "
-        "tokenizer.json of one of these kinds, such as GPT-2's [char]")
-    add("--vocab-size", type=int, metavar="N", help="tokens that word [8192] or bpe [1024] learns "
-        "from the training text")
+    add("--tokenizer", metavar="KIND", help=f"{', '.join(KINDS)}, or the path of a tokenizer.json "
+        "of one of these kinds, such as GPT-2's [char]")
+    add("--vocab-size", type=int, metavar="N", help=f"tokens that {sizes} learns from the training "
+        "text")
     add("--run", type=utf8_path, metavar="DIRECTORY", default="runs/shakespeare", help="where "
         "everything is kept [%(default)s]")
     existing = parser.add_mutually_exclusive_group()

@@ -13,7 +13,7 @@ from tokenizers import AddedToken
 from tokenizers_with_added_tokens import MAKE_PLAIN, strewn_text, with_added_tokens
 
 from neo_keras.errors import InputError
-from neo_keras.text import encoding, shards, tokenizer_models
+from neo_keras.text import chunks, encoder, encoding, shards
 from neo_keras.text.encoding import encode_text
 from neo_keras.text.shards import Text
 from neo_keras.text.tokenizer import Tokenizer
@@ -47,8 +47,8 @@ def small_cuts(tmp_path_factory):
     """As if all limits were a thousand times as small."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(tokenizer_models, "MIN_PIECE_CHARS", 4)
-        patch.setattr(tokenizer_models, "MAX_PIECE_CHARS", 8)
+        patch.setattr(chunks, "MIN_CHUNK_CHARS", 4)
+        patch.setattr(chunks, "MAX_CHUNK_CHARS", 8)
         patch.setattr(shards, "MIN_SHARD_BYTES", 60)
         patch.setattr(shards, "PARTS_PER_CUT", 1)
         patch.setattr(encoding, "MIN_KEPT_CHARS", 70)
@@ -94,7 +94,7 @@ def test_a_long_text_without_any_space(name):
 
 
 def test_a_text_without_any_boundary_is_not_cut_within_an_added_token(small_cuts, hf, monkeypatch):
-    monkeypatch.setattr(tokenizer_models, "MAX_WORD_CHARS", 8)
+    monkeypatch.setattr(encoder, "MAX_WORD_CHARS", 8)
     token_id = hf.token_to_id("<|endoftext|>")
     ids = Tokenizer(hf).encode("x<|endoftext|>" * 999)
     assert np.count_nonzero(ids == token_id) == 999

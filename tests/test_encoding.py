@@ -34,7 +34,7 @@ def test_the_tokens_are_those_of_the_whole_text(name, tmp_path):
 @pytest.mark.parametrize(("size", "dtype"), [(256, "uint8"), (257, "uint16"), (70_000, "uint32")])
 def test_ids_are_as_narrow_as_they_can_be(size, dtype):
     characters = [chr(0x10000 + i) for i in range(size - 1)]
-    tokenizer = Tokenizer(tokenizer_models.from_tokens("char", characters))
+    tokenizer = Tokenizer(tokenizer_models.from_tokens(tokenizer_models.CHARACTER, characters))
     assert tokenizer.vocab_size == size
     encoded = encode(tokenizer, characters[0] + characters[-1] + "?")
     assert (encoded.token_ids.tolist(), encoded.token_ids.dtype) == ([0, size - 2, size - 1], dtype)
@@ -42,7 +42,7 @@ def test_ids_are_as_narrow_as_they_can_be(size, dtype):
 
 def test_bits_per_char_by_hand():
     """One token of four has 4 characters: each of them costs 1 / 4 of its bits."""
-    tokenizer = Tokenizer(tokenizer_models.from_tokens("word", ["four", " "]))
+    tokenizer = Tokenizer(tokenizer_models.from_tokens(tokenizer_models.WORD, ["four", " "]))
     encoded = encode(tokenizer, "four four four")
     assert (encoded.num_chars, len(encoded.token_ids)) == (14, 5)
     # 2 bits a token
@@ -50,7 +50,7 @@ def test_bits_per_char_by_hand():
 
 
 def test_what_is_unknown_costs_its_bytes():
-    tokenizer = Tokenizer(tokenizer_models.from_tokens("word", ["four", " "]))
+    tokenizer = Tokenizer(tokenizer_models.from_tokens(tokenizer_models.WORD, ["four", " "]))
     encoded = encode(tokenizer, "four été four\n")
     # "été" is 5 bytes and the line break 1, and each takes one more, to end it.
     assert encoded.token_ids.tolist() == [0, 1, 2, 1, 0, 2]

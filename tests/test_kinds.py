@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tiny_tokenizers import MAKE, SAMPLE
 
 from neo_keras.text import tokenizer_models
+from neo_keras.text.chunks import MAX_CHUNK_CHARS, MIN_CHUNK_CHARS, chunks_of
 from neo_keras.text.corpus import load_corpus
 from neo_keras.text.tokenizer import Tokenizer
 
@@ -104,11 +105,12 @@ def test_round_trip_of_known_words(words):
 @pytest.mark.parametrize("kind", tokenizer_models.KINDS)
 def test_round_trip_of_the_plays(kind):
     text = load_corpus()[:200_000]
-    make = {**MAKE, "char": lambda: tokenizer_models.from_tokens("char", sorted(set(text)))}
+    make = {
+        **MAKE,
+        "char": lambda: tokenizer_models.from_tokens(tokenizer_models.CHARACTER, sorted(set(text))),
+    }
     # Twice, so that no word is too rare.
-    make["word"] = lambda: tokenizer_models.train_word_level(
-        tokenizer_models.pieces_of([text, text]), 2**20
-    )
+    make["word"] = lambda: tokenizer_models.train_word_level(chunks_of([text, text]), 2**20)
     tokenizer = Tokenizer(make[kind]())
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
@@ -155,17 +157,17 @@ def test_pieces():
     for text in long_texts():
         for size in (1, 997, len(text)):
             parts = (text[i : i + size] for i in range(0, len(text), size))
-            pieces = list(tokenizer_models.pieces_of(parts))
+            pieces = list(chunks_of(parts))
             assert "".join(pieces) == text
-            assert max(map(len, pieces)) <= tokenizer_models.MAX_PIECE_CHARS
+            assert max(map(len, pieces)) <= MAX_CHUNK_CHARS
             for before, after in zip(pieces, pieces[1:]):
-                assert len(before) >= tokenizer_models.MIN_PIECE_CHARS
+                assert len(before) >= MIN_CHUNK_CHARS
                 assert re.search(r"\S$", before) and re.search(r"^[ \n]|^[.。]", after)
 
 
 def test_a_text_without_any_space_is_cut_too(tokenizer):
     text = "日" * 50_000
-    sizes = [len(piece) for piece in tokenizer_models.pieces_of([text])]
+    sizes = [len(piece) for piece in chunks_of([text])]
     assert sizes == [16384, 16384, 16384, 848]
     if tokenizer.unk_token_id is None:
         assert tokenizer.decode(tokenizer.encode(text)) == text

@@ -7,7 +7,7 @@ import tokenizers
 from tokenizers import models
 
 from neo_keras.errors import InputError
-from neo_keras.text import tokenizer_models, tokenizer_training
+from neo_keras.text import chunks, tokenizer_models
 from neo_keras.text.corpus import open_corpus
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_training import make_tokenizer
@@ -103,13 +103,13 @@ def test_a_large_text_gives_pieces_from_all_its_parts(monkeypatch):
     make_tokenizer("bpe", texts)
     assert sorted("".join(taken)) == sorted("".join(texts))  # nothing is left out
     taken.clear()
-    monkeypatch.setattr(tokenizer_training, "MAX_SAMPLE_CHARS", num_chars // 5)
+    monkeypatch.setattr(chunks, "MAX_SAMPLE_CHARS", num_chars // 5)
     make_tokenizer("bpe", texts)
-    assert num_chars / 6 < sum(map(len, taken)) <= num_chars / 5 + tokenizer_models.MAX_PIECE_CHARS
+    assert num_chars / 6 < sum(map(len, taken)) <= num_chars / 5 + chunks.MAX_CHUNK_CHARS
     assert {word for piece in taken for word in piece.split()} == {f"part{i}" for i in range(40)}
     taken.clear()
     # Each part has one more word, of 5 or 6 bytes.
-    monkeypatch.setattr(tokenizer_training, "MAX_WORD_BYTES", 50)
+    monkeypatch.setattr(chunks, "MAX_SAMPLE_WORD_BYTES", 50)
     make_tokenizer("bpe", texts)
     words = {word for piece in taken for word in piece.split()}
     assert 9 <= len(words) <= 12 and max(words) > "part3"

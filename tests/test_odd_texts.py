@@ -13,7 +13,8 @@ from neo_keras.atomic_files import plainly_named
 from neo_keras.errors import InputError
 from neo_keras.generation.interactive import answer_lines
 from neo_keras.text import tokenizer_models
-from neo_keras.text.tokenizer_training import MAX_WORD_CHARS, make_tokenizer
+from neo_keras.text.chunks import MAX_SAMPLE_WORD_CHARS
+from neo_keras.text.tokenizer_training import make_tokenizer
 
 
 @pytest.mark.parametrize("width", [20_000, 60])
@@ -34,7 +35,7 @@ def test_bpe_learns_from_words_of_limited_length(monkeypatch):
     text = "".join(random.Random(1).choices("ACGT", k=100_000)) + " and words\n" + "x" * 256 + " y"
     make_tokenizer("bpe", [text])
     words = [word for part in taken for word in part.split()]
-    assert max(map(len, words)) == MAX_WORD_CHARS
+    assert max(map(len, words)) == MAX_SAMPLE_WORD_CHARS
     assert sorted("".join(taken)) == sorted(text)  # nothing is left out
     assert {"and", "words", "x" * 256, "y"} <= set(words)
 

@@ -17,7 +17,7 @@ from neo_keras.errors import FailedError, InputError
 from neo_keras.text import encoding, progress, shards, token_cache
 from neo_keras.text.corpus import open_corpus
 from neo_keras.text.encoding import encode_text
-from neo_keras.text.token_cache import ConcatTokens, TokenFile, token_files_directory
+from neo_keras.text.token_cache import ConcatTokens, read_tokens, token_files_directory
 from neo_keras.text.tokenizer_training import make_tokenizer
 
 pytest_plugins = ["shard_fixtures"]
@@ -163,7 +163,7 @@ def test_a_damaged_file_is_made_anew(texts, damage, encoded_shards):
     intact = path.read_bytes()
     path.write_bytes(damages(path)[damage])
     with pytest.raises(ValueError):
-        TokenFile(path)
+        read_tokens(path)
     encoded_shards.clear()
     encoded = encode_text(tokenizer, open_corpus([str(texts)]).text)
     assert len([text for text in encoded_shards if len(text) >= 100]) == 1
@@ -198,7 +198,7 @@ def test_no_room(texts):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     for path in token_files_directory().iterdir():
-        TokenFile(path)  # complete
+        read_tokens(path)  # complete
 
 
 def test_no_directory(texts, tmp_path):
@@ -212,7 +212,7 @@ def test_what_was_read_does_not_stay_in_memory(tmp_path):
     path = tmp_path / "tokens"
     counts = dict.fromkeys(token_cache.COUNTS, 0)
     token_cache.write_tokens(path, [np.ones(2**24, "uint8")] * 4, counts)
-    token_ids = ConcatTokens([TokenFile(path)])
+    token_ids = ConcatTokens([read_tokens(path)[0]])
     for place in range(0, 2**26, 2**12):  # every page
         assert token_ids[place : place + 2].all()
         if place % 2**22 == 0:

@@ -7,7 +7,7 @@ SAMPLE = (
     * 3
 )
 MAKE = {
-    "char": lambda: tokenizer_models.from_tokens("char", sorted(set(SAMPLE))),
+    "char": lambda: tokenizer_models.from_tokens(tokenizer_models.CHARACTER, sorted(set(SAMPLE))),
     "word": lambda: tokenizer_models.train_word_level([SAMPLE], 1000),
     "bpe": lambda: tokenizer_models.train_bpe([SAMPLE], 331),
     "byte": tokenizer_models.single_bytes,

@@ -4,13 +4,8 @@ from neo_keras.atomic_files import write_text
 from neo_keras.commands import generate_command
 from neo_keras.generation.flatbuffer import signature_names
 from neo_keras.text.sources import TINY_SHAKESPEARE
+from neo_keras.text.tokenizer_models import KINDS
 
-TOKENS = {
-    "char": "characters",
-    "word": "words, and single other characters; what is rare is unknown, and counts 8 bits a byte",
-    "bpe": "parts of words, by byte-level BPE; any text can be written with them",
-    "byte": "bytes; any text can be written with them",
-}
 COLUMNS = (
     ("file", lambda row: f"`{row['file']}`"),
     ("size", lambda row: f"{row['size_bytes'] / 1e6:.2f} MB"),
@@ -92,7 +87,7 @@ def write_model_card(path, run, rows, num_params, tokenizer):
         hidden_dim=model.hidden_dim,
         max_seq_len=model.max_seq_len,
         num_tokens=f"{model.vocab_size:,}",
-        tokens=TOKENS[tokenizer.kind],
+        tokens=KINDS[tokenizer.kind].tokens,
         data=data,
         licence=licence,
         steps=f"{metrics.get('best_step') or metrics.get('step') or training.steps:,}",

@@ -8,14 +8,7 @@ import numpy as np
 
 from neo_keras.text.progress import progress
 from neo_keras.text.shards import Text
-from neo_keras.text.token_cache import (
-    COUNTS,
-    ConcatTokens,
-    TokenFile,
-    open_tokens,
-    token_file,
-    write_tokens,
-)
+from neo_keras.text.token_cache import COUNTS, ConcatTokens, read_tokens, token_file, write_tokens
 from neo_keras.text.tokenizer import Tokenizer
 
 MIN_KEPT_CHARS = 2**23  # what is shorter is encoded in two or three seconds
@@ -77,28 +70,25 @@ def encode_text(tokenizer: Tokenizer, text: Text) -> EncodedText:
         FailedError: There is no room.
         InputError: The text changed since it was opened.
     """
-    encode_span = _SpanEncoder(tokenizer)
+    encoder = _SpanEncoder(tokenizer)
+    arrays, counts = [], dict.fromkeys(COUNTS, 0)
+    taken = 0  # characters of the next shard, by an added token that begins in this one
     with progress("encoding the text", len(text)) as advance:
-        spans = list(_encode_spans(encode_span, text.shard_spans(), advance))
-    arrays, counts = zip(*spans) if spans else ([np.empty(0, encode_span.dtype)], [])
+        for span in text.shard_spans():
+            skipped = min(taken, span.num_chars)
+            advance(skipped)
+            token_ids, span_counts = encoder(span.without(skipped), advance)
+            taken += span_counts["num_chars"] - span.num_chars
+            arrays.append(token_ids)
+            counts = {name: counts[name] + span_counts[name] for name in COUNTS}
+    if not arrays:
+        arrays = [np.empty(0, encoder.dtype)]
     is_small = len(arrays) == 1 and isinstance(arrays[0], np.ndarray)
-    token_ids = arrays[0] if is_small else ConcatTokens(arrays)
-    return EncodedText(token_ids, *(sum(c[name] for c in counts) for name in COUNTS))
-
-
-def _encode_spans(encode_span, spans, advance):
-    taken = 0  # of a span, by an added token that begins before it
-    for span in spans:
-        left = span.without(min(taken, span.num_chars))
-        taken -= span.num_chars - left.num_chars
-        advance(span.num_chars - left.num_chars)
-        token_ids, counts = encode_span(left, advance)
-        taken += counts["num_chars"] - left.num_chars
-        yield token_ids, counts
+    return EncodedText(arrays[0] if is_small else ConcatTokens(arrays), **counts)
 
 
 class _SpanEncoder:
-    """Encodes the shards of a text, or finds that this was done before."""
+    """Encodes what a text has of a shard, or finds that this was done before."""
 
     def __init__(self, tokenizer):
         self.dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
@@ -113,38 +103,34 @@ class _SpanEncoder:
     def __call__(self, span, advance):
         """(array of the token ids, their counts)."""
         if span.num_chars < MIN_KEPT_CHARS:
-            token_ids, counts = self._encode(span, advance)
-            return np.concatenate([np.empty(0, self.dtype), *token_ids]), counts
+            parts, counts = self._encode(span, advance)
+            return np.concatenate([np.empty(0, self.dtype), *parts]), counts
         ahead = span.read_ahead(self._encoder.lookahead)
         place = f"{span.start} {span.stop}"
         path = token_file(self._tokenizer_sha256, span.shard.sha256, place, ahead)
-        mapped = open_tokens(path)
-        if mapped:
-            advance(span.num_chars)
-        else:
+        try:
+            token_ids, counts = read_tokens(path)
+        except (OSError, ValueError):  # it is missing or damaged
             write_tokens(path, *self._encode(span, advance))
-            mapped = TokenFile(path)
-        return mapped, mapped.counts
+            return read_tokens(path)
+        advance(span.num_chars)
+        return token_ids, counts
 
     def _encode(self, span, advance):
         """(parts of the token ids, their counts)."""
         num_chars = num_bytes = num_known_bytes = num_unknown = 0
 
-        def texts():
-            for text in span.read():
-                yield text
-                advance(len(text))
-
-        def pieces():
+        def chunks():
             nonlocal num_chars, num_bytes
             ahead = span.read_ahead(self._encoder.lookahead)
-            for text in self._encoder.pieces_of(texts(), ahead):
-                num_chars += len(text)
-                num_bytes += len(text.encode())
-                yield text
+            for chunk in self._encoder.chunks_of(span.read(), ahead):
+                num_chars += len(chunk)
+                num_bytes += len(chunk.encode())
+                yield chunk
+                advance(len(chunk))
 
         parts = []
-        for token_ids in self._encoder.encode(pieces()):
+        for token_ids in self._encoder.encode(chunks()):
             parts.append(token_ids.astype(self.dtype))
             if self._unk_token_id is not None:
                 num_unknown += int(np.count_nonzero(token_ids == self._unk_token_id))

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from neo_keras.errors import InputError
-from neo_keras.text import tokenizer_models
+from neo_keras.text.chunks import last_boundary
 from neo_keras.text.formats import BEGINNING, Offset, Part
 from neo_keras.text.progress import progress
 
@@ -77,9 +77,9 @@ def cut_into_shards(
 def _find_cut(text, data, num_bytes):
     """Where in the text a shard ends that has so many bytes already; None: not here."""
     if num_bytes >= MAX_SHARD_BYTES:
-        return tokenizer_models.last_boundary(text) or len(text)
+        return last_boundary(text) or len(text)
     if num_bytes >= MIN_SHARD_BYTES and zlib.crc32(data) % PARTS_PER_CUT == 0:
-        return tokenizer_models.last_boundary(text)
+        return last_boundary(text)
     return None
 
 

@@ -30,55 +30,24 @@ def token_files_directory() -> pathlib.Path:
 
 
 def token_file(*content: str) -> pathlib.Path:
-    """The file for the tokens of some content.
-
-    Args:
-        *content: What the tokens depend on.
-    """
+    """The file for the tokens of some content: all that they depend on."""
     digest = hashlib.sha256("\n".join([_FORMAT, *content]).encode())
     return token_files_directory() / f"{digest.hexdigest()}.tokens"
 
 
-class TokenFile:
-    """Token ids in a file that is mapped into memory.
-
-    Args:
-        path: A file that `write_tokens` made.
-
-    Attributes:
-        dtype: Of the ids: uint8, uint16 or uint32.
-        counts: What `write_tokens` was given.
+def read_tokens(path: os.PathLike) -> tuple["TokenFile", dict[str, int]]:
+    """Maps the token ids in a file, and reads their counts, as `write_tokens` was given them.
 
     Raises:
         OSError: The file cannot be read.
         ValueError: It is damaged.
     """
-
-    def __init__(self, path: os.PathLike):
-        with open(path, "rb") as file:
-            header = _parse_header(file.read(_HEADER_BYTES))
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.counts = {name: header[name] for name in COUNTS}
-        self.dtype = np.dtype(header["dtype"])
-        self._token_ids = np.frombuffer(self._map, self.dtype, offset=_HEADER_BYTES)
-        if len(self._token_ids) != header["num_tokens"]:
-            raise ValueError(f"{len(self._token_ids)} of {header['num_tokens']} tokens")
-        self._advise("MADV_RANDOM")
-
-    def __len__(self) -> int:
-        return len(self._token_ids)
-
-    def __getitem__(self, span: slice) -> np.ndarray:
-        """Token ids that stand side by side; they stay in the file."""
-        return self._token_ids[span]
-
-    def release(self):
-        """Gives back the memory that what was read has taken."""
-        self._advise("MADV_DONTNEED")
-
-    def _advise(self, name):
-        if hasattr(mmap, name):  # not on every system
-            self._map.madvise(getattr(mmap, name))
+    with open(path, "rb") as file:
+        header = _parse_header(file.read(_HEADER_BYTES))
+        token_ids = TokenFile(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), header["dtype"])
+    if len(token_ids) != header["num_tokens"]:
+        raise ValueError(f"{len(token_ids)} of {header['num_tokens']} tokens")
+    return token_ids, {name: header[name] for name in COUNTS}
 
 
 def _parse_header(data):
@@ -93,14 +62,6 @@ def _parse_header(data):
     raise ValueError("the header is not that of a file of tokens")
 
 
-def open_tokens(path: os.PathLike) -> TokenFile | None:
-    """Maps the tokens in a file; None if it is missing or damaged, and has to be made."""
-    try:
-        return TokenFile(path)
-    except (OSError, ValueError):
-        return None
-
-
 def write_tokens(path: os.PathLike, parts: Iterable[np.ndarray], counts: dict[str, int]):
     """Writes the file of tokens, all of it or nothing.
 
@@ -113,12 +74,8 @@ def write_tokens(path: os.PathLike, parts: Iterable[np.ndarray], counts: dict[st
         FailedError: It cannot be written.
     """
     parts = list(parts)
-    header = {
-        "format": _FORMAT,
-        "dtype": str(parts[0].dtype),
-        "num_tokens": sum(map(len, parts)),
-        **counts,
-    }
+    dtype, num_tokens = str(parts[0].dtype), sum(map(len, parts))
+    header = {"format": _FORMAT, "dtype": dtype, "num_tokens": num_tokens, **counts}
     directory = pathlib.Path(path).parent
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -145,43 +102,56 @@ def _remove_remains(directory):
             pass
 
 
+class TokenFile:
+    """Token ids in a file that is mapped into memory: they stay there, and are read as an array."""
+
+    def __init__(self, mapped: mmap.mmap, dtype: str):
+        self._map, self.dtype = mapped, np.dtype(dtype)
+        self._token_ids = np.frombuffer(mapped, dtype, offset=_HEADER_BYTES)
+        self._advise("MADV_RANDOM")
+
+    def __len__(self) -> int:
+        return len(self._token_ids)
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        return self._token_ids[span]
+
+    def release(self):
+        """Gives back the memory that what was read has taken."""
+        self._advise("MADV_DONTNEED")
+
+    def _advise(self, name):
+        if hasattr(mmap, name):  # not on every system
+            self._map.madvise(getattr(mmap, name))
+
+
 class ConcatTokens:
     """Token ids of several arrays, one after another, to be read as if they were one.
 
     Args:
         arrays: NumPy arrays or `TokenFile`, all of one dtype.
-
-    Attributes:
-        dtype: Of the ids.
     """
 
     def __init__(self, arrays: Sequence[np.ndarray | TokenFile]):
         self.dtype = arrays[0].dtype
         self._arrays = arrays
         self._stops = list(itertools.accumulate(map(len, arrays)))
-        self._mapped = [array for array in arrays if isinstance(array, TokenFile)]
         self._num_reads = 0
 
     def __len__(self) -> int:
         return self._stops[-1]
 
     def __getitem__(self, span: slice) -> np.ndarray:
-        """Token ids that stand side by side.
-
-        Args:
-            span: From where to where; as of any sequence, but without a step.
-
-        Returns:
-            Unsigned int [num_tokens].
-        """
+        """Token ids that stand side by side: unsigned int [num_tokens]; a step is not allowed."""
         start, stop, step = span.indices(len(self))
         if step != 1:
             raise ValueError(f"expected a slice without a step, got a step of {step}")
         self._num_reads += 1
         if self._num_reads % _READS_PER_RELEASE == 0:
             # Else a text that is larger than memory would, page by page, become this process's.
-            for array in self._mapped:
-                array.release()
+            for array in self._arrays:
+                if isinstance(array, TokenFile):
+                    array.release()
         parts, i = [], bisect.bisect(self._stops, start)
         while start < stop:
             array = self._arrays[i]

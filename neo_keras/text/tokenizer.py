@@ -4,7 +4,6 @@ import codecs
 import json
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,9 +13,9 @@ import tokenizers
 from neo_keras.atomic_files import write_text
 from neo_keras.errors import InputError
 from neo_keras.native_logs import native_log_hidden
-from neo_keras.text import tokenizer_models
-from neo_keras.text.encoder import Encoder, code_points
+from neo_keras.text.encoder import Encoder
 from neo_keras.text.formats import DOCUMENT_END
+from neo_keras.text.tokenizer_models import BYTE_DECODER, KINDS, kind_of
 
 _END_TOKEN = "<|endoftext|>"  # as GPT-2's
 
@@ -28,7 +27,7 @@ class Tokenizer:
         hf_tokenizer: The Hugging Face tokenizer that does the work.
 
     Attributes:
-        kind: One of `tokenizer_models.KINDS`: "char", "word", "bpe" or "byte".
+        kind: A key of `KINDS`: "char", "word", "bpe" or "byte".
         encoder: Encodes texts that are larger than memory.
 
     Raises:
@@ -36,9 +35,9 @@ class Tokenizer:
     """
 
     def __init__(self, hf_tokenizer: tokenizers.Tokenizer):
-        self.kind = tokenizer_models.kind_of(hf_tokenizer)
-        self._hf = hf_tokenizer
-        self.encoder = Encoder(hf_tokenizer, self.kind)
+        self.kind = kind_of(hf_tokenizer)
+        self._hf, self._is_byte_level = hf_tokenizer, KINDS[self.kind].is_byte_level
+        self.encoder = Encoder(hf_tokenizer, KINDS[self.kind])
         for token_id, token in hf_tokenizer.get_added_tokens_decoder().items():
             if self.token_bytes(token_id) != token.content.encode():
                 raise InputError(
@@ -57,10 +56,7 @@ class Tokenizer:
         Returns:
             The tokenizer.
         """
-        occurs = np.zeros(sys.maxunicode + 1, bool)  # several times as fast as a set
-        for text in [texts] if isinstance(texts, str) else texts:
-            occurs[code_points(text)] = True
-        return cls(tokenizer_models.from_tokens("char", map(chr, np.flatnonzero(occurs))))
+        return cls(KINDS["char"].train([texts] if isinstance(texts, str) else texts, None))
 
     @classmethod
     def from_json(cls, text: str) -> "Tokenizer":
@@ -121,8 +117,7 @@ class Tokenizer:
     @property
     def unk_token_id(self) -> int | None:
         """The id for what the tokenizer does not know; None if it knows everything."""
-        is_byte_level = self.kind in ("bpe", "byte")
-        return None if is_byte_level else self._hf.token_to_id(self._hf.model.unk_token)
+        return None if self._is_byte_level else self._hf.token_to_id(self._hf.model.unk_token)
 
     @property
     def start_token_id(self) -> int:
@@ -133,8 +128,8 @@ class Tokenizer:
     def token_bytes(self, token_id: int) -> bytes:
         """What a token stands for, in UTF-8; of a byte-level one it may be part of a character."""
         token = self._hf.id_to_token(int(token_id))
-        if self.kind in ("bpe", "byte") and tokenizer_models.BYTE_DECODER.keys() >= set(token):
-            return bytes(tokenizer_models.BYTE_DECODER[letter] for letter in token)
+        if self._is_byte_level and BYTE_DECODER.keys() >= set(token):
+            return bytes(BYTE_DECODER[letter] for letter in token)
         return token.encode()
 
     @property
@@ -191,7 +186,7 @@ class Tokenizer:
         Yields:
             The next token ids: int32 [num_tokens].
         """
-        return self.encoder.encode(self.encoder.pieces_of(texts))
+        return self.encoder.encode(self.encoder.chunks_of(texts))
 
     def tail(self, text: str, num_tokens: int) -> str:
         """The end of a text, of which the last tokens are those of the whole text.
@@ -203,23 +198,23 @@ class Tokenizer:
         Returns:
             As little of the text as is easily found.
         """
-        pieces = list(self.encoder.pieces_of([_well_formed(text)]))
-        start = len(pieces)
+        chunks = list(self.encoder.chunks_of([_well_formed(text)]))
+        start = len(chunks)
         while start and num_tokens > 0:
             start -= 1
-            num_tokens -= len(self.encode(pieces[start]))
-        return "".join(pieces[start:])
+            num_tokens -= len(self.encode(chunks[start]))
+        return "".join(chunks[start:])
 
     def unknown_in(self, text: str) -> list[str]:
         """The characters or words of a text that the tokenizer does not know, sorted."""
         if self.unk_token_id is None or self.unk_token_id not in self.encode(text):
             return []
         unknown = set()
-        for piece in self.encoder.pieces_of([_well_formed(text)]):
-            encoding = self._hf.encode(piece, add_special_tokens=False)
+        for chunk in self.encoder.chunks_of([_well_formed(text)]):
+            encoding = self._hf.encode(chunk, add_special_tokens=False)
             for token_id, (start, stop) in zip(encoding.ids, encoding.offsets):
                 if token_id == self.unk_token_id:
-                    unknown.add(piece[start:stop])
+                    unknown.add(chunk[start:stop])
         return sorted(name for name in unknown if self._hf.token_to_id(name) is None)
 
     def decode(self, token_ids: Sequence[int]) -> str:

@@ -1,23 +1,23 @@
-"""The four kinds of tokenizers, in terms of Hugging Face's library, and where a text may be cut."""
+"""The kinds of tokenizers, in terms of Hugging Face's library: a new one is a row of `KINDS`.
 
+The page's `tokenizer.js` has to know it too.
+"""
+
+import dataclasses
 import re
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable
 
+import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from neo_keras.errors import InputError
-from neo_keras.text.added_tokens import AddedTokens
+from neo_keras.text.chunks import cut_long_words, sample
 
 UNK_TOKEN = "<unk>"
 MIN_COUNT = 2  # what was seen once is too rare to learn
-
-# What a token is, where each is looked up as it is.
-PATTERNS = {
-    "char": r"[\s\S]",
-    "word": r"[\p{L}\p{M}\p{N}_]+|[\s\S]",  # a word, or any other character by itself
-}
-KINDS = ("char", "word", "bpe", "byte")
+MAX_VOCAB_SIZE = 2**20
 
 
 def _byte_of_letter():
@@ -31,20 +31,72 @@ def _byte_of_letter():
 
 BYTE_DECODER = _byte_of_letter()  # how the vocabulary of a byte-level BPE spells the bytes
 
-MIN_PIECE_CHARS = 1024
-MAX_PIECE_CHARS = 16 * MIN_PIECE_CHARS
-MAX_WORD_CHARS = 128 * MIN_PIECE_CHARS  # BPE takes some 100 bytes of memory for each byte of one
-# No token, but an added one, reaches from what is no space into a space, or from a letter into
-# these.
-_BOUNDARY = re.compile(r"(?<=\S)(?=[ \n])|(?<=[^\W_])(?=[.,;:!?。、，！？；：])")
-_NO_ADDED_TOKENS = AddedTokens()
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerKind:
+    """What is special about a kind of tokenizers.
+
+    Attributes:
+        tokens: What the tokens are, for people.
+        train: A function of (parts of a text, which are read more than once; a size of the
+            vocabulary) that makes the tokenizer.
+        recognizes: Whether a tokenizer is of this kind.
+        is_byte_level: Whether its tokens are bytes, so that it knows any text.
+        make_look_up: A function of a tokenizer without added tokens that makes one which encodes a
+            text a hundred times as fast; None where there is none.
+        vocab_size: By default; None where the size is not to be chosen.
+        min_vocab_size: The smallest size that can be chosen, and
+        smallest: of what that is.
+    """
+
+    tokens: str
+    train: Callable[[Iterable[str], int], tokenizers.Tokenizer]
+    recognizes: Callable[[tokenizers.Tokenizer], bool]
+    is_byte_level: bool = False
+    make_look_up: Callable | None = None
+    vocab_size: int | None = None
+    min_vocab_size: int | None = None
+    smallest: str = ""
 
 
-def from_tokens(kind: str, tokens: Iterable[str]) -> tokenizers.Tokenizer:
-    """Makes a tokenizer of the kind "char" or "word".
+def kind_of(hf: tokenizers.Tokenizer) -> str:
+    """Recognizes a tokenizer.
 
     Args:
-        kind: A key of `PATTERNS`.
+        hf: Any tokenizer.
+
+    Returns:
+        A key of `KINDS`.
+
+    Raises:
+        InputError: It is of another kind: it may change a text for good, or need it whole.
+    """
+    size = hf.get_vocab_size()
+    if sorted(hf.get_vocab().values()) != list(range(size)):
+        raise InputError(
+            f"expected {size} tokens with the ids 0 to {size - 1}, got others; pass another "
+            "tokenizer.json"
+        )
+    for name, kind in KINDS.items():
+        if hf.normalizer is None and kind.recognizes(hf):
+            return name
+    raise InputError(
+        "expected a tokenizer of characters, words, bytes or byte-level BPE as GPT-2's, got a "
+        f"{type(hf.model).__name__} of another kind; pass another tokenizer.json"
+    )
+
+
+# Characters and words: each token is looked up as it is.
+
+CHARACTER = r"[\s\S]"
+WORD = r"[\p{L}\p{M}\p{N}_]+|[\s\S]"  # a word, or any other character by itself
+
+
+def from_tokens(pattern: str, tokens: Iterable[str]) -> tokenizers.Tokenizer:
+    """Makes a tokenizer that looks up what a pattern matches.
+
+    Args:
+        pattern: `CHARACTER` or `WORD`.
         tokens: They get the ids from 0; "<unk>" gets the last id.
 
     Returns:
@@ -52,24 +104,65 @@ def from_tokens(kind: str, tokens: Iterable[str]) -> tokenizers.Tokenizer:
     """
     vocab = {token: i for i, token in enumerate([*tokens, UNK_TOKEN])}
     hf = tokenizers.Tokenizer(models.WordLevel(vocab, unk_token=UNK_TOKEN))
-    hf.pre_tokenizer = _split(kind)
+    hf.pre_tokenizer = _split(pattern)
     hf.decoder = decoders.Fuse()  # the default decoder puts spaces between tokens
     return hf
 
 
-def _split(kind):
-    return pre_tokenizers.Split(tokenizers.Regex(PATTERNS[kind]), "isolated")
+def _split(pattern):
+    return pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated")
+
+
+def _is_word_level(hf, pattern):
+    is_alike = isinstance(hf.model, models.WordLevel) and isinstance(hf.decoder, decoders.Fuse)
+    if not is_alike or hf.pre_tokenizer.__getstate__() != _split(pattern).__getstate__():
+        return False
+    return hf.model.unk_token in hf.get_vocab(with_added_tokens=False)
+
+
+def code_points(text: str) -> np.ndarray:
+    """The code points of a text: uint32 [num_chars]."""
+    return np.frombuffer(text.encode("utf-32-le"), "uint32")
+
+
+def _train_characters(texts, vocab_size):
+    occurs = np.zeros(sys.maxunicode + 1, bool)  # several times as fast as a set
+    for text in texts:
+        occurs[code_points(text)] = True
+    return from_tokens(CHARACTER, map(chr, np.flatnonzero(occurs)))
+
+
+def _look_up_characters(hf):
+    vocab = hf.get_vocab()
+    ids = {ord(token): i for token, i in vocab.items() if len(token) == 1}
+    table = np.full(max(ids, default=0) + 2, vocab[hf.model.unk_token], "int32")
+    table[list(ids)] = list(ids.values())
+    return lambda text: table.take(code_points(text), mode="clip")
 
 
 def train_word_level(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
     """Makes a tokenizer of the words and other characters that are frequent in `texts`."""
-    hf = from_tokens("word", [])
+    hf = from_tokens(WORD, [])
     trainer = trainers.WordLevelTrainer(
         vocab_size=vocab_size - 1, min_frequency=MIN_COUNT, show_progress=False
     )
     hf.train_from_iterator(texts, trainer)
     vocab = hf.get_vocab()
-    return from_tokens("word", sorted(vocab, key=vocab.get))
+    return from_tokens(WORD, sorted(vocab, key=vocab.get))
+
+
+def _train_words(texts, vocab_size):
+    hf = train_word_level(sample(texts), vocab_size)
+    words = (token for token in hf.get_vocab() if re.search(r"[^\W_]", token))
+    if hf.get_vocab_size() < vocab_size and set(words) <= {UNK_TOKEN} and any(texts):
+        raise InputError(
+            "the tokenizer word needs a text in which words stand between spaces and come again, "
+            "got one where no word comes twice: use char or bpe (--tokenizer)"
+        )
+    return hf
+
+
+# Byte-level BPE, of which single bytes are the simplest.
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
@@ -97,109 +190,56 @@ def _byte_level(model):
     return hf
 
 
-def kind_of(hf: tokenizers.Tokenizer) -> str:
-    """Recognizes a tokenizer.
-
-    Args:
-        hf: Any tokenizer.
-
-    Returns:
-        One of `KINDS`.
-
-    Raises:
-        InputError: It is of another kind: it may change a text for good, or need it whole.
-    """
-    model, split, decoder = hf.model, hf.pre_tokenizer, hf.decoder
-    if sorted(hf.get_vocab().values()) != list(range(hf.get_vocab_size())):
-        raise InputError(
-            f"expected {hf.get_vocab_size()} tokens with the ids 0 to {hf.get_vocab_size() - 1}, "
-            "got others; pass another tokenizer.json"
-        )
-    vocab = hf.get_vocab(with_added_tokens=False)
-    if hf.normalizer is None:
-        if isinstance(model, models.WordLevel) and isinstance(decoder, decoders.Fuse):
-            for kind in PATTERNS:
-                same_split = split.__getstate__() == _split(kind).__getstate__()
-                if same_split and model.unk_token in vocab:
-                    return kind
-        if isinstance(model, models.BPE) and isinstance(decoder, decoders.ByteLevel):
-            if (
-                _splits_like_gpt2(split)
-                and _is_plain(model)
-                and vocab.keys() >= BYTE_DECODER.keys()
-            ):
-                return "byte" if hf.get_vocab_size() == 256 else "bpe"
-    raise InputError(
-        "expected a tokenizer of characters, words, bytes or byte-level BPE as GPT-2's, got a "
-        f"{type(model).__name__} of another kind; pass another tokenizer.json"
+def _is_byte_level(hf):
+    model, split = hf.model, hf.pre_tokenizer
+    return (
+        isinstance(model, models.BPE)
+        and not (model.dropout or model.continuing_subword_prefix or model.end_of_word_suffix)
+        and isinstance(split, pre_tokenizers.ByteLevel)
+        and split.use_regex
+        and not split.add_prefix_space
+        and isinstance(hf.decoder, decoders.ByteLevel)
+        and hf.get_vocab(with_added_tokens=False).keys() >= BYTE_DECODER.keys()
     )
 
 
-def _splits_like_gpt2(split):
-    is_byte_level = isinstance(split, pre_tokenizers.ByteLevel)
-    return is_byte_level and split.use_regex and not split.add_prefix_space
+def _look_up_bytes(hf):
+    vocab, table = hf.get_vocab(), np.empty(256, "int32")
+    for letter, byte in BYTE_DECODER.items():
+        table[byte] = vocab[letter]
+    return lambda text: table[np.frombuffer(text.encode(), "uint8")]
 
 
-def _is_plain(bpe):
-    return not (bpe.dropout or bpe.continuing_subword_prefix or bpe.end_of_word_suffix)
-
-
-def pieces_of(
-    texts: Iterable[str],
-    max_word_chars: int = MAX_PIECE_CHARS,
-    added_tokens: AddedTokens = _NO_ADDED_TOKENS,
-    ahead: str = "",
-) -> Iterator[str]:
-    """Cuts a text of any size where no token is cut, whatever the kind of tokenizer.
-
-    Args:
-        texts: The parts of the text.
-        max_word_chars: Only what has no space or punctuation for so long is cut anywhere.
-        added_tokens: Of the tokenizer; they are never cut.
-        ahead: What comes after the text: the last piece takes of it what an added token does.
-
-    Yields:
-        Pieces of some `MIN_PIECE_CHARS`.
-    """
-    rest = ""
-    for text in texts:
-        rest += text
-        start = 0
-        for stop in _cuts(rest, max_word_chars, added_tokens):
-            yield rest[start:stop]
-            start = stop
-        rest = rest[start:]
-    if rest:
-        spans = added_tokens.spans(rest + ahead)
-        reached = (stop for start, stop in spans if start < len(rest) < stop)
-        yield (rest + ahead)[: next(reached, len(rest))]
-
-
-def _cuts(text, max_word_chars, added_tokens):
-    """Yields where to cut a text of which more may come."""
-    spans, (token_start, token_stop) = added_tokens.spans(text), (0, 0)
-    lookahead, place = added_tokens.lookahead, 0
-    while len(text) - place > MAX_PIECE_CHARS + lookahead:
-        last = min(place + max_word_chars, len(text) - lookahead)
-        boundary = _BOUNDARY.search(text, place + MIN_PIECE_CHARS, last)
-        if not boundary and last < place + max_word_chars:
-            return
-        place = boundary.start() if boundary else last
-        while token_stop <= place:
-            token_start, token_stop = next(spans, (len(text), len(text) + 1))
-        if token_start < place:
-            place = token_stop
-        yield place
-
-
-def last_boundary(text: str) -> int | None:
-    """The last place in a text where no token but an added one is cut, whatever the tokenizer.
-
-    Args:
-        text: The text.
-
-    Returns:
-        How many characters come before it; None if there is none near the end.
-    """
-    tail = max(len(text) - MAX_WORD_CHARS, 0)
-    return max((match.start() for match in _BOUNDARY.finditer(text, tail)), default=None)
+KINDS = {
+    "char": TokenizerKind(
+        tokens="characters",
+        train=_train_characters,
+        recognizes=lambda hf: _is_word_level(hf, CHARACTER),
+        make_look_up=_look_up_characters,
+    ),
+    "word": TokenizerKind(
+        tokens="words, and single other characters; what is rare is unknown, and counts 8 bits a "
+        "byte",
+        train=_train_words,
+        recognizes=lambda hf: _is_word_level(hf, WORD),
+        vocab_size=8192,
+        min_vocab_size=2,
+        smallest="a word and the unknown token",
+    ),
+    "bpe": TokenizerKind(
+        tokens="parts of words, by byte-level BPE; any text can be written with them",
+        train=lambda texts, vocab_size: train_bpe(cut_long_words(sample(texts)), vocab_size),
+        recognizes=lambda hf: _is_byte_level(hf) and hf.get_vocab_size() != 256,
+        is_byte_level=True,
+        vocab_size=1024,
+        min_vocab_size=256,
+        smallest="one token for each byte",
+    ),
+    "byte": TokenizerKind(
+        tokens="bytes; any text can be written with them",
+        train=lambda texts, vocab_size: single_bytes(),
+        recognizes=lambda hf: _is_byte_level(hf) and hf.get_vocab_size() == 256,
+        is_byte_level=True,
+        make_look_up=_look_up_bytes,
+    ),
+}

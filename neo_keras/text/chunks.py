@@ -1,0 +1,169 @@
+"""Cuts a text of any size into chunks, where no token is cut, whatever the tokenizer."""
+
+import math
+import random
+import re
+from collections.abc import Iterable, Iterator
+
+import tokenizers
+
+from neo_keras.errors import InputError
+
+MIN_CHUNK_CHARS = 1024
+MAX_CHUNK_CHARS = 16 * MIN_CHUNK_CHARS
+MAX_WORD_CHARS = 128 * MIN_CHUNK_CHARS  # BPE takes some 100 bytes of memory for each byte of one
+# No token, but an added one, reaches from what is no space into a space, or from a letter into
+# these.
+_BOUNDARY = re.compile(r"(?<=\S)(?=[ \n])|(?<=[^\W_])(?=[.,;:!?。、，！？；：])")
+
+# Tokenizers are trained on a sample of a large text. BPE takes 70 bytes of memory for each byte of
+# all different words together: so that has a limit too.
+MAX_SAMPLE_CHARS = 2**25
+MAX_SAMPLE_WORD_BYTES = 2**22
+# BPE takes time in proportion to the length of a word at each merge: longer ones are cut.
+MAX_SAMPLE_WORD_CHARS = 256
+_LONG_WORD_HEAD = re.compile(rf"\S{{{MAX_SAMPLE_WORD_CHARS}}}(?=\S)")
+
+_CONTEXT_FLAGS = ("lstrip", "rstrip", "single_word")
+
+
+class AddedTokens:
+    """Finds the added tokens in a text, as Hugging Face's library does before all else.
+
+    Args:
+        hf: A tokenizer; None: one without added tokens.
+
+    Attributes:
+        lookahead: How many characters after a place may decide about an added token before it.
+
+    Raises:
+        InputError: An added token takes, or looks at, what stands around it.
+    """
+
+    def __init__(self, hf: tokenizers.Tokenizer | None = None):
+        tokens = list(hf.get_added_tokens_decoder().values()) if hf else []
+        for token in tokens:
+            for flag in _CONTEXT_FLAGS:
+                if getattr(token, flag):
+                    raise InputError(
+                        "expected added tokens that leave the text around them alone, got "
+                        f"{token.content!r} with {flag}; set that to false in its tokenizer.json"
+                    )
+        # Those that are not normalized come first; the others are looked for in what is left.
+        self._rounds = [
+            _pattern([token.content for token in tokens if token.normalized == is_normalized])
+            for is_normalized in (False, True)
+        ]
+        self.lookahead = 2 * max((len(token.content) for token in tokens), default=0)
+
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where the added tokens of a text stand.
+
+        Args:
+            text: It begins where no added token is cut.
+
+        Yields:
+            (start, stop), in order. What comes within `lookahead` characters of the end may be
+            another one when the text goes on.
+        """
+        first, second = self._rounds
+        start = 0
+        for match in first.finditer(text):
+            yield from (m.span() for m in second.finditer(text, start, match.start()))
+            yield match.span()
+            start = match.end()
+        yield from (m.span() for m in second.finditer(text, start))
+
+
+def _pattern(contents):
+    """Of two that begin at one place the longer one counts; the pattern of none never matches."""
+    contents = sorted(contents, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, contents)) or r"(?!)")
+
+
+_NO_ADDED_TOKENS = AddedTokens()
+
+
+def chunks_of(
+    texts: Iterable[str],
+    max_word_chars: int = MAX_CHUNK_CHARS,
+    added_tokens: AddedTokens = _NO_ADDED_TOKENS,
+    ahead: str = "",
+) -> Iterator[str]:
+    """Cuts a text of any size.
+
+    Args:
+        texts: The parts of the text.
+        max_word_chars: Only what has no space or punctuation for so long is cut anywhere.
+        added_tokens: Of the tokenizer; they are never cut.
+        ahead: What comes after the text: the last chunk takes of it what an added token does.
+
+    Yields:
+        Chunks of some `MIN_CHUNK_CHARS`.
+    """
+    rest = ""
+    for text in texts:
+        rest += text
+        start = 0
+        for stop in _cuts(rest, max_word_chars, added_tokens):
+            yield rest[start:stop]
+            start = stop
+        rest = rest[start:]
+    if rest:
+        spans = added_tokens.spans(rest + ahead)
+        reached = (stop for start, stop in spans if start < len(rest) < stop)
+        yield (rest + ahead)[: next(reached, len(rest))]
+
+
+def _cuts(text, max_word_chars, added_tokens):
+    """Yields where to cut a text of which more may come."""
+    spans, (token_start, token_stop) = added_tokens.spans(text), (0, 0)
+    lookahead, place = added_tokens.lookahead, 0
+    while len(text) - place > MAX_CHUNK_CHARS + lookahead:
+        last = min(place + max_word_chars, len(text) - lookahead)
+        boundary = _BOUNDARY.search(text, place + MIN_CHUNK_CHARS, last)
+        if not boundary and last < place + max_word_chars:
+            return
+        place = boundary.start() if boundary else last
+        while token_stop <= place:
+            token_start, token_stop = next(spans, (len(text), len(text) + 1))
+        if token_start < place:
+            place = token_stop
+        yield place
+
+
+def last_boundary(text: str) -> int | None:
+    """The last place near the end of a text where no token but an added one is cut, or None."""
+    tail = max(len(text) - MAX_WORD_CHARS, 0)
+    return max((match.start() for match in _BOUNDARY.finditer(text, tail)), default=None)
+
+
+def sample(texts: Iterable[str]) -> Iterator[str]:
+    """Yields chunks from all parts of a text: all of them, unless there are too many.
+
+    Args:
+        texts: The parts of the text, which are read twice.
+    """
+    num_chars = sum(len(text) for text in texts)
+    step = max(math.ceil(num_chars / MAX_SAMPLE_CHARS), 1)
+    chunks = [chunk for i, chunk in enumerate(chunks_of(texts)) if i % step == 0]
+    # So that what is taken before the limit is reached is from everywhere, too.
+    random.Random(0).shuffle(chunks)
+    words, num_bytes = set(), 0
+    for chunk in chunks:
+        yield chunk
+        new_words = set(chunk.split()) - words
+        words |= new_words
+        num_bytes += sum(len(word.encode()) for word in new_words)
+        if num_bytes > MAX_SAMPLE_WORD_BYTES:
+            return
+
+
+def cut_long_words(texts: Iterable[str]) -> Iterator[str]:
+    """Yields texts without words of more than `MAX_SAMPLE_WORD_CHARS`: these are cut."""
+    for text in texts:
+        start = 0
+        for head in _LONG_WORD_HEAD.finditer(text):
+            yield text[start : head.end()]
+            start = head.end()
+        yield text[start:]
