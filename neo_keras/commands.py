@@ -37,7 +37,9 @@ def example_prompt(run):
         _, *lines = text.split("\n")  # the first one may begin amid a word
         prompts = (" ".join(line.split()[:MAX_WORDS])[:MAX_CHARS].rstrip() for line in lines)
     else:
-        sources = [source.strip() for source, _ in parse_pairs(text, "validation.jsonl")]
+        sources = [
+            source.strip() for source, _ in parse_pairs(text.split("\n"), "validation.jsonl")
+        ]
         prompts = sorted(sources, key=lambda source: len(source) > MAX_CHARS)
     usable = (
         prompt

@@ -57,7 +57,6 @@ LIGHT_MODULES = [
     "neo_keras.training.launch",
     "neo_keras.run_directory.directory",
     "neo_keras.training.start",
-    "neo_keras.text.windows",
 ]
 
 

@@ -111,7 +111,7 @@ def _make_reference(model, text, tokenizer):
     """(Reference, the text or the pairs as token ids)."""
     config, unk_token_id = model.config, tokenizer.unk_token_id
     if config.end_token_id is not None:
-        pairs = parse_pairs(text, "validation.jsonl")
+        pairs = parse_pairs(text.split("\n"), "validation.jsonl")
         encoded = encode_pairs(pairs, tokenizer, config.max_seq_len)
         return parity.make_pairs_reference(model, encoded, unk_token_id), encoded
     encoded = encode_text(tokenizer, Text.in_memory(text))

@@ -1,6 +1,5 @@
 """The text to train on: Shakespeare's plays, tiny Shakespeare, or the user's own files."""
 
-import dataclasses
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -8,7 +7,7 @@ from functools import partial
 
 from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
-from neo_keras.text.encoding import EncodedText, encode_text
+from neo_keras.text.encoding import TokenizedCorpus, encode_text
 from neo_keras.text.formats import (
     BEGINNING,
     DEFAULT_COLUMN,
@@ -25,44 +24,8 @@ from neo_keras.text.shards import Text, cut_into_shards
 from neo_keras.text.sources import find_files, unreadable
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_training import make_tokenizer
-from neo_keras.text.windows import count_training_windows, count_validation_windows
 
 MAX_VALIDATION_CHARS = 1_000_000  # enough for a loss to five digits, and seconds to measure it
-
-
-@dataclasses.dataclass(frozen=True)
-class TokenizedCorpus:
-    """A text, ready to train on. `TokenizedPairs` has the same attributes.
-
-    Attributes:
-        training, validation: As `Corpus` has them.
-        window_len: Tokens in a window, the row of a batch.
-        tokens_per_row: How many of them are predicted.
-        sample_prompt: What samples begin with while training.
-    """
-
-    training: EncodedText
-    validation: EncodedText
-    window_len: int
-    tokens_per_row: int
-    sample_prompt: str = ""
-
-    def __post_init__(self):
-        count_training_windows(len(self.training.token_ids), self.window_len)
-        num_tokens = len(self.validation.token_ids)
-        count_validation_windows(num_tokens, self.window_len, stride=self.window_len)
-
-    @property
-    def num_training_rows(self) -> int:
-        """How many windows an epoch has."""
-        return count_training_windows(len(self.training.token_ids), self.window_len)
-
-    def describe(self) -> str:
-        """How much there is, for people."""
-        return (
-            f"{len(self.training.token_ids):,} to train on, {len(self.validation.token_ids):,} to "
-            "validate on"
-        )
 
 
 class Corpus:
@@ -73,8 +36,7 @@ class Corpus:
 
     Attributes:
         text: All of it.
-        training: `Text`, what is trained on.
-        validation: `Text`, the last tenth or million characters.
+        training, validation: What is trained on, and the last tenth or million characters.
         sha256: Of the whole text.
     """
 
@@ -87,6 +49,7 @@ class Corpus:
         return len(self.text)
 
     def __iter__(self) -> Iterator[str]:
+        """Yields the parts of the whole text."""
         return iter(self.text)
 
     def make_tokenizer(self, name: str, vocab_size: int | None = None) -> Tokenizer:
@@ -94,20 +57,24 @@ class Corpus:
         return make_tokenizer(name, self.training, vocab_size)
 
     def end_token_id(self, tokenizer: Tokenizer) -> int | None:
-        """The id of the token that ends what a model writes: None, as a text goes on."""
+        """The id of the token that ends what a model generates; None: nothing does."""
         return None
 
     def tokenize(self, tokenizer: Tokenizer, model_config: ModelConfig) -> TokenizedCorpus:
-        """Encodes both parts.
-
-        Raises:
-            InputError: One is shorter than a window.
-        """
+        """Encodes both parts; raises `InputError` where one is shorter than a window."""
+        training, validation = (
+            encode_text(tokenizer, part) for part in (self.training, self.validation)
+        )
+        window_len = model_config.window_len
+        sizes = [len(part.token_ids) for part in (training, validation)]
+        num_training_rows = count_training_windows(sizes[0], window_len)
+        count_validation_windows(sizes[1], window_len, stride=window_len)
         return TokenizedCorpus(
-            encode_text(tokenizer, self.training),
-            encode_text(tokenizer, self.validation),
-            model_config.window_len,
-            model_config.max_seq_len,
+            training,
+            validation,
+            num_training_rows,
+            tokens_per_row=model_config.max_seq_len,
+            description=f"{sizes[0]:,} to train on, {sizes[1]:,} to validate on",
         )
 
     def validation_excerpt(self) -> str:
@@ -189,3 +156,23 @@ def split_corpus(text: str) -> tuple[str, str]:
 
 def _training_length(length):
     return max(int(length * 0.9), length - MAX_VALIDATION_CHARS)
+
+
+def count_training_windows(num_tokens: int, seq_len: int) -> int:
+    """Training windows in an epoch; one window's length is spare, for the epoch's offset."""
+    return _at_least_one((num_tokens - seq_len) // seq_len, num_tokens, 2 * seq_len, "training")
+
+
+def count_validation_windows(num_tokens: int, seq_len: int, stride: int) -> int:
+    """Full validation windows, one at every `stride`; each needs one token more, to predict."""
+    num_windows = (num_tokens - 1 - seq_len) // stride + 1
+    return _at_least_one(num_windows, num_tokens, seq_len + 1, "validation")
+
+
+def _at_least_one(num_windows, num_tokens, needed, part):
+    if num_windows < 1:
+        raise InputError(
+            f"the {part} part of the text must have at least {needed} tokens, got {num_tokens}: "
+            "give more text with --data, or a smaller --seq-len"
+        )
+    return num_windows

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import math
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +53,26 @@ class EncodedText:
         """
         bits = loss / math.log(2) * len(self.token_ids) + 8 * self.unknown_bytes
         return bits / self.num_chars
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizedCorpus:
+    """What to train on, as token ids.
+
+    Attributes:
+        training, validation: `EncodedText`, or `EncodedPairs` both.
+        num_training_rows: Windows or pairs in an epoch.
+        tokens_per_row: How many tokens of each are predicted, on average.
+        description: How much there is, for people.
+        sample_prompt: What samples begin with while training: of pairs, a source.
+    """
+
+    training: Any
+    validation: Any
+    num_training_rows: int
+    tokens_per_row: float
+    description: str
+    sample_prompt: str = ""
 
 
 def encode_text(tokenizer: Tokenizer, text: Text) -> EncodedText:

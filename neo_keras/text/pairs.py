@@ -4,13 +4,14 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from neo_keras.atomic_files import parse_json
 from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError, shortened
+from neo_keras.text.encoding import TokenizedCorpus
 from neo_keras.text.formats import PAIRS_SUFFIXES, suffix_of
 from neo_keras.text.readers import normalize_string, read_short_lines
 from neo_keras.text.sources import unreadable
@@ -64,44 +65,11 @@ class EncodedPairs:
         return loss / math.log(2) * self.tokens_per_char
 
 
-@dataclasses.dataclass(frozen=True)
-class TokenizedPairs:
-    """As `TokenizedCorpus`, of pairs; a row of a batch is a pair.
-
-    Attributes:
-        training, validation: As `PairCorpus` has them.
-        sample_prompt: What samples are made of while training: the first source to validate on.
-    """
-
-    training: EncodedPairs
-    validation: EncodedPairs
-    sample_prompt: str
-
-    @property
-    def num_training_rows(self) -> int:
-        """How many pairs an epoch has."""
-        return len(self.training)
-
-    @property
-    def tokens_per_row(self) -> float:
-        """How many tokens of a pair are predicted, on average."""
-        return float(self.training.target_lens.mean())
-
-    def describe(self) -> str:
-        """How much there is, for people."""
-        return f"{len(self.training):,} pairs to train on, {len(self.validation):,} to validate on"
-
-
 class PairCorpus:
     """As `Corpus`, of pairs.
 
     Args:
-        pairs: All of them.
-
-    Attributes:
-        training: The first nine tenths of the pairs.
-        validation: The last tenth.
-        sha256: Of all pairs, as `to_json_lines` writes them.
+        pairs: All of them: the first nine tenths are trained on, the last tenth is validated on.
 
     Raises:
         InputError: There are too few.
@@ -125,15 +93,20 @@ class PairCorpus:
         """The id of the token that ends each source and each target."""
         return tokenizer.end_token_id
 
-    def tokenize(self, tokenizer: Tokenizer, model_config: ModelConfig) -> TokenizedPairs:
-        """Encodes both parts.
-
-        Raises:
-            InputError: A source or a target is too long for the model.
-        """
+    def tokenize(self, tokenizer: Tokenizer, model_config: ModelConfig) -> TokenizedCorpus:
+        """Encodes both parts; raises `InputError` where a source or a target is too long."""
         parts = self.training, self.validation
-        encoded = (encode_pairs(part, tokenizer, model_config.max_seq_len) for part in parts)
-        return TokenizedPairs(*encoded, sample_prompt=self.validation[0][0])
+        training, validation = (
+            encode_pairs(part, tokenizer, model_config.max_seq_len) for part in parts
+        )
+        return TokenizedCorpus(
+            training,
+            validation,
+            num_training_rows=len(training),
+            tokens_per_row=float(training.target_lens.mean()),
+            description=f"{len(training):,} pairs to train on, {len(validation):,} to validate on",
+            sample_prompt=self.validation[0][0],
+        )
 
     def validation_excerpt(self) -> str:
         """What to keep, to check exports on."""
@@ -172,7 +145,7 @@ def are_pairs(paths: Sequence[str]) -> bool:
 
 
 def load_pairs(paths: Sequence[str]) -> list[Pair]:
-    """Loads the pairs to train on.
+    """Loads pairs.
 
     Args:
         paths: Of the files. A line of a `.tsv` file is a source, a tab and a target; of a `.jsonl`
@@ -185,32 +158,16 @@ def load_pairs(paths: Sequence[str]) -> list[Pair]:
         InputError: A file that is unreadable, or a line that is no pair.
     """
     try:
-        return [pair for path in paths for pair in _parse_lines(read_short_lines(path), path)]
+        return [pair for path in paths for pair in parse_pairs(read_short_lines(path), path)]
     except OSError as error:
         raise unreadable(error) from error
 
 
-def parse_pairs(text: str, path: str) -> list[Pair]:
-    """Reads the text of one file.
-
-    Args:
-        text: What it holds.
-        path: Its name, which says how to read it.
-
-    Returns:
-        The pairs.
-
-    Raises:
-        InputError: A line that is no pair.
-    """
-    return _parse_lines(text.split("\n"), path)
-
-
-def _parse_lines(lines, path):
+def parse_pairs(lines: Iterable[str], path: str) -> list[Pair]:
+    """As `load_pairs`, of the lines of one file."""
+    parse, expected = _parse_json, '{"source": "...", "target": "..."}'
     if suffix_of(path) == ".tsv":
-        parse, expected = _parse_tsv, "a source, a tab and a target"
-    else:
-        parse, expected = _parse_json, '{"source": "...", "target": "..."}'
+        parse, expected = (lambda line: line.split("\t")), "a source, a tab and a target"
     pairs = []
     for number, line in enumerate(lines, 1):
         if line.strip():
@@ -228,10 +185,6 @@ def to_json_lines(pairs: Sequence[Pair]) -> str:
     """The text of a `.jsonl` file with these pairs."""
     lines = ({"source": source, "target": target} for source, target in pairs)
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-
-
-def _parse_tsv(line):
-    return line.split("\t")
 
 
 def _parse_json(line):

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from neo_keras.text.windows import count_training_windows, count_validation_windows
+from neo_keras.text.corpus import count_training_windows, count_validation_windows
 
 WHOLE = (0, 1)  # the share of a batch that a single worker makes
 

@@ -21,7 +21,7 @@ def training_input(model_config, config, corpus, strategy, first_step):
     Args:
         model_config: `ModelConfig`.
         config: `TrainingConfig`.
-        corpus: `TokenizedCorpus` or `TokenizedPairs`.
+        corpus: `TokenizedCorpus`.
         strategy: `tf.distribute.Strategy`.
         first_step: where to begin.
 

@@ -24,7 +24,7 @@ def launch(run, data, preset, resume, overwrite, device, strategy, tokenizer, **
         **changes: as `start_run` takes them; of `compile` and `mixed_precision`, "auto" is None.
 
     Returns:
-        (RunDirectory, TokenizedCorpus or TokenizedPairs, `tf.distribute.Strategy` or None).
+        (RunDirectory, TokenizedCorpus, `tf.distribute.Strategy` or None).
 
     Raises:
         InputError: something asked for is not possible.

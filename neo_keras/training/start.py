@@ -53,7 +53,7 @@ def start_run(
         **changes: fields of `ModelConfig` or `TrainingConfig`; None means "as the preset".
 
     Returns:
-        (RunDirectory, TokenizedCorpus or TokenizedPairs).
+        (RunDirectory, TokenizedCorpus).
 
     Raises:
         InputError: something asked for is not possible.
@@ -94,7 +94,7 @@ def suit_text(model_config, training_config, corpus):
     Args:
         model_config: `ModelConfig`.
         training_config: `TrainingConfig`, whose `steps` are known.
-        corpus: `TokenizedCorpus` or `TokenizedPairs`.
+        corpus: `TokenizedCorpus`.
 
     Returns:
         A `TrainingConfig` whose `num_future_tokens` and `loss_temperature` are not None.
@@ -133,7 +133,7 @@ def resume_run(
             as they were, or None.
 
     Returns:
-        (RunDirectory, TokenizedCorpus or TokenizedPairs).
+        (RunDirectory, TokenizedCorpus).
 
     Raises:
         InputError: there is no such run, a part of it is missing, its text changed, a field must

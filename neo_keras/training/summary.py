@@ -11,7 +11,7 @@ def describe_start(model, corpus, config, strategy):
 
     Args:
         model: built.
-        corpus: `TokenizedCorpus` or `TokenizedPairs`.
+        corpus: `TokenizedCorpus`.
         config: `TrainingConfig`.
         strategy: `tf.distribute.Strategy`.
 
@@ -25,7 +25,7 @@ def describe_start(model, corpus, config, strategy):
     num_params = count_weights(model.config).total
     return [
         f"{num_params:,} parameters; {model.config.vocab_size:,} different tokens, "
-        f"{corpus.describe()}, {corpus.validation.tokens_per_char:.2f} per character",
+        f"{corpus.description}, {corpus.validation.tokens_per_char:.2f} per character",
         *unknown,
         f"{config.steps:,} steps, {epochs:.3g} times over that; {config.optimizer}, learning "
         f"rate {config.learning_rate:g}, {config.schedule}",

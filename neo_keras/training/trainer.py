@@ -35,7 +35,7 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
 
     Args:
         run: `RunDirectory`, created or opened.
-        corpus: `TokenizedCorpus` or `TokenizedPairs`.
+        corpus: `TokenizedCorpus`.
         resume: continue from `last.keras`, if there is one; the weights become those of a run
             that never stopped. Where no step is left, what comes after the last one is done, if
             that was not.
