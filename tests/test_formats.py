@@ -127,7 +127,7 @@ def test_another_column(tmp_path):
     assert load_corpus([path], "story") == "x\n\ny\n\n"
     assert load_corpus([path], column="id") == "0\n\n1\n\n"
     with pytest.raises(
-        InputError, match="a.csv: expected a column 'text', got 'id', 'story'.*--col"
+        InputError, match="a.csv, line 1: expected a column 'text', got 'id', 'story'; .*--column"
     ):
         load_corpus([path])
     (tmp_path / "b.txt").write_text("text")
@@ -154,9 +154,9 @@ OBJECT = '{"text": "a"}\n'
             'line 2: expected a JSON object, got \'."text": "b\'',
         ),
         ("a.jsonl", "[" * 100_000, r"line 1: expected a JSON object, got '\[{57}\.\.\.'"),
-        ("a.jsonl", f'{OBJECT}{{"title": "b"}}', "expected a column 'text', got 'title'"),
-        ("a.jsonl", '{"source": "a", "target": "b"}', "'target': .*--architecture encoder-decoder"),
-        ("a.tsv", "you\tthou\nhat\that\n", "got 'you', 'thou': .*--architecture encoder-decoder"),
+        ("a.jsonl", f'{OBJECT}{{"title": "b"}}', "line 2: expected a column 'text', got 'title'"),
+        ("a.jsonl", '{"source": "a", "target": "b"}', "'target'; .*--architecture encoder-decoder"),
+        ("a.tsv", "you\tthou\nhat\that\n", "got 'you', 'thou'; .*--architecture encoder-decoder"),
         ("a.csv", "", "expected a column 'text', got none"),
         (
             "a.csv",

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -87,24 +88,25 @@ def suffix_of(path: str) -> str:
     return os.path.splitext(path.lower().removesuffix(".gz"))[1]
 
 
-def _mistake(path, position, message):
-    """The error of what begins at a position, in bytes."""
+def _mistake(path, position, message, fix="correct it, or take it out"):
+    """The error of what begins at a position in bytes; None: of a file without lines."""
+    if position is None:
+        return InputError(f"{path}: {message}; {fix}")
     line = 1
     with open_unpacked(path) as file:
         while file.tell() < position:
             file.readline()
             line += 1
-    return InputError(f"{path}, line {line}: {message}; correct it, or take it out")
+    return InputError(f"{path}, line {line}: {message}; {fix}")
 
 
-def _no_column(place, column, columns):
-    hint = ""
-    if suffix_of(place) in PAIRS_SUFFIXES:
-        hint = "; pairs of a source and a target are for --architecture encoder-decoder"
-    columns = ", ".join(map(repr, columns)) or "none"
-    return InputError(
-        f"{place}: expected a column {column!r}, got {columns}: choose one with --column{hint}"
-    )
+def _check_column(path, position, column, columns):
+    if column not in columns:
+        fix = "choose one with --column"
+        if suffix_of(path) in PAIRS_SUFFIXES:
+            fix += "; pairs of a source and a target are for --architecture encoder-decoder"
+        names = ", ".join(map(repr, columns)) or "none"
+        raise _mistake(path, position, f"expected a column {column!r}, got {names}", fix)
 
 
 def _join(path, records, column, document_end):
@@ -130,20 +132,20 @@ def _read_json_lines(path, column, begin):
         position = begin
         for line in read_lines(file, path):
             if line.strip():
-                yield position, _parse_object(line, path, position, column)
+                record = _parse_object(line, path, position)
+                _check_column(path, position, column, record)
+                yield position, record[column]
             position = file.tell()
 
 
-def _parse_object(line, path, position, column):
+def _parse_object(line, path, position):
     try:
         record = parse_json(line)
     except ValueError:
         record = None
     if not isinstance(record, dict):
         raise _mistake(path, position, f"expected a JSON object, got {shortened(line.strip())}")
-    if column not in record:
-        raise _no_column(path, column, record)
-    return record[column]
+    return record
 
 
 def _read_table(path, column, begin, **dialect):
@@ -154,8 +156,7 @@ def _read_table(path, column, begin, **dialect):
         rows = csv.reader(read_lines(file, path), strict=True, **dialect)
         try:
             header = next(rows, [])
-            if column not in header:
-                raise _no_column(path, column, header)
+            _check_column(path, position, column, header)
             file.seek(begin or file.tell())
             position = file.tell()
             for row in rows:
@@ -178,25 +179,21 @@ def _read_parquet(path, column, begin):
         try:
             # Without a buffer a whole group of rows is read at once.
             file = pyarrow.parquet.ParquetFile(raw, buffer_size=readers.CHUNK_BYTES)
-            if column not in file.schema_arrow.names:
-                raise _no_column(path, column, file.schema_arrow.names)
+            _check_column(path, None, column, file.schema_arrow.names)
             kind = str(file.schema_arrow.field(column).type)
             if "string" not in kind or kind.startswith(("list", "struct", "map")):
-                raise InputError(f"{path}: expected texts in the column {column!r}, got {kind}")
-            row = 0
+                message = f"expected texts in the column {column!r}, got {kind}"
+                raise _mistake(path, None, message, "choose another with --column")
+            first = 0
             for i in range(file.num_row_groups):
                 group = file.metadata.row_group(i)
-                if row + group.num_rows <= begin:
-                    row += group.num_rows
-                    continue
-                num_rows = max(
-                    readers.CHUNK_BYTES * group.num_rows // max(group.total_byte_size, 1), 1
-                )
-                for batch in file.iter_batches(num_rows, row_groups=[i], columns=[column]):
-                    for text in batch.column(0).to_pylist():
-                        if row >= begin:
-                            yield row, text
-                        row += 1
+                if begin < first + group.num_rows:
+                    batch_size = readers.CHUNK_BYTES * group.num_rows // (group.total_byte_size + 1)
+                    batches = file.iter_batches(batch_size + 1, row_groups=[i], columns=[column])
+                    texts = (text for batch in batches for text in batch.column(0).to_pylist())
+                    rows = enumerate(texts, first)
+                    yield from itertools.dropwhile(lambda row: row[0] < begin, rows)
+                first += group.num_rows
         except (pyarrow.ArrowException, UnicodeDecodeError) as error:
             raise InputError(
                 f"expected a whole Parquet file in {path}, got a damaged one ({error}); copy it "

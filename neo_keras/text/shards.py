@@ -13,11 +13,11 @@ from neo_keras.text.progress import progress
 
 MIN_SHARD_BYTES = 2**25
 MAX_SHARD_BYTES = 2**26
-HEAD_CHARS = 1024  # of a shard, kept to see what comes after the one before it
 PARTS_PER_CUT = 8  # above the least size, one part of the text in so many ends a shard
+HEAD_CHARS = 1024  # of a shard, kept to see what comes after the one before it
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Shard:
     """A stretch of a text.
 
@@ -26,6 +26,7 @@ class Shard:
         skip: Characters there that come before it.
         start: Characters of the text that come before it.
         num_chars: Its own.
+        num_bytes: Its own, in UTF-8.
         sha256: Of its text.
         head: Its first characters.
     """
@@ -33,9 +34,24 @@ class Shard:
     offset: Offset
     skip: int
     start: int
-    num_chars: int
-    sha256: str
-    head: str
+    num_chars: int = 0
+    num_bytes: int = 0
+    head: str = ""
+
+    def __post_init__(self):
+        self._digest = hashlib.sha256()
+
+    def add(self, text: str):
+        """Makes it longer."""
+        data = text.encode()
+        self.num_chars += len(text)
+        self.num_bytes += len(data)
+        self.head += text[: HEAD_CHARS - len(self.head)]
+        self._digest.update(data)
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
 
     @property
     def stop(self) -> int:
@@ -57,20 +73,19 @@ def cut_into_shards(
     Returns:
         (The shards, at least one; the SHA-256 of the whole text.)
     """
-    shards, whole, builder = [], hashlib.sha256(), _ShardBuilder(BEGINNING, 0, 0)
+    whole, shards = hashlib.sha256(), [Shard(BEGINNING, 0, 0)]
     for offset, text in parts:
         data = text.encode()
         whole.update(data)
         advance(len(data))
-        if offset and (cut := _find_cut(text, data, builder.num_bytes)):
-            builder.add(text[:cut], text[:cut].encode())
-            shards.append(builder.shard())
-            builder = _ShardBuilder(offset, cut, builder.start + builder.num_chars)
+        cut = _find_cut(text, data, shards[-1].num_bytes) if offset else None
+        if cut:
+            shards[-1].add(text[:cut])
+            shards.append(Shard(offset, cut, shards[-1].stop))
             text = text[cut:]
-            data = text.encode()
-        builder.add(text, data)
-    if builder.num_chars or not shards:
-        shards.append(builder.shard())
+        shards[-1].add(text)
+    if len(shards) > 1 and not shards[-1].num_chars:
+        shards.pop()
     return shards, whole.hexdigest()
 
 
@@ -81,26 +96,6 @@ def _find_cut(text, data, num_bytes):
     if num_bytes >= MIN_SHARD_BYTES and zlib.crc32(data) % PARTS_PER_CUT == 0:
         return last_boundary(text)
     return None
-
-
-class _ShardBuilder:
-    """A shard that is not complete."""
-
-    def __init__(self, offset, skip, start):
-        self.offset, self.skip, self.start = offset, skip, start
-        self.num_chars = self.num_bytes = 0
-        self.head = ""
-        self.digest = hashlib.sha256()
-
-    def add(self, text, data):
-        self.num_chars += len(text)
-        self.num_bytes += len(data)
-        self.digest.update(data)
-        self.head += text[: HEAD_CHARS - len(self.head)]
-
-    def shard(self):
-        sha256 = self.digest.hexdigest()
-        return Shard(self.offset, self.skip, self.start, self.num_chars, sha256, self.head)
 
 
 class Text:
@@ -122,10 +117,8 @@ class Text:
         start: int = 0,
         stop: int | None = None,
     ):
-        self.sha256 = sha256
-        self._read, self._shards = read, shards
-        self._start = start
-        self._stop = shards[-1].stop if stop is None else stop
+        self._read, self._shards, self.sha256 = read, shards, sha256
+        self._start, self._stop = start, shards[-1].stop if stop is None else stop
 
     @classmethod
     def in_memory(cls, text: str) -> "Text":
@@ -144,7 +137,7 @@ class Text:
                 advance(len(part))
 
     def parts(self) -> Iterator[str]:
-        """The text, in parts."""
+        """Yields its parts, and shows nothing."""
         shard = self._shard_at(self._start)
         position = shard.start - shard.skip
         for _, text in self._read(shard.offset):
@@ -186,14 +179,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class ShardSpan:
-    """What a text has of a shard: all of it, but at the ends of the text.
-
-    Attributes:
-        text: The text.
-        shard: The shard.
-        start: Where in the shard the span begins, in characters.
-        stop: Where it ends.
-    """
+    """What a text has of a shard, from and to a character: all of it, but at the text's ends."""
 
     text: Text
     shard: Shard

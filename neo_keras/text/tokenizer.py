@@ -31,7 +31,7 @@ class Tokenizer:
         encoder: Encodes texts that are larger than memory.
 
     Raises:
-        InputError: The tokenizer is of another kind, or would lose some of a text.
+        InputError: The tokenizer is of another kind, or is not lossless.
     """
 
     def __init__(self, hf_tokenizer: tokenizers.Tokenizer):
@@ -46,42 +46,23 @@ class Tokenizer:
                 )
 
     @classmethod
-    def characters_of(cls, texts: Iterable[str]) -> "Tokenizer":
+    def characters_of(cls, texts: str | Iterable[str]) -> "Tokenizer":
         """Makes a tokenizer for which every character of a text is a token.
 
         Args:
             texts: The text, or its parts. Its distinct characters, sorted, get the ids from 0;
                 "<unk>" gets the last id.
-
-        Returns:
-            The tokenizer.
         """
         return cls(KINDS["char"].train([texts] if isinstance(texts, str) else texts, None))
 
     @classmethod
     def from_json(cls, text: str) -> "Tokenizer":
-        """Reads the text of a `tokenizer.json`.
-
-        Args:
-            text: The JSON.
-
-        Returns:
-            The tokenizer.
-
-        Raises:
-            InputError: The text is not that of a tokenizer, or of another kind.
-        """
+        """Reads the text of a `tokenizer.json`; raises `InputError` as `load` does."""
         return cls._parse(text.encode(), "the text")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Tokenizer":
         """Reads a `tokenizer.json`.
-
-        Args:
-            path: The file.
-
-        Returns:
-            The tokenizer.
 
         Raises:
             InputError: The file is missing, unreadable, not a tokenizer, or of another kind.
@@ -109,6 +90,14 @@ class Tokenizer:
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
 
+    def to_json(self) -> str:
+        """The text of the `tokenizer.json`."""
+        return self._hf.to_str()
+
+    def save(self, path: str | os.PathLike):
+        """Writes the `tokenizer.json`: all of it or, if that fails, nothing."""
+        write_text(path, self.to_json())
+
     @property
     def vocab_size(self) -> int:
         """How many token ids there are."""
@@ -125,13 +114,6 @@ class Tokenizer:
         token_id = int(self.encode("\n")[-1])
         return 0 if token_id == self.unk_token_id else token_id
 
-    def token_bytes(self, token_id: int) -> bytes:
-        """What a token stands for, in UTF-8; of a byte-level one it may be part of a character."""
-        token = self._hf.id_to_token(int(token_id))
-        if self._is_byte_level and BYTE_DECODER.keys() >= set(token):
-            return bytes(BYTE_DECODER[letter] for letter in token)
-        return token.encode()
-
     @property
     def end_token_id(self) -> int | None:
         """The id of the token that ends a text; None if there is none."""
@@ -139,11 +121,11 @@ class Tokenizer:
 
     @property
     def document_end(self) -> str:
-        """What to put after each document of a text that is one of many.
+        """What to put after each document where a text has many.
 
-        A model needs it to tell a document from the next, and writes it where a text ends, so that
-        `--stop` finds it: the end token or, without one, a blank line, which any tokenizer can
-        encode, and which may stand in a document, too.
+        A model needs it to tell one document from the next, and generates it where a text ends, so
+        that `--stop` finds it. It is the end token or, without one, a blank line: any tokenizer can
+        encode that, but it may stand within a document, too.
         """
         return DOCUMENT_END if self.end_token_id is None else _END_TOKEN
 
@@ -154,7 +136,7 @@ class Tokenizer:
         return Tokenizer(hf)
 
     def check_vocab_size(self, expected: int, where: str | os.PathLike):
-        """Raises `InputError` unless the model that stands beside the tokenizer fits it.
+        """Raises `InputError` unless the model beside the tokenizer has as many tokens.
 
         Args:
             expected: How many tokens the model has.
@@ -167,18 +149,11 @@ class Tokenizer:
             )
 
     def encode(self, text: str) -> np.ndarray:
-        """Encodes a text, on all cores.
-
-        Args:
-            text: Any text.
-
-        Returns:
-            The token ids: int32 [num_tokens].
-        """
+        """Encodes any text, on all cores: int32 [num_tokens]."""
         return np.concatenate([np.empty(0, "int32"), *self.encode_parts([_well_formed(text)])])
 
     def encode_parts(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
-        """Encodes a text that may be larger than memory, on all cores.
+        """Encodes a text that may be larger than memory.
 
         Args:
             texts: The parts of the text.
@@ -189,15 +164,7 @@ class Tokenizer:
         return self.encoder.encode(self.encoder.chunks_of(texts))
 
     def tail(self, text: str, num_tokens: int) -> str:
-        """The end of a text, of which the last tokens are those of the whole text.
-
-        Args:
-            text: Any text.
-            num_tokens: How many tokens it has at least, if the text has so many.
-
-        Returns:
-            As little of the text as is easily found.
-        """
+        """A short end of a text, of which the last `num_tokens` tokens are those of the text."""
         chunks = list(self.encoder.chunks_of([_well_formed(text)]))
         start = len(chunks)
         while start and num_tokens > 0:
@@ -217,15 +184,15 @@ class Tokenizer:
                     unknown.add(chunk[start:stop])
         return sorted(name for name in unknown if self._hf.token_to_id(name) is None)
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """What a token stands for, in UTF-8; of a byte-level one it may be part of a character."""
+        token = self._hf.id_to_token(int(token_id))
+        if self._is_byte_level and BYTE_DECODER.keys() >= set(token):
+            return bytes(BYTE_DECODER[letter] for letter in token)
+        return token.encode()
+
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Decodes token ids.
-
-        Args:
-            token_ids: int [num_tokens]
-
-        Returns:
-            The text; bytes that are no character become "\\ufffd".
-        """
+        """Decodes token ids, int [num_tokens]; bytes that are no character become "\\ufffd"."""
         return self._hf.decode(np.asarray(token_ids).tolist(), skip_special_tokens=False)
 
     def stream(self, token_ids: Iterable[int]) -> Iterator[str]:
@@ -244,18 +211,6 @@ class Tokenizer:
                 yield text
         if text := decoder.decode(b"", final=True):
             yield text
-
-    def to_json(self) -> str:
-        """Returns the text of the `tokenizer.json`."""
-        return self._hf.to_str()
-
-    def save(self, path: str | os.PathLike):
-        """Writes the `tokenizer.json`: all of it or, if that fails, nothing.
-
-        Args:
-            path: The file.
-        """
-        write_text(path, self.to_json())
 
 
 def _well_formed(text):
