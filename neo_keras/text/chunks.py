@@ -118,18 +118,18 @@ def chunks_of(
 def _cuts(text, max_word_chars, added_tokens):
     """Yields where to cut a text of which more may come."""
     spans, (token_start, token_stop) = added_tokens.spans(text), (0, 0)
-    lookahead, place = added_tokens.lookahead, 0
-    while len(text) - place > MAX_CHUNK_CHARS + lookahead:
-        last = min(place + max_word_chars, len(text) - lookahead)
-        boundary = _BOUNDARY.search(text, place + MIN_CHUNK_CHARS, last)
-        if not boundary and last < place + max_word_chars:
+    lookahead, position = added_tokens.lookahead, 0
+    while len(text) - position > MAX_CHUNK_CHARS + lookahead:
+        last = min(position + max_word_chars, len(text) - lookahead)
+        boundary = _BOUNDARY.search(text, position + MIN_CHUNK_CHARS, last)
+        if not boundary and last < position + max_word_chars:
             return
-        place = boundary.start() if boundary else last
-        while token_stop <= place:
+        position = boundary.start() if boundary else last
+        while token_stop <= position:
             token_start, token_stop = next(spans, (len(text), len(text) + 1))
-        if token_start < place:
-            place = token_stop
-        yield place
+        if token_start < position:
+            position = token_stop
+        yield position
 
 
 def last_boundary(text: str) -> int | None:

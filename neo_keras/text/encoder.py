@@ -34,15 +34,14 @@ class Encoder:
         self.lookahead = self._added_tokens.lookahead
 
     def chunks_of(self, texts: Iterable[str], ahead: str = "") -> Iterator[str]:
-        """Cuts a text that may be larger than memory.
+        """Cuts a text where no token is cut.
 
         Args:
-            texts: The parts of the text.
+            texts: The parts of the text, which may be larger than memory.
             ahead: The next `lookahead` characters, if the text is part of another.
 
         Yields:
-            Chunks for `encode`. They are the text and, where an added token reaches over its end,
-            the rest of that token.
+            The text and, where an added token reaches over its end, the rest of that token.
         """
         if self._look_up is None:
             yield from chunks_of(texts, MAX_WORD_CHARS, self._added_tokens, ahead)
@@ -51,14 +50,20 @@ class Encoder:
             for start in range(0, len(text), _CHARS_PER_GROUP):
                 yield text[start : start + _CHARS_PER_GROUP]
 
-    def encode(self, chunks: Iterable[str]) -> Iterator[np.ndarray]:
-        """Encodes chunks: yields the next token ids, int32 [num_tokens]."""
+    def encode(self, texts: Iterable[str], ahead: str = "") -> Iterator[tuple[str, np.ndarray]]:
+        """Encodes a text, given as to `chunks_of`.
+
+        Yields:
+            (the next part of what `chunks_of` yields, its token ids: int32 [num_tokens])
+        """
+        chunks = self.chunks_of(texts, ahead)
         if self._look_up is not None:
-            yield from map(self._look_up, chunks)
+            yield from ((chunk, self._look_up(chunk)) for chunk in chunks)
             return
         for group in _groups(chunks):
             encodings = self._hf.encode_batch_fast(group, add_special_tokens=False)
-            yield np.fromiter(chain.from_iterable(e.ids for e in encodings), "int32")
+            ids = chain.from_iterable(encoding.ids for encoding in encodings)
+            yield "".join(group), np.fromiter(ids, "int32")
 
     @functools.cached_property
     def _look_up(self) -> Callable[[str], np.ndarray] | None:

@@ -104,7 +104,7 @@ def encode_text(tokenizer: Tokenizer, text: Text) -> EncodedText:
             counts = {name: counts[name] + span_counts[name] for name in COUNTS}
     if not arrays:
         arrays = [np.empty(0, encoder.dtype)]
-    is_small = len(arrays) == 1 and isinstance(arrays[0], np.ndarray)
+    is_small = len(arrays) == 1 and not isinstance(arrays[0], np.memmap)
     return EncodedText(arrays[0] if is_small else ConcatTokens(arrays), **counts)
 
 
@@ -127,8 +127,8 @@ class _SpanEncoder:
             parts, counts = self._encode(span, advance)
             return np.concatenate([np.empty(0, self.dtype), *parts]), counts
         ahead = span.read_ahead(self._encoder.lookahead)
-        place = f"{span.start} {span.stop}"
-        path = token_file(self._tokenizer_sha256, span.shard.sha256, place, ahead)
+        part = f"{span.start} {span.stop}"
+        path = token_file(self._tokenizer_sha256, span.shard.sha256, part, ahead)
         try:
             token_ids, counts = read_tokens(path)
         except (OSError, ValueError):  # it is missing or damaged
@@ -139,22 +139,14 @@ class _SpanEncoder:
 
     def _encode(self, span, advance):
         """(parts of the token ids, their counts)."""
-        num_chars = num_bytes = num_known_bytes = num_unknown = 0
-
-        def chunks():
-            nonlocal num_chars, num_bytes
-            ahead = span.read_ahead(self._encoder.lookahead)
-            for chunk in self._encoder.chunks_of(span.read(), ahead):
-                num_chars += len(chunk)
-                num_bytes += len(chunk.encode())
-                yield chunk
-                advance(len(chunk))
-
-        parts = []
-        for token_ids in self._encoder.encode(chunks()):
+        parts, counts = [], dict.fromkeys(COUNTS, 0)
+        ahead = span.read_ahead(self._encoder.lookahead)
+        for text, token_ids in self._encoder.encode(span.read(), ahead):
+            advance(len(text))
             parts.append(token_ids.astype(self.dtype))
+            counts["num_chars"] += len(text)
             if self._unk_token_id is not None:
-                num_unknown += int(np.count_nonzero(token_ids == self._unk_token_id))
-                num_known_bytes += int(self._num_bytes[token_ids].sum())
-        unknown_bytes = 0 if self._unk_token_id is None else num_bytes - num_known_bytes
-        return parts, dict(zip(COUNTS, (num_chars, num_unknown, unknown_bytes)))
+                num_known_bytes = int(self._num_bytes[token_ids].sum())
+                counts["num_unknown"] += int(np.count_nonzero(token_ids == self._unk_token_id))
+                counts["unknown_bytes"] += len(text.encode()) - num_known_bytes
+        return parts, counts

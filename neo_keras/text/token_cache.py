@@ -35,8 +35,11 @@ def token_file(*content: str) -> pathlib.Path:
     return token_files_directory() / f"{digest.hexdigest()}.tokens"
 
 
-def read_tokens(path: os.PathLike) -> tuple["TokenFile", dict[str, int]]:
-    """Maps the token ids in a file, and reads their counts, as `write_tokens` was given them.
+def read_tokens(path: os.PathLike) -> tuple[np.memmap, dict[str, int]]:
+    """Maps the token ids in a file into memory: they stay there, and are read when they are needed.
+
+    Returns:
+        (unsigned int [num_tokens], the counts that `write_tokens` was given)
 
     Raises:
         OSError: The file cannot be read.
@@ -44,10 +47,16 @@ def read_tokens(path: os.PathLike) -> tuple["TokenFile", dict[str, int]]:
     """
     with open(path, "rb") as file:
         header = _parse_header(file.read(_HEADER_BYTES))
-        token_ids = TokenFile(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), header["dtype"])
+    token_ids = np.memmap(path, header["dtype"], "r", offset=_HEADER_BYTES)
     if len(token_ids) != header["num_tokens"]:
         raise ValueError(f"{len(token_ids)} of {header['num_tokens']} tokens")
+    _advise(token_ids, "MADV_RANDOM")
     return token_ids, {name: header[name] for name in COUNTS}
+
+
+def _advise(token_ids, name):
+    if hasattr(mmap, name):  # not on every system
+        token_ids._mmap.madvise(getattr(mmap, name))
 
 
 def _parse_header(data):
@@ -102,37 +111,14 @@ def _remove_remains(directory):
             pass
 
 
-class TokenFile:
-    """Token ids in a file that is mapped into memory: they stay there, and are read as an array."""
-
-    def __init__(self, mapped: mmap.mmap, dtype: str):
-        self._map, self.dtype = mapped, np.dtype(dtype)
-        self._token_ids = np.frombuffer(mapped, dtype, offset=_HEADER_BYTES)
-        self._advise("MADV_RANDOM")
-
-    def __len__(self) -> int:
-        return len(self._token_ids)
-
-    def __getitem__(self, span: slice) -> np.ndarray:
-        return self._token_ids[span]
-
-    def release(self):
-        """Gives back the memory that what was read has taken."""
-        self._advise("MADV_DONTNEED")
-
-    def _advise(self, name):
-        if hasattr(mmap, name):  # not on every system
-            self._map.madvise(getattr(mmap, name))
-
-
 class ConcatTokens:
     """Token ids of several arrays, one after another, to be read as if they were one.
 
     Args:
-        arrays: NumPy arrays or `TokenFile`, all of one dtype.
+        arrays: Of one dtype; in memory, or mapped by `read_tokens`.
     """
 
-    def __init__(self, arrays: Sequence[np.ndarray | TokenFile]):
+    def __init__(self, arrays: Sequence[np.ndarray]):
         self.dtype = arrays[0].dtype
         self._arrays = arrays
         self._stops = list(itertools.accumulate(map(len, arrays)))
@@ -150,8 +136,8 @@ class ConcatTokens:
         if self._num_reads % _READS_PER_RELEASE == 0:
             # Else a text that is larger than memory would, page by page, become this process's.
             for array in self._arrays:
-                if isinstance(array, TokenFile):
-                    array.release()
+                if isinstance(array, np.memmap):
+                    _advise(array, "MADV_DONTNEED")
         parts, i = [], bisect.bisect(self._stops, start)
         while start < stop:
             array = self._arrays[i]

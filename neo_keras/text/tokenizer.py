@@ -161,7 +161,7 @@ class Tokenizer:
         Yields:
             The next token ids: int32 [num_tokens].
         """
-        return self.encoder.encode(self.encoder.chunks_of(texts))
+        return (token_ids for _, token_ids in self.encoder.encode(texts))
 
     def tail(self, text: str, num_tokens: int) -> str:
         """A short end of a text, of which the last `num_tokens` tokens are those of the text."""
