@@ -326,5 +326,5 @@ def test_an_encoder_decoder_continues_a_column_that_is_named(tmp_path):
     settings = dict(architecture="encoder-decoder", num_speculative_tokens=0, **SMALL)
     run, _ = start_run(tmp_path / "run", [str(path)], column="text", **settings)
     assert run.model_config.end_token_id is None
-    with pytest.raises(InputError, match="line 1: expected {.source"):
+    with pytest.raises(InputError, match="line 1: expected {.source.*with --column"):
         start_run(tmp_path / "other", [str(path)], **settings)

@@ -175,7 +175,7 @@ def parse_pairs(lines: Iterable[str], path: str) -> list[Pair]:
             if len(pair) != 2 or not all(part.strip() for part in pair):
                 raise InputError(
                     f"{path}, line {number}: expected {expected}, got {shortened(line)}; complete "
-                    "the line or take it out"
+                    "the line, take it out, or name the field of a text with --column"
                 )
             pairs.append(pair)
     return pairs
