@@ -34,9 +34,10 @@ def encoded_shards(monkeypatch):
     """The texts that are encoded, in order."""
     seen, encode = [], encoding._SpanEncoder._encode
 
-    def record(self, span, advance):
-        seen.append("".join(span.read()))
-        return encode(self, span, advance)
+    def record(self, texts, ahead, advance):
+        texts = list(texts)
+        seen.append("".join(texts))
+        return encode(self, texts, ahead, advance)
 
     monkeypatch.setattr(encoding._SpanEncoder, "_encode", record)
     return seen

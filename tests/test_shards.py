@@ -5,9 +5,9 @@ import os
 
 import numpy as np
 import pytest
-from tiny_texts import CHUNK_BYTES, whole
+from tiny_texts import CHUNK_BYTES, spans_of, whole
 
-from neo_keras.text import readers, tokenizer_models
+from neo_keras.text import readers, shards, tokenizer_models
 from neo_keras.text.corpus import open_corpus
 from neo_keras.text.encoding import encode_text
 from neo_keras.text.token_cache import ConcatTokens, token_files_directory
@@ -21,16 +21,14 @@ def test_shards_are_the_text(texts):
     corpus, text = open_corpus([str(texts)]), whole(texts)
     assert "".join(corpus) == text and len(corpus) == len(text)
     assert corpus.sha256 == hashlib.sha256(text.encode()).hexdigest()
-    pieces = list(corpus.text.shard_spans())
-    assert len(pieces) > 25
+    assert len(corpus.text.spans) > 25
     sizes = []
-    for piece in pieces:
-        part = "".join(piece.read())
-        assert hashlib.sha256(part.encode()).hexdigest() == piece.shard.sha256
-        assert (piece.start, piece.stop) == (0, len(part))
+    for span, part in zip(corpus.text.spans, spans_of(corpus.text)):
+        assert hashlib.sha256(part.encode()).hexdigest() == span.shard.sha256
+        assert (span.start, span.stop) == (0, len(part))
         sizes.append(len(part.encode()))
     assert min(sizes[:-1]) > 200 - CHUNK_BYTES and max(sizes) <= 700 + 2 * CHUNK_BYTES
-    assert "".join("".join(piece.read()) for piece in pieces) == text
+    assert "".join(spans_of(corpus.text)) == text
 
 
 def test_a_part_of_the_text_is_read_from_where_it_begins(texts, monkeypatch):
@@ -40,7 +38,7 @@ def test_a_part_of_the_text_is_read_from_where_it_begins(texts, monkeypatch):
     assert ("".join(training), "".join(validation)) == (text[:cut], text[cut:])
     assert (len(training), len(validation)) == (cut, len(text) - cut)
     for part in (training, validation):
-        assert "".join("".join(piece.read()) for piece in part.shard_spans()) == "".join(part)
+        assert "".join(spans_of(part)) == "".join(part)
     opened = []
     monkeypatch.setattr(readers, "open", lambda *a: opened.append(a[0]) or open(*a), raising=False)
     "".join(validation)
@@ -76,6 +74,17 @@ def test_what_shards_do_not_know(name, texts):
 
 def test_a_text_without_any_boundary_is_cut_all_the_same(texts):
     (texts / "b").write_text("x" * 5000)
-    pieces = ["".join(piece.read()) for piece in open_corpus([str(texts)]).text.shard_spans()]
-    assert "".join(pieces) == whole(texts)
-    assert max(len(piece.encode()) for piece in pieces) <= 700 + 2 * CHUNK_BYTES
+    spans = spans_of(open_corpus([str(texts)]).text)
+    assert "".join(spans) == whole(texts)
+    assert max(len(span.encode()) for span in spans) <= 700 + 2 * CHUNK_BYTES
+
+
+@pytest.mark.parametrize("head_chars", [1024, 31])
+def test_what_comes_after_a_span(texts, monkeypatch, head_chars):
+    monkeypatch.setattr(shards, "HEAD_CHARS", head_chars)
+    training = open_corpus([str(texts)]).training
+    text, stop = "".join(training), 0
+    for number, span in enumerate(training.spans):
+        stop += span.num_chars
+        for num_chars in (0, 1, 31, 32, 1024, 1025):
+            assert training.read_ahead(number, num_chars) == text[stop : stop + num_chars]

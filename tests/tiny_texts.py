@@ -20,3 +20,8 @@ def whole(folder):
             text += "\n"
         text += path.read_bytes().decode().removeprefix("\ufeff")
     return re.sub("\r\r?\n|\r", "\n", text)
+
+
+def spans_of(text):
+    """What a `Text` has of each shard."""
+    return ["".join(text.read_span(span)) for span in text.spans]

@@ -9,7 +9,6 @@ from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
 from neo_keras.text.encoding import TokenizedCorpus, encode_text
 from neo_keras.text.formats import (
-    BEGINNING,
     DEFAULT_COLUMN,
     DOCUMENT_END,
     RECORD_READERS,
@@ -20,7 +19,7 @@ from neo_keras.text.formats import (
 from neo_keras.text.pairs import PairCorpus, are_pairs, load_pairs
 from neo_keras.text.plays import load_plays
 from neo_keras.text.progress import progress
-from neo_keras.text.shards import Text, cut_into_shards
+from neo_keras.text.shards import Text
 from neo_keras.text.sources import find_files, unreadable
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_training import make_tokenizer
@@ -124,7 +123,7 @@ def open_corpus(
 def _open_text(read, paths):
     try:
         with progress("reading the text", sum(map(os.path.getsize, paths))) as advance:
-            text = Text(read, *cut_into_shards(read(BEGINNING), advance))
+            text = Text.open(read, advance)
         blank = not any(map(str.strip, text))
     except OSError as error:
         raise unreadable(error) from error

@@ -95,10 +95,11 @@ def encode_text(tokenizer: Tokenizer, text: Text) -> EncodedText:
     arrays, counts = [], dict.fromkeys(COUNTS, 0)
     taken = 0  # characters of the next shard, by an added token that begins in this one
     with progress("encoding the text", len(text)) as advance:
-        for span in text.shard_spans():
-            skipped = min(taken, span.num_chars)
-            advance(skipped)
-            token_ids, span_counts = encoder(span.without(skipped), advance)
+        for number, span in enumerate(text.spans):
+            skipped, rest = span.split(taken)
+            advance(skipped.num_chars)
+            ahead = text.read_ahead(number, tokenizer.encoder.lookahead)
+            token_ids, span_counts = encoder(rest, text.read_span(rest), ahead, advance)
             taken += span_counts["num_chars"] - span.num_chars
             arrays.append(token_ids)
             counts = {name: counts[name] + span_counts[name] for name in COUNTS}
@@ -121,27 +122,25 @@ class _SpanEncoder:
             self._num_bytes = np.array([len(tokenizer.token_bytes(i)) for i in ids])
             self._num_bytes[self._unk_token_id] = -1  # its end
 
-    def __call__(self, span, advance):
+    def __call__(self, span, texts, ahead, advance):
         """(array of the token ids, their counts)."""
         if span.num_chars < MIN_KEPT_CHARS:
-            parts, counts = self._encode(span, advance)
+            parts, counts = self._encode(texts, ahead, advance)
             return np.concatenate([np.empty(0, self.dtype), *parts]), counts
-        ahead = span.read_ahead(self._encoder.lookahead)
         part = f"{span.start} {span.stop}"
         path = token_file(self._tokenizer_sha256, span.shard.sha256, part, ahead)
         try:
             token_ids, counts = read_tokens(path)
         except (OSError, ValueError):  # it is missing or damaged
-            write_tokens(path, *self._encode(span, advance))
+            write_tokens(path, *self._encode(texts, ahead, advance))
             return read_tokens(path)
         advance(span.num_chars)
         return token_ids, counts
 
-    def _encode(self, span, advance):
+    def _encode(self, texts, ahead, advance):
         """(parts of the token ids, their counts)."""
         parts, counts = [], dict.fromkeys(COUNTS, 0)
-        ahead = span.read_ahead(self._encoder.lookahead)
-        for text, token_ids in self._encoder.encode(span.read(), ahead):
+        for text, token_ids in self._encoder.encode(texts, ahead):
             advance(len(text))
             parts.append(token_ids.astype(self.dtype))
             counts["num_chars"] += len(text)

@@ -1,6 +1,5 @@
 """A text of any size, and the shards it is cut into, whose tokens are kept each in a file."""
 
-import bisect
 import dataclasses
 import hashlib
 import zlib
@@ -10,6 +9,8 @@ from neo_keras.errors import InputError
 from neo_keras.text.chunks import last_boundary
 from neo_keras.text.formats import BEGINNING, Offset, Part
 from neo_keras.text.progress import progress
+
+Reader = Callable[[Offset], Iterable[Part]]
 
 MIN_SHARD_BYTES = 2**25
 MAX_SHARD_BYTES = 2**26
@@ -24,16 +25,14 @@ class Shard:
     Attributes:
         offset: Where to begin to read.
         skip: Characters there that come before it.
-        start: Characters of the text that come before it.
         num_chars: Its own.
         num_bytes: Its own, in UTF-8.
-        sha256: Of its text.
         head: Its first characters.
+        sha256: Of its text.
     """
 
     offset: Offset
     skip: int
-    start: int
     num_chars: int = 0
     num_bytes: int = 0
     head: str = ""
@@ -53,40 +52,118 @@ class Shard:
     def sha256(self) -> str:
         return self._digest.hexdigest()
 
+
+@dataclasses.dataclass(frozen=True)
+class ShardSpan:
+    """What a text has of a shard, from and to a character: all of it, but at the text's ends."""
+
+    shard: Shard
+    start: int
+    stop: int
+
     @property
-    def stop(self) -> int:
-        return self.start + self.num_chars
+    def num_chars(self) -> int:
+        return self.stop - self.start
+
+    def split(self, num_chars: int) -> tuple["ShardSpan", "ShardSpan"]:
+        """Its first characters, or those that there are, and the others."""
+        cut = self.start + min(num_chars, self.num_chars)
+        return ShardSpan(self.shard, self.start, cut), ShardSpan(self.shard, cut, self.stop)
 
 
-def cut_into_shards(
-    parts: Iterable[Part], advance: Callable[[int], None]
-) -> tuple[list[Shard], str]:
-    """Reads a text once, and cuts it where no token is cut.
-
-    What the text holds says where, and not how much of it came before: so a text that changed, or a
-    new file among the others, moves the next few cuts only.
+class Text:
+    """A text that may be larger than memory: it is read, in parts, each time it is iterated over.
 
     Args:
-        parts: As `read_files` yields them. A part without an offset is not cut.
-        advance: Called with the number of bytes that were read.
-
-    Returns:
-        (The shards, at least one; the SHA-256 of the whole text.)
+        read: A function that yields (offset, text) from an offset on, as `read_files`.
+        spans: What it has of each shard, in order.
+        sha256: Of the whole text that `read` reads.
     """
-    whole, shards = hashlib.sha256(), [Shard(BEGINNING, 0, 0)]
-    for offset, text in parts:
-        data = text.encode()
-        whole.update(data)
-        advance(len(data))
-        cut = _find_cut(text, data, shards[-1].num_bytes) if offset else None
-        if cut:
-            shards[-1].add(text[:cut])
-            shards.append(Shard(offset, cut, shards[-1].stop))
-            text = text[cut:]
-        shards[-1].add(text)
-    if len(shards) > 1 and not shards[-1].num_chars:
-        shards.pop()
-    return shards, whole.hexdigest()
+
+    def __init__(self, read: Reader, spans: Sequence[ShardSpan], sha256: str):
+        self._read, self.spans, self.sha256 = read, spans, sha256
+
+    @classmethod
+    def open(cls, read: Reader, advance: Callable[[int], None]) -> "Text":
+        """Reads a whole text once, and cuts it where no token is cut.
+
+        What the text holds says where, and not how much of it came before: so a text that changed,
+        or a new file among the others, moves the next few cuts only.
+
+        Args:
+            read: As above. A part without an offset is not cut.
+            advance: Called with the number of bytes that were read.
+        """
+        whole, shards = hashlib.sha256(), [Shard(BEGINNING, 0)]
+        for offset, text in read(BEGINNING):
+            data = text.encode()
+            whole.update(data)
+            advance(len(data))
+            cut = _find_cut(text, data, shards[-1].num_bytes) if offset else None
+            if cut:
+                shards[-1].add(text[:cut])
+                shards.append(Shard(offset, cut))
+                text = text[cut:]
+            shards[-1].add(text)
+        spans = [ShardSpan(shard, 0, shard.num_chars) for shard in shards if shard.num_chars]
+        return cls(read, spans, whole.hexdigest())
+
+    @classmethod
+    def in_memory(cls, text: str) -> "Text":
+        """A text that is in memory."""
+        return cls.open(lambda offset: [(None, text)], lambda num_bytes: None)
+
+    def __len__(self) -> int:
+        """How many characters it has."""
+        return sum(span.num_chars for span in self.spans)
+
+    def __iter__(self) -> Iterator[str]:
+        with progress("reading the text", len(self)) as advance:
+            for span in self.spans:
+                for part in self.read_span(span):
+                    yield part
+                    advance(len(part))
+
+    def split(self, num_chars: int) -> tuple["Text", "Text"]:
+        """Its first characters, and the others."""
+        first, second = [], []
+        for span in self.spans:
+            head, tail = span.split(num_chars)
+            num_chars -= head.num_chars
+            first += [head] if head.num_chars else []
+            second += [tail] if tail.num_chars else []
+        return Text(self._read, first, self.sha256), Text(self._read, second, self.sha256)
+
+    def read_span(self, span: ShardSpan) -> Iterator[str]:
+        """Yields the parts of a span; raises `InputError` if its shard is not what it was."""
+        shard, digest = span.shard, hashlib.sha256()
+        position = -shard.skip  # in the shard, where the next part begins
+        for _, text in self._read(shard.offset):
+            own = text[max(-position, 0) : shard.num_chars - position]
+            digest.update(own.encode())
+            start = max(position, 0)
+            if part := own[max(span.start - start, 0) : max(span.stop - start, 0)]:
+                yield part
+            position += len(text)
+            if position >= shard.num_chars:
+                break
+        if digest.hexdigest() != shard.sha256:
+            raise InputError(
+                "expected a text that stays as it is, got one that changed while it was read: "
+                "start again when nothing writes to it any more"
+            )
+
+    def read_ahead(self, number: int, num_chars: int) -> str:
+        """So many characters after a span, which is given by its number, or those there are."""
+        ahead = ""
+        for span in self.spans[number + 1 :]:
+            is_in_head = num_chars <= HEAD_CHARS and span.start == 0
+            parts = [span.shard.head[: span.stop]] if is_in_head else self.read_span(span)
+            for part in parts:
+                ahead += part
+                if len(ahead) >= num_chars:
+                    return ahead[:num_chars]
+        return ahead
 
 
 def _find_cut(text, data, num_bytes):
@@ -96,118 +173,3 @@ def _find_cut(text, data, num_bytes):
     if num_bytes >= MIN_SHARD_BYTES and zlib.crc32(data) % PARTS_PER_CUT == 0:
         return last_boundary(text)
     return None
-
-
-class Text:
-    """A text that may be larger than memory: it is read, in parts, each time it is iterated over.
-
-    Args:
-        read: A function that yields (offset, text) from an offset on, as `read_files`.
-        shards: Of the whole of that text.
-        sha256: Of the whole of that text.
-        start: Where in that text this one begins, in characters.
-        stop: Where it ends; None: where the text ends.
-    """
-
-    def __init__(
-        self,
-        read: Callable[[Offset], Iterable[Part]],
-        shards: Sequence[Shard],
-        sha256: str,
-        start: int = 0,
-        stop: int | None = None,
-    ):
-        self._read, self._shards, self.sha256 = read, shards, sha256
-        self._start, self._stop = start, shards[-1].stop if stop is None else stop
-
-    @classmethod
-    def in_memory(cls, text: str) -> "Text":
-        """A text that is in memory."""
-        parts = [(None, text)]
-        return cls(lambda offset: parts, *cut_into_shards(parts, lambda num_bytes: None))
-
-    def __len__(self) -> int:
-        """How many characters it has."""
-        return self._stop - self._start
-
-    def __iter__(self) -> Iterator[str]:
-        with progress("reading the text", len(self)) as advance:
-            for part in self.parts():
-                yield part
-                advance(len(part))
-
-    def parts(self) -> Iterator[str]:
-        """Yields its parts, and shows nothing."""
-        shard = self._shard_at(self._start)
-        position = shard.start - shard.skip
-        for _, text in self._read(shard.offset):
-            if part := text[max(self._start - position, 0) : self._stop - position]:
-                yield part
-            position += len(text)
-            if position >= self._stop:
-                return
-
-    def span(self, start: int, stop: int) -> "Text":
-        """A part of it, from and to a character of the whole text."""
-        return Text(self._read, self._shards, self.sha256, start, stop)
-
-    def split(self, num_chars: int) -> tuple["Text", "Text"]:
-        """Its first characters, and the others."""
-        cut = self._start + num_chars
-        return self.span(self._start, cut), self.span(cut, self._stop)
-
-    def shard_spans(self) -> Iterator["ShardSpan"]:
-        """What it has of each shard, in order."""
-        for shard in self._shards:
-            start, stop = max(self._start, shard.start), min(self._stop, shard.stop)
-            if start < stop:
-                yield ShardSpan(self, shard, start - shard.start, stop - shard.start)
-
-    def read_ahead(self, start: int, num_chars: int) -> str:
-        """So many characters from one of the whole text on, or those that there are."""
-        num_chars = min(num_chars, self._stop - start)
-        if num_chars <= 0:
-            return ""
-        shard = self._shard_at(start)
-        if start == shard.start and num_chars <= len(shard.head):
-            return shard.head[:num_chars]
-        return "".join(self.span(start, start + num_chars).parts())
-
-    def _shard_at(self, position):
-        return self._shards[bisect.bisect(self._shards, position, key=lambda s: s.start) - 1]
-
-
-@dataclasses.dataclass(frozen=True)
-class ShardSpan:
-    """What a text has of a shard, from and to a character: all of it, but at the text's ends."""
-
-    text: Text
-    shard: Shard
-    start: int
-    stop: int
-
-    @property
-    def num_chars(self) -> int:
-        return self.stop - self.start
-
-    def without(self, num_chars: int) -> "ShardSpan":
-        """The same span without its first characters."""
-        return dataclasses.replace(self, start=self.start + num_chars)
-
-    def read(self) -> Iterator[str]:
-        """Yields the parts of its text; raises `InputError` if the shard is not what it was."""
-        digest, position = hashlib.sha256(), 0
-        for text in self.text.span(self.shard.start, self.shard.stop).parts():
-            digest.update(text.encode())
-            if part := text[max(self.start - position, 0) : max(self.stop - position, 0)]:
-                yield part
-            position += len(text)
-        if digest.hexdigest() != self.shard.sha256:
-            raise InputError(
-                "expected a text that stays as it is, got one that changed while it was read: "
-                "start again when nothing writes to it any more"
-            )
-
-    def read_ahead(self, num_chars: int) -> str:
-        """So many characters of the text after the shard, or those that there are."""
-        return self.text.read_ahead(self.shard.stop, num_chars)
