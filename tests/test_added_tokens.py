@@ -39,7 +39,7 @@ def text_of(parts: list[str]) -> Text:
         for i in range(offset[1], len(parts)):
             yield (0, i), parts[i]
 
-    return Text.open(read, lambda num_bytes: None)
+    return Text.open(read, lambda text, num_bytes: None)
 
 
 @pytest.fixture(scope="module")

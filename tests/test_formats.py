@@ -15,6 +15,7 @@ import pytest
 from tiny_texts import CHUNK_BYTES, words
 from waits import HANG_SECONDS
 
+from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
 from neo_keras.text import encoding, formats, readers, tokenizer_models
 from neo_keras.text.corpus import load_corpus, open_corpus
@@ -229,11 +230,13 @@ def test_an_end_token_ends_a_document(tmp_path):
 
 def test_a_gzip_file_is_unpacked_from_the_beginning_few_times(tmp_path, tiny_shards, monkeypatch):
     path, opened = write(tmp_path / "a.jsonl.gz", documents()), []
+    monkeypatch.setattr(readers, "open", lambda *a: opened.append(a[0]) or open(*a), raising=False)
     corpus = open_corpus([str(path)])
     assert len(corpus.text.spans) > 10
-    monkeypatch.setattr(readers, "open", lambda *a: opened.append(a[0]) or open(*a), raising=False)
-    encode_text(make_tokenizer("byte", []).with_end_token(), corpus.text)
-    assert len(opened) <= 1
+    tokenizer = corpus.make_tokenizer("byte").with_end_token()
+    corpus.tokenize(tokenizer, ModelConfig(257, 5))
+    assert text_of(documents()).endswith(corpus.validation_excerpt())
+    assert len(opened) == 2  # to find the shards, and to encode them
     assert "".join(corpus) == text_of(documents())
 
 

@@ -41,8 +41,9 @@ def test_a_part_of_the_text_is_read_from_where_it_begins(texts, monkeypatch):
         assert "".join(spans_of(part)) == "".join(part)
     opened = []
     monkeypatch.setattr(readers, "open", lambda *a: opened.append(a[0]) or open(*a), raising=False)
-    "".join(validation)
+    assert "".join(corpus.text.split(cut)[1]) == text[cut:]
     assert [os.path.basename(path) for path in opened] == ["d"]
+    assert "".join(validation) == text[cut:] and len(opened) == 1  # it is in memory
 
 
 @pytest.mark.parametrize("name", tokenizer_models.KINDS)

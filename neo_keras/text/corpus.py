@@ -32,6 +32,7 @@ class Corpus:
 
     Args:
         text: All of it.
+        tail: Its last characters, if they are in memory: a gzip file is else unpacked for them.
 
     Attributes:
         text: All of it.
@@ -39,9 +40,11 @@ class Corpus:
         sha256: Of the whole text.
     """
 
-    def __init__(self, text: Text):
+    def __init__(self, text: Text, tail: str = ""):
         self.text, self.sha256 = text, text.sha256
         self.training, self.validation = text.split(_training_length(len(text)))
+        if tail:
+            self.validation = Text.in_memory(tail[-len(self.validation) :])
 
     def __len__(self) -> int:
         """How many characters the whole text has."""
@@ -117,13 +120,20 @@ def open_corpus(
     if json_files := [path for path in paths if suffix_of(path) == ".json"]:
         warnings.warn(f"{json_files[0]} is read as plain text, with all its marks", stacklevel=2)
     settings = {"column": column or DEFAULT_COLUMN, "document_end": document_end}
-    return Corpus(_open_text(SequentialReader(partial(read_files, paths, **settings)), paths))
+    return _open_text(SequentialReader(partial(read_files, paths, **settings)), paths)
 
 
 def _open_text(read, paths):
+    tail = ""
+
+    def seen(text, num_bytes):
+        nonlocal tail
+        tail = (tail + text)[-MAX_VALIDATION_CHARS:]
+        advance(num_bytes)
+
     try:
         with progress("reading the text", sum(map(os.path.getsize, paths))) as advance:
-            text = Text.open(read, advance)
+            text = Text.open(read, seen)
         blank = not any(map(str.strip, text))
     except OSError as error:
         raise unreadable(error) from error
@@ -132,7 +142,7 @@ def _open_text(read, paths):
         raise InputError(
             f"expected text to train on, got none in {paths[0]}{more}; pass other files"
         )
-    return text
+    return Corpus(text, tail)
 
 
 def load_corpus(sources: Sequence[str] = (), column: str | None = None) -> str:

@@ -84,7 +84,7 @@ class Text:
         self._read, self.spans, self.sha256 = read, spans, sha256
 
     @classmethod
-    def open(cls, read: Reader, advance: Callable[[int], None]) -> "Text":
+    def open(cls, read: Reader, seen: Callable[[str, int], None]) -> "Text":
         """Reads a whole text once, and cuts it where no token is cut.
 
         What the text holds says where, and not how much of it came before: so a text that changed,
@@ -92,13 +92,13 @@ class Text:
 
         Args:
             read: As above. A part without an offset is not cut.
-            advance: Called with the number of bytes that were read.
+            seen: Called with each part, and how many bytes it has.
         """
         whole, shards = hashlib.sha256(), [Shard(BEGINNING, 0)]
         for offset, text in read(BEGINNING):
             data = text.encode()
             whole.update(data)
-            advance(len(data))
+            seen(text, len(data))
             cut = _find_cut(text, data, shards[-1].num_bytes) if offset else None
             if cut:
                 shards[-1].add(text[:cut])
@@ -111,7 +111,7 @@ class Text:
     @classmethod
     def in_memory(cls, text: str) -> "Text":
         """A text that is in memory."""
-        return cls.open(lambda offset: [(None, text)], lambda num_bytes: None)
+        return cls.open(lambda offset: [(None, text)], lambda text, num_bytes: None)
 
     def __len__(self) -> int:
         """How many characters it has."""
