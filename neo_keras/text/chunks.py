@@ -28,10 +28,7 @@ _CONTEXT_FLAGS = ("lstrip", "rstrip", "single_word")
 
 
 class AddedTokens:
-    """Finds the added tokens in a text, as Hugging Face's library does before all else.
-
-    Args:
-        hf: A tokenizer; None: one without added tokens.
+    """Finds the added tokens of a tokenizer in a text, as Hugging Face's library does first.
 
     Attributes:
         lookahead: How many characters after a place may decide about an added token before it.
@@ -90,16 +87,13 @@ def chunks_of(
     added_tokens: AddedTokens = _NO_ADDED_TOKENS,
     ahead: str = "",
 ) -> Iterator[str]:
-    """Cuts a text of any size.
+    """Cuts a text of any size into chunks of some `MIN_CHUNK_CHARS`.
 
     Args:
         texts: The parts of the text.
         max_word_chars: Only what has no space or punctuation for so long is cut anywhere.
         added_tokens: Of the tokenizer; they are never cut.
         ahead: What comes after the text: the last chunk takes of it what an added token does.
-
-    Yields:
-        Chunks of some `MIN_CHUNK_CHARS`.
     """
     rest = ""
     for text in texts:
@@ -139,11 +133,7 @@ def last_boundary(text: str) -> int | None:
 
 
 def sample(texts: Iterable[str]) -> Iterator[str]:
-    """Yields chunks from all parts of a text: all of them, unless there are too many.
-
-    Args:
-        texts: The parts of the text, which are read twice.
-    """
+    """Yields chunks from all parts of a text, which are read twice; all, if these are few."""
     num_chars = sum(len(text) for text in texts)
     step = max(math.ceil(num_chars / MAX_SAMPLE_CHARS), 1)
     chunks = [chunk for i, chunk in enumerate(chunks_of(texts)) if i % step == 0]

@@ -17,15 +17,8 @@ _CHARS_PER_GROUP = 2**18
 class Encoder:
     """Encodes as Hugging Face's library encodes the whole text.
 
-    Args:
-        hf: The tokenizer.
-        kind: What it is.
-
     Attributes:
         lookahead: How many characters after a text may belong to an added token that begins in it.
-
-    Raises:
-        InputError: An added token takes, or looks at, what stands around it.
     """
 
     def __init__(self, hf: tokenizers.Tokenizer, kind: TokenizerKind):

