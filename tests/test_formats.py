@@ -210,6 +210,23 @@ def test_parquet_of_other_things(tmp_path):
         load_corpus([str(path)], "story")
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_damaged_records_are_a_text_or_a_mistake(tmp_path, suffix):
+    path, rng, num_mistakes = write(tmp_path / f"a.{suffix}", documents()), random.Random(1), 0
+    data = path.read_bytes()
+    for _ in range(100):
+        damaged = bytearray(data)
+        for _ in range(rng.choice([1, 3, 20])):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        path.write_bytes(damaged[: rng.choice([len(data), rng.randrange(len(data))])])
+        try:
+            list(read_files([str(path)]))
+        except InputError as error:
+            num_mistakes += 1
+            assert path.name in str(error)
+    assert num_mistakes > 20
+
+
 def test_without_pyarrow(tmp_path, monkeypatch):
     for name in ("pyarrow", "pyarrow.parquet"):
         monkeypatch.setitem(sys.modules, name, None)

@@ -12,7 +12,6 @@ from neo_keras.text.formats import (
     DEFAULT_COLUMN,
     DOCUMENT_END,
     RECORD_READERS,
-    SequentialReader,
     read_files,
     suffix_of,
 )
@@ -120,7 +119,7 @@ def open_corpus(
     if json_files := [path for path in paths if suffix_of(path) == ".json"]:
         warnings.warn(f"{json_files[0]} is read as plain text, with all its marks", stacklevel=2)
     settings = {"column": column or DEFAULT_COLUMN, "document_end": document_end}
-    return _open_text(SequentialReader(partial(read_files, paths, **settings)), paths)
+    return _open_text(partial(read_files, paths, **settings), paths)
 
 
 def _open_text(read, paths):

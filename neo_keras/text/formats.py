@@ -194,7 +194,9 @@ def _read_parquet(path, column, begin):
                     rows = enumerate(texts, first)
                     yield from itertools.dropwhile(lambda row: row[0] < begin, rows)
                 first += group.num_rows
-        except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            if getattr(error, "errno", None):  # the disk's, not the library's
+                raise
             raise InputError(
                 f"expected a whole Parquet file in {path}, got a damaged one ({error}); copy it "
                 "again, or pass another file"

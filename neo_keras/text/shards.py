@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from neo_keras.errors import InputError
 from neo_keras.text.chunks import last_boundary
-from neo_keras.text.formats import BEGINNING, Offset, Part
+from neo_keras.text.formats import BEGINNING, Offset, Part, SequentialReader
 from neo_keras.text.progress import progress
 
 Reader = Callable[[Offset], Iterable[Part]]
@@ -94,7 +94,7 @@ class Text:
             read: As above. A part without an offset is not cut.
             seen: Called with each part, and how many bytes it has.
         """
-        whole, shards = hashlib.sha256(), [Shard(BEGINNING, 0)]
+        read, whole, shards = SequentialReader(read), hashlib.sha256(), [Shard(BEGINNING, 0)]
         for offset, text in read(BEGINNING):
             data = text.encode()
             whole.update(data)
