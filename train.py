@@ -1,12 +1,7 @@
 """Train a transformer from scratch. Without arguments: on Shakespeare, in a minute or two."""
 
-import sys
-import warnings
-
-from neo_keras.config import ARCHITECTURES, OPTIMIZERS, PRECISIONS, SCHEDULES
-from neo_keras.environment import prepare_for_keras
+from neo_keras.choices import ARCHITECTURES, OPTIMIZERS, PRECISIONS, SCHEDULES
 from neo_keras.errors import ArgumentParser, one_line_errors, utf8_path
-from neo_keras.native_logs import import_tensorflow
 from neo_keras.presets import PRESETS
 from neo_keras.text.tokenizer_models import KINDS
 
@@ -80,60 +75,9 @@ def parse_arguments():
 # fmt: on
 
 
-def keep_sample(path, step, text):
-    try:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(f"=== step {step}\n{text}\n\n")
-    except OSError as error:  # such as a full disk: where the checkpoint fails too, that says so
-        warnings.warn(f"cannot write {path} ({error.strerror})", stacklevel=2)
-
-
-def run_training(**arguments):
-    import rich
-
-    from neo_keras.training.launch import launch
-    from neo_keras.training.terminal import outlive_terminal
-
-    outlive_terminal()
-    prepare_for_keras()
-    run, corpus, strategy = launch(**arguments)
-    import_tensorflow()
-
-    from neo_keras.generation.callback import SampleText
-    from neo_keras.training.compute import share_cores
-    from neo_keras.training.distribution import lost_workers_end_all
-    from neo_keras.training.summary import describe_end, describe_stop
-    from neo_keras.training.train_drafter import train_drafter
-    from neo_keras.training.trainer import train
-
-    if strategy is None:
-        run.training_config = share_cores(run.model_config, run.training_config)
-
-    def show_sample(step, text):
-        if corpus.sample_prompt:
-            text = f"{corpus.sample_prompt} -> {text}"
-        rich.get_console().print(f"\nsample at step {step}:\n{text}\n", markup=False)
-        keep_sample(run.path / "samples.txt", step, text)
-
-    samples, every = [], run.training_config.sample_every
-    if every and run.keeps_files:
-        prompt = corpus.sample_prompt
-        samples = [SampleText(run.load_tokenizer(), every, show_sample, prompt=prompt)]
-    rich.get_console().quiet = not run.keeps_files
-    with lost_workers_end_all():
-        metrics, stopped_by = train(run, corpus, arguments["resume"], samples, strategy)
-    if not run.keeps_files:  # the chief speaks for all
-        sys.exit(stopped_by and 128 + stopped_by)
-    if stopped_by:
-        print(*describe_stop(run, metrics), sep="\n")
-        sys.exit(128 + stopped_by)
-    if run.model_config.num_speculative_tokens and not run.read_best().get("drafter_trained"):
-        stopped_by = train_drafter(run, corpus)
-    print(*describe_end(run, metrics), sep="\n")
-    sys.exit(stopped_by and 128 + stopped_by)
-
-
 if __name__ == "__main__":
     arguments = parse_arguments()
     with one_line_errors():
+        from neo_keras.training.launch import run_training
+
         run_training(**arguments)

@@ -122,21 +122,23 @@ def read_batches(token_ids):
 
 def training_speed(preset, token_ids):
     """Tokens/s of training on these tokens, once it is compiled."""
-    from neo_keras.training.compute import choose_compute, share_cores
+    from neo_keras.training.compute import share_cores, this_machine
     from neo_keras.training.dataset import training_dataset
-    from neo_keras.training.trainer import make_compiled_model
+    from neo_keras.training.resolve import resolve
+    from neo_keras.training.train_step import make_train_step
 
     config, training = from_preset(preset, 256)
-    training = choose_compute(config, share_cores(config, training))
-    model = make_compiled_model(config, training)
+    training = resolve(config, training, machine=this_machine())
+    share_cores(training.cpu_replicas)
+    train_step = make_train_step(config, training)
     settings = config.max_seq_len, training.batch_size, training.seed
-    model.fit(
+    train_step.fit(
         training_dataset(token_ids, *settings, 2 * training.steps_per_execution),
         shuffle=False,
         verbose=0,
     )
     begin = time.perf_counter()
-    model.fit(training_dataset(token_ids, *settings, TRAINING_STEPS), shuffle=False, verbose=0)
+    train_step.fit(training_dataset(token_ids, *settings, TRAINING_STEPS), shuffle=False, verbose=0)
     seconds = time.perf_counter() - begin
     return TRAINING_STEPS * training.batch_size * config.max_seq_len / seconds
 

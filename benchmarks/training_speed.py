@@ -75,14 +75,15 @@ def measure_keras(token_ids, model_config, config, steps):
     import_tensorflow()
     import keras
 
-    from neo_keras.training.compute import choose_compute, share_cores
+    from neo_keras.training.compute import select_device, share_cores, this_machine
     from neo_keras.training.dataset import training_dataset
-    from neo_keras.training.devices import select_device
-    from neo_keras.training.trainer import make_compiled_model
+    from neo_keras.training.resolve import resolve
+    from neo_keras.training.train_step import make_train_step
 
     select_device("cpu")
-    config = choose_compute(model_config, share_cores(model_config, config))
-    model = make_compiled_model(model_config, config)
+    config = resolve(model_config, config, machine=this_machine())
+    share_cores(config.cpu_replicas)
+    train_step = make_train_step(model_config, config)
     marks = []  # (steps done, mean loss, seconds): reading the loss waits for the steps
 
     def mark(batch, logs):
@@ -91,7 +92,7 @@ def measure_keras(token_ids, model_config, config, steps):
     stopwatch = keras.callbacks.LambdaCallback(on_train_batch_end=mark)
     seq_len, num_batches = model_config.max_seq_len, WARMUP_STEPS + steps
     dataset = training_dataset(token_ids, seq_len, config.batch_size, config.seed, num_batches)
-    model.fit(dataset, shuffle=False, verbose=0, callbacks=[stopwatch])
+    train_step.fit(dataset, shuffle=False, verbose=0, callbacks=[stopwatch])
     first_step, _, begin = next(row for row in marks if row[0] >= WARMUP_STEPS)
     last_step, loss, end = marks[-1]
     return (end - begin) / (last_step - first_step), loss, "AdamW"

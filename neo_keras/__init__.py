@@ -27,6 +27,7 @@ _HOMES = {
     "make_optimizer": "training.optimizer",
     "make_tokenizer": "text.tokenizer_training",
     "open_corpus": "text.corpus",
+    "resolve": "training.resolve",
     "resume_run": "training.start",
     "split_corpus": "text.corpus",
     "start_run": "training.start",

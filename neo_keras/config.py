@@ -3,23 +3,18 @@
 import dataclasses
 import typing
 
+from neo_keras.choices import (
+    ACTIVATIONS,
+    ARCHITECTURES,
+    NORM_POSITIONS,
+    NORMS,
+    OPTIMIZERS,
+    POSITIONS,
+    PRECISIONS,
+    SCHEDULES,
+)
 from neo_keras.errors import InputError
 
-ARCHITECTURES = ("decoder-only", "encoder-decoder")
-POSITIONS = ("rope", "learned", "sinusoidal")
-NORMS = ("rms", "layer")
-NORM_POSITIONS = ("pre", "post")
-ACTIVATIONS = ("relu_squared", "relu", "gelu", "gelu_tanh")
-# What suits each; the rates were measured (benchmarks/README.md). A tenth of the run at most is
-# warm-up.
-OPTIMIZERS = {
-    "muon": {"learning_rate": 5e-3, "max_warmup_steps": 10, "weight_decay": 0.0},
-    "adamw": {"learning_rate": 3e-3, "max_warmup_steps": 100, "weight_decay": 0.1},
-    "adam": {"learning_rate": 3e-3, "max_warmup_steps": 100, "weight_decay": 0.0},
-    "sgd": {"learning_rate": 3e-1, "max_warmup_steps": 100, "weight_decay": 0.0},
-}
-SCHEDULES = ("linear", "cosine", "wsd", "constant", "inverse-sqrt")
-PRECISIONS = ("float32", "bfloat16", "float16")  # of arithmetic; weights are float32
 MAX_NGRAM_ROWS = 2**18  # so that the hash of an n-gram fits int32: see `NgramEmbedding`
 
 
@@ -37,7 +32,7 @@ class ModelConfig:
     position: str = "rope"  # one of POSITIONS
     norm: str = "rms"  # one of NORMS
     norm_position: str = "pre"  # normalize what goes into a layer, or ("post") each sum
-    activation: str = "relu_squared"  # one of ACTIVATIONS; gelu is exact, by erf
+    activation: str = "relu_squared"  # one of ACTIVATIONS
     use_bias: bool = False  # in dense layers and layer norms
     qk_norm: bool = True  # normalize queries and keys (RMS, without a scale)
     tie_embeddings: bool = False  # one matrix for the token embedding and the output head
@@ -46,7 +41,7 @@ class ModelConfig:
     ngram_rows: int = 65536  # of the hashed table that the n-grams share
     ngram_dim: int = 32  # width of that table
     ngram_dropout: float = 0.0  # share of n-grams dropped in training
-    num_speculative_tokens: int = 0  # tokens that a `Drafter` foresees, to write faster; 0: none
+    num_speculative_tokens: int = 0  # that a `Drafter` proposes for each step; 0: none
     architecture: str = "decoder-only"  # one of ARCHITECTURES
     end_token_id: int | None = None  # ends each source and each target, of pairs; None: plain text
 
@@ -109,24 +104,26 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained. The defaults are the fast recipe (benchmarks/README.md)."""
+    """How a model is trained. The defaults are the fast recipe (benchmarks/README.md).
+
+    None means "auto", but for the limits `clip_norm` and `max_seconds`: `training.resolve` fills it
+    in.
+    """
 
     batch_size: int = 16
-    gradient_accumulation_steps: int = (
-        1  # batches whose gradients make one step, in the memory of one
-    )
-    cpu_replicas: int | None = None  # of a batch, computed side by side; None: see `share_cores`
+    gradient_accumulation_steps: int = 1  # batches for one step, in the memory of one
+    cpu_replicas: int | None = None  # parts of a batch, computed side by side
     steps: int = 1400
-    optimizer: str = "muon"  # a key of OPTIMIZERS
-    schedule: str = "linear"  # one of SCHEDULES: the way down after the warm-up
-    learning_rate: float | None = None  # at its highest; None: what suits the optimizer
+    optimizer: str = "muon"  # one of OPTIMIZERS
+    schedule: str = "linear"  # one of SCHEDULES: the learning rate after the warm-up
+    learning_rate: float | None = None  # at its highest
     final_learning_rate: float = 0.0  # at the last step, where the schedule has a way to it
-    warmup_steps: int | None = None  # None: what suits the optimizer and the number of steps
-    beta_2: float = 0.95
-    weight_decay: float | None = None  # of matrices; None: what suits the optimizer
+    warmup_steps: int | None = None  # linear, up to the learning rate
+    beta_2: float = 0.95  # of Adam
+    weight_decay: float | None = None  # of matrices
     ngram_weight_decay: float = 10.0  # weight decay of the n-gram table, under Muon
     num_future_tokens: int | None = None  # tokens after the next one that training predicts, too
-    loss_temperature: float | None = None  # of predictions; None, here and above: see `suit_text`
+    loss_temperature: float | None = None  # that logits are multiplied by, in the loss
     clip_norm: float | None = None  # of all gradients together; None: no limit
     ema: float = 0.0  # decay of the average of the weights; 0: no average
     eval_every: int = 500  # steps; also when a checkpoint is written
@@ -135,19 +132,14 @@ class TrainingConfig:
     max_seconds: float | None = None  # of training steps; None: no limit
     sliding_window_eval: bool = False  # at the end, also the loss with at least half a context
     seed: int = 1
-    mixed_precision: str | None = None  # one of PRECISIONS; what is computed in
+    mixed_precision: str | None = None  # one of PRECISIONS: what is computed in
     remat: bool = False  # compute each block again for its gradients, to keep less in memory
-    jit_compile: bool | None = None  # by XLA; None, here and above: see `choose_compute`
+    jit_compile: bool | None = None  # by XLA
     steps_per_execution: int = 10  # steps between two looks at Ctrl-C, the clock and the bar
 
     def __post_init__(self):
-        for name in (
-            "batch_size",
-            "gradient_accumulation_steps",
-            "steps",
-            "eval_every",
-            "steps_per_execution",
-        ):
+        for name in ("batch_size", "gradient_accumulation_steps", "steps", "eval_every",
+                     "steps_per_execution"):  # fmt: skip
             _check_positive_integer(name, getattr(self, name))
         _check_types(self)
         if self.cpu_replicas is not None and (
@@ -161,7 +153,6 @@ class TrainingConfig:
             _check_choice(name, getattr(self, name), choices)
         if self.mixed_precision is not None:
             _check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
-        self._fill_in()
         for name in ("learning_rate", "loss_temperature", "clip_norm", "max_seconds"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
@@ -175,19 +166,14 @@ class TrainingConfig:
             raise InputError(f"seed must be below 2**32, got {self.seed}")
         if not 0 <= self.ema < 1:
             raise InputError(f"ema must be at least 0 and below 1, got {self.ema}")
-        if self.optimizer == "adam" and self.weight_decay:
-            raise InputError(f"adam has no weight_decay, got {self.weight_decay}: use adamw")
+        if self.weight_decay and OPTIMIZERS[self.optimizer].weight_decay is None:
+            raise InputError(
+                f"{self.optimizer} has no weight_decay, got {self.weight_decay}: use adamw"
+            )
 
     @property
     def global_batch_size(self):
         return self.batch_size * self.gradient_accumulation_steps
-
-    def _fill_in(self):
-        suited = {**OPTIMIZERS[self.optimizer]}
-        suited["warmup_steps"] = min(suited.pop("max_warmup_steps"), self.steps // 10)
-        for name, value in suited.items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
 
 
 # What fields were called in runs and exports of earlier versions.
@@ -213,9 +199,11 @@ def from_saved(config_class, fields):
         The configuration.
 
     Raises:
-        TypeError: a field is unknown.
+        TypeError: it is no dict, or a field is unknown.
         InputError: a value is not valid.
     """
+    if not isinstance(fields, dict):
+        raise TypeError(f"expected the fields of {config_class.__name__}, got {fields!r}")
     return config_class(**{RENAMED_FIELDS.get(name, name): value for name, value in fields.items()})
 
 

@@ -20,7 +20,8 @@ def train_here(path, corpus_file, callbacks=(), resume=False, stopped_by=None, *
     if resume:
         run, corpus = resume_run(path, **changes)
     else:
-        settings = dict(batch_size=3, jit_compile=False, steps_per_execution=5, sample_every=0)
+        settings = dict(batch_size=3, jit_compile=False, cpu_replicas=1, steps_per_execution=5,
+                        sample_every=0)  # fmt: skip
         run, corpus = start_run(path, [str(corpus_file)], **{**SHAPE, **settings, **changes})
     metrics, got = train(run, corpus, resume, callbacks=callbacks)
     assert got == stopped_by

@@ -95,7 +95,7 @@ GOOD = ["--data", "good.txt"]
         ([*GOOD, "--batch-size", "-1"], "batch_size must be a whole number of at least 1, got -1"),
         (
             [*GOOD, "--gradient-accumulation-steps", "0"],
-            "accumulate must be a whole number of at least 1, got 0",
+            "gradient_accumulation_steps must be a whole number of at least 1, got 0",
         ),
         ([*GOOD, "--epochs", "0"], "epochs must be above 0"),
         ([*GOOD, "--epochs", "inf"], "epochs must be above 0"),

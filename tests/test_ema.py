@@ -7,9 +7,9 @@ from short_runs import different_arrays, read_checkpoint, stop_at, train_here
 from tolerances import assert_close
 
 from neo_keras.generation.callback import SampleText
+from neo_keras.model.weights import averaged_weights
 from neo_keras.training.dataset import validation_dataset
-from neo_keras.training.optimizer import averaged_weights
-from neo_keras.training.trainer import make_compiled_model
+from neo_keras.training.train_step import make_train_step
 
 DECAY = 0.7
 # Without lookahead: the best model has all the weights that training has.
@@ -63,7 +63,7 @@ def test_the_best_is_the_average_by_hand(averaged):
 
 def test_the_validation_loss_is_that_of_the_average(averaged):
     run, after_step = averaged
-    model = make_compiled_model(run.model_config, run.training_config)
+    model = make_train_step(run.model_config, run.training_config)
     token_ids = run.load_tokenizer().encode(run.load_validation_text())
     dataset = validation_dataset(token_ids, run.model_config.max_seq_len)
     for row in run.read_history():
@@ -81,7 +81,7 @@ def test_training_is_that_without_an_average(averaged, corpus_file, tmp_path):
     for ours, theirs in zip(after_step, keep.after_step, strict=True):
         for a, b in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(a, b)
-    model = make_compiled_model(run.model_config, run.training_config)
+    model = make_train_step(run.model_config, run.training_config)
     run.load_weights(model, run.last)
     for saved, trained in zip(model.get_weights(), after_step[-1], strict=True):
         np.testing.assert_array_equal(saved, trained)
@@ -103,7 +103,7 @@ def test_a_run_stopped_before_it_was_validated_writes_with_the_average(corpus_fi
 def test_samples_are_of_the_average(averaged, monkeypatch):
     """And the weights themselves are back afterwards, though the sampling failed."""
     run, after_step = averaged
-    model = make_compiled_model(run.model_config, run.training_config)
+    model = make_train_step(run.model_config, run.training_config)
     run.load_weights(model, run.last)
     seen = []
 

@@ -26,7 +26,7 @@ class Disturb(keras.callbacks.Callback):
         self.weights.append(self.model.get_weights())
 
     def on_train_batch_begin(self, batch, logs=None):
-        self.norm = self.model.final_norm.trainable_variables[0]
+        self.norm = self.model.model.final_norm.trainable_variables[0]
         self.kept = self.norm.numpy()
         if batch in self.blown_up_steps:
             self.norm.assign(self.kept * 1e30)
@@ -70,7 +70,7 @@ def test_a_loss_that_overflows_is_skipped(corpus_file, tmp_path):
 
 def test_a_training_that_cannot_recover_still_ends(corpus_file, tmp_path):
     def blow_up(batch, logs):
-        norm = callback.model.final_norm.trainable_variables[0]
+        norm = callback.model.model.final_norm.trainable_variables[0]
         norm.assign(norm * 1e30)
 
     callback = keras.callbacks.LambdaCallback(on_train_batch_begin=blow_up)

@@ -7,12 +7,18 @@ import numpy as np
 import pytest
 from tolerances import assert_close
 
-from neo_keras.config import OPTIMIZERS, ModelConfig, TrainingConfig
+from neo_keras.choices import OPTIMIZERS
+from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.model.gpt import GPT
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.training.dataset import training_dataset
 from neo_keras.training.optimizer import make_optimizer
-from neo_keras.training.trainer import make_compiled_model
+from neo_keras.training.resolve import resolve
+from neo_keras.training.train_step import make_train_step
+
+
+def resolved(**changes):
+    return resolve(ModelConfig(13), TrainingConfig(**changes))
 
 
 @pytest.fixture
@@ -20,7 +26,7 @@ def optimizer_of(tiny_config):
     model = GPT(tiny_config)
 
     def make(**changes):
-        return make_optimizer(TrainingConfig(**changes), model)
+        return make_optimizer(resolved(**changes), model)
 
     return make
 
@@ -62,8 +68,8 @@ def test_every_optimizer_learns(name, tiny_corpus_text):
     model_config = ModelConfig(
         tokenizer.vocab_size, max_ngram=3, ngram_rows=53, ngram_dim=11, **shape
     )
-    config = TrainingConfig(optimizer=name, steps=40, batch_size=19, jit_compile=False)
-    model = make_compiled_model(model_config, config)
+    config = resolved(optimizer=name, steps=40, batch_size=19, jit_compile=False)
+    model = make_train_step(model_config, config)
     losses = model.fit(
         training_dataset(token_ids, 17, config.batch_size, seed=3, steps=40),
         steps_per_epoch=10, epochs=4, verbose=0, shuffle=False,
@@ -78,9 +84,7 @@ def test_sgd_has_nesterov_momentum(tiny_config):
     """Two steps with the gradient g and the rate r: -1.9 r g, then -2.71 r g."""
     model = GPT(tiny_config)
     variables = model.trainable_variables
-    config = TrainingConfig(
-        optimizer="sgd", learning_rate=0.01, schedule="constant", warmup_steps=0
-    )
+    config = resolved(optimizer="sgd", learning_rate=0.01, schedule="constant", warmup_steps=0)
     optimizer = make_optimizer(config, model)
     gradients = [np.random.default_rng(5).normal(size=v.shape) for v in variables]
     for expected in (-0.019, -0.0271):
@@ -93,9 +97,7 @@ def test_sgd_has_nesterov_momentum(tiny_config):
 
 def decayed(model, **changes):
     """Names of the variables that a step without gradients changes, in what proportion."""
-    optimizer = make_optimizer(
-        TrainingConfig(**{"steps": 1, "optimizer": "adamw", **changes}), model
-    )
+    optimizer = make_optimizer(resolved(**{"steps": 1, "optimizer": "adamw", **changes}), model)
     before = {v.path.split("/", 1)[1]: np.array(v) for v in model.trainable_variables}
     optimizer.apply(
         [np.zeros(v.shape, "float32") for v in model.trainable_variables],
@@ -153,7 +155,7 @@ def test_adam_is_adamw_without_weight_decay(tiny_config, make_model):
     results = []
     for name in ("adam", "adamw"):
         model, rng = make_model(tiny_config), np.random.default_rng(5)
-        config = TrainingConfig(optimizer=name, learning_rate=1e-2, weight_decay=0.0)
+        config = resolved(optimizer=name, learning_rate=1e-2, weight_decay=0.0)
         optimizer = make_optimizer(config, model)
         for _ in range(3):
             variables = model.trainable_variables
@@ -168,7 +170,7 @@ def test_adam_is_adamw_without_weight_decay(tiny_config, make_model):
 def test_gradients_are_clipped_together(tiny_config, size, clipped_norm):
     model = GPT(tiny_config)
     variables = model.trainable_variables
-    config = TrainingConfig(optimizer="adamw", clip_norm=0.7, weight_decay=0.0)
+    config = resolved(optimizer="adamw", clip_norm=0.7, weight_decay=0.0)
     optimizer = make_optimizer(config, model)
     optimizer.apply([np.full(v.shape, size, "float32") for v in variables], variables)
     momenta = [np.array(v) for v in optimizer.variables if "momentum" in v.path]
@@ -193,7 +195,7 @@ def test_muon_is_for_the_matrices_of_the_blocks(tiny_config):
     variables = model.trainable_variables
     before = [np.array(v) for v in variables]
     rng = np.random.default_rng(5)
-    optimizer = make_optimizer(TrainingConfig(learning_rate=1e-3, warmup_steps=0), model)
+    optimizer = make_optimizer(resolved(learning_rate=1e-3, warmup_steps=0), model)
     optimizer.apply([rng.normal(size=v.shape).astype("float32") for v in variables], variables)
     seen = set()
     for variable, old in zip(variables, before):

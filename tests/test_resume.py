@@ -7,9 +7,9 @@ import pytest
 from short_runs import SHAPE, different_arrays, read_checkpoint, stop_at, train_here
 
 from neo_keras.errors import FailedError, InputError
-from neo_keras.model.gpt import GPT
-from neo_keras.training import inputs
+from neo_keras.training import trainer
 from neo_keras.training.callbacks import out_of_patience
+from neo_keras.training.train_step import TrainStep
 
 SEQ_LEN = SHAPE["max_seq_len"]
 BATCH_SIZE = 29
@@ -55,8 +55,8 @@ def test_two_sessions_see_every_window_of_an_epoch_once(corpus_file, tmp_path, m
             batches[step] = [(*row, target[-1]) for row, target in zip(rows, targets)]
         return dataset
 
-    training_dataset = inputs.training_dataset
-    monkeypatch.setattr(inputs, "training_dataset", recorded)
+    training_dataset = trainer.training_dataset
+    monkeypatch.setattr(trainer, "training_dataset", recorded)
     run, _ = train_here(tmp_path / "run", corpus_file, [stop_at(5)], stopped_by=2, **SETTINGS)
     for step in range(5, 11):
         del batches[step]  # it stopped before these
@@ -101,7 +101,7 @@ def losses_are(monkeypatch):
 
     def make(*losses):
         losses = iter(losses)
-        monkeypatch.setattr(GPT, "evaluate", lambda *args, **kwargs: next(losses))
+        monkeypatch.setattr(TrainStep, "evaluate", lambda *args, **kwargs: next(losses))
 
     return make
 

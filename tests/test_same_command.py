@@ -8,8 +8,9 @@ import train as script
 from neo_keras.errors import InputError
 from neo_keras.presets import PRESETS
 from neo_keras.text.tokenizer_training import make_tokenizer
-from neo_keras.training.compute import choose_compute
+from neo_keras.training.compute import this_machine
 from neo_keras.training.launch import launch
+from neo_keras.training.resolve import resolve
 
 SMALL = "--num-layers 1 --num-heads 1 --hidden-dim 12 --seq-len 12 --num-speculative-tokens 0"
 OPTIONS = [
@@ -52,8 +53,9 @@ def place(tmp_path, monkeypatch, tiny_corpus_text, pairs_file):
 
 def start(monkeypatch, command):
     monkeypatch.setattr(sys, "argv", ["train.py", "--run", "run", *command.split()])
-    run, _, _ = launch(**script.parse_arguments())
-    run.training_config = choose_compute(run.model_config, run.training_config)  # as `train` does
+    run, corpus, _ = launch(**script.parse_arguments())
+    machine = this_machine()
+    run.training_config = resolve(run.model_config, run.training_config, corpus, machine)
     run.save_config()
     return run
 

@@ -3,8 +3,10 @@
 import keras
 import pytest
 
-from neo_keras.config import SCHEDULES, TrainingConfig
-from neo_keras.training.schedule import Schedule
+from neo_keras.choices import SCHEDULES
+from neo_keras.config import ModelConfig, TrainingConfig
+from neo_keras.training.optimizer import Schedule
+from neo_keras.training.resolve import resolve
 
 PEAK, FINAL = 1e-2, 1e-3
 STEPS, WARMUP_STEPS = 110, 10
@@ -96,9 +98,13 @@ def test_survives_serialization(name):
     ],
 )  # fmt: skip
 def test_the_warmup_of_a_short_run_is_at_most_a_tenth(optimizer, steps, warmup_steps):
-    assert TrainingConfig(optimizer=optimizer, steps=steps).warmup_steps == warmup_steps
+    assert warmup_of(optimizer=optimizer, steps=steps) == warmup_steps
 
 
 def test_a_warmup_that_was_asked_for_is_kept():
-    assert TrainingConfig(steps=100, warmup_steps=61).warmup_steps == 61
-    assert TrainingConfig(steps=2000, warmup_steps=0).warmup_steps == 0
+    assert warmup_of(steps=100, warmup_steps=61) == 61
+    assert warmup_of(steps=2000, warmup_steps=0) == 0
+
+
+def warmup_of(**changes):
+    return resolve(ModelConfig(13), TrainingConfig(**changes)).warmup_steps

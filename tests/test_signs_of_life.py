@@ -9,9 +9,9 @@ import pytest
 import rich.console
 from tiny_models import make_run
 
-import train as script
 from neo_keras.training import callbacks
-from neo_keras.training.progress_bar import LINE_SECONDS, ProgressBar
+from neo_keras.training.launch import keep_sample
+from neo_keras.training.progress import LINE_SECONDS, ProgressBar, duration
 
 
 class StepTimer:
@@ -19,7 +19,7 @@ class StepTimer:
 
     first_step = step = 0
     session_seconds = 0.0
-    compiled = False
+    measured_steps, max_seconds = 0, None
     compile_seconds, seconds_per_step = 5.0, 2.0
 
     @property
@@ -29,7 +29,7 @@ class StepTimer:
     def take(self, seconds):
         self.step += 10
         self.session_seconds += seconds
-        self.compiled = self.step > 10
+        self.measured_steps = self.step - 10
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])
@@ -58,11 +58,22 @@ def test_a_line_every_half_minute(is_terminal):
         assert len(lines) == 2  # the bar shows the rest
     else:
         assert [" ".join(line.split()) for line in lines] == [
-            "compiled in 5.0 s",
+            "compiled in 5.0 s; 2.0 s a step, about 33 minutes left",
             "step 40 145 s 32 tokens/s loss 2.2500",
             "step 60 175 s 32 tokens/s loss 2.1250 validation 2.0000 (1.500 bits/char)",
             "step 80 205 s 32 tokens/s loss 1.7500",
         ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.00001, "1 ms"), (0.9996, "1.0 s"), (119, "119 s"), (120, "2.0 minutes"),
+        (7199, "120 minutes"), (7200, "2.0 hours"), (345_600, "4.0 days"),
+    ],
+)  # fmt: skip
+def test_durations(seconds, words):
+    assert duration(seconds) == words
 
 
 @contextlib.contextmanager
@@ -101,4 +112,4 @@ def test_a_full_disk(tmp_path):
 
 def test_samples_on_a_full_disk(tmp_path):
     with full_disk(100), pytest.warns(UserWarning, match="cannot write .*samples.txt .*File too"):
-        script.keep_sample(tmp_path / "samples.txt", 3, "x" * 1000)
+        keep_sample(tmp_path / "samples.txt", 3, "x" * 1000)

@@ -148,7 +148,7 @@ def test_the_drafter_is_taught_from_the_command_line(corpus_file, tmp_path):
     settings = "--num-speculative-tokens 2 --num-layers 1 --steps 20 --eval-every 10".split()
     result = run_train(tmp_path / "run", "--data", corpus_file, *ARGUMENTS, *settings)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "teaching the drafter" in result.stdout
+    assert "training the drafter" in result.stdout
 
 
 def test_diverged_from_the_command_line(corpus_file, tmp_path):

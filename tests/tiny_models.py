@@ -36,7 +36,8 @@ def make_run(path, steps=60, text=None, tokenizer=None, **changes):
     from neo_keras.run_directory.directory import RunDirectory
     from neo_keras.text.tokenizer import Tokenizer
     from neo_keras.training.dataset import training_dataset
-    from neo_keras.training.trainer import make_compiled_model
+    from neo_keras.training.resolve import resolve
+    from neo_keras.training.train_step import make_train_step
 
     text, tokenizer = text or corpus_text(), tokenizer or Tokenizer.characters_of(ALPHABET)
     model_config = ModelConfig(**{**SHAPE, "vocab_size": tokenizer.vocab_size, **changes})
@@ -46,8 +47,8 @@ def make_run(path, steps=60, text=None, tokenizer=None, **changes):
     seq_len = model_config.max_seq_len
     run = RunDirectory(path)
     run.create(model_config, training_config, {"sources": [], "sha256": ""}, tokenizer, text[-700:])
-    model = make_compiled_model(model_config, training_config)
+    train_step = make_train_step(model_config, resolve(model_config, training_config))
     dataset = training_dataset(tokenizer.encode(text), seq_len, 4, seed=11, steps=steps)
-    model.fit(dataset, shuffle=False, verbose=0)
-    run.save_best(model)
+    train_step.fit(dataset, shuffle=False, verbose=0)
+    run.save_best(train_step.model)
     return run

@@ -33,8 +33,7 @@ def main():
     import numpy as np
     import tensorflow as tf
 
-    import train as script
-    from neo_keras.training import trainer
+    from neo_keras.training import launch, trainer
 
     device = tf.config.LogicalDeviceConfiguration()
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -59,7 +58,7 @@ def main():
 
     train, trainer.train = trainer.train, observed
     with one_line_errors():
-        script.run_training(**{**DEFAULTS, **options.arguments})
+        launch.run_training(**{**DEFAULTS, **options.arguments})
 
 
 if __name__ == "__main__":

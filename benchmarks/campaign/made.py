@@ -6,7 +6,7 @@ import shutil
 import runs
 from processes import Process
 
-DRAFTER = "teaching the drafter"
+DRAFTER = "training the drafter"
 TOKENIZED = "different tokens"
 EXPORT = ["export.py", "run", "--quantize", "int8"]
 SAY = ["generate.py", "run", "--greedy", "--max-tokens", "12"]

@@ -31,7 +31,7 @@ def preload():
     import neo_keras.export.litertlm
     import neo_keras.generation.load
     import neo_keras.training.launch
-    import neo_keras.training.summary
+    import neo_keras.training.progress
     import neo_keras.training.train_drafter
     import neo_keras.training.trainer  # noqa: F401
 

@@ -32,7 +32,6 @@ def main(args):
     if args.strings < 1:
         raise InputError(f"strings must be at least 1, got {args.strings}")
     import_tensorflow()
-    from neo_keras.training.compute import share_cores
     from neo_keras.training.start import start_run
     from neo_keras.training.trainer import train
 
@@ -45,7 +44,6 @@ def main(args):
             pathlib.Path(directory) / "run", [str(data)], "transformer", steps=args.steps,
             seed=args.seed, **CHANGES,
         )  # fmt: skip
-        run.training_config = share_cores(run.model_config, run.training_config)
         metrics, signal = train(run, corpus)
         if signal:
             sys.exit(128 + signal)

@@ -79,7 +79,6 @@ def measure(changes, folder):
     """
     import_tensorflow()
     from neo_keras.training import trainer
-    from neo_keras.training.compute import share_cores
     from neo_keras.training.start import start_run
 
     changes, folder = json.loads(changes), pathlib.Path(folder)
@@ -87,7 +86,6 @@ def measure(changes, folder):
         folder / "run", [str(folder / "text.txt")], overwrite=True, sample_every=0,
         steps_per_execution=5, **changes,
     )  # fmt: skip
-    run.training_config = share_cores(run.model_config, run.training_config)
     metrics, _ = trainer.train(run, corpus)
     tokens_per_step = changes["batch_size"] * changes["max_seq_len"]
     result = {

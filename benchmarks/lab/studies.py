@@ -14,7 +14,7 @@ from rich.table import Table
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))  # so that it runs uninstalled
 
 from neo_keras.atomic_files import write_json
-from neo_keras.config import OPTIMIZERS
+from neo_keras.choices import OPTIMIZERS
 from neo_keras.errors import FailedError, InputError, one_line_errors
 from neo_keras.native_logs import import_tensorflow
 from neo_keras.presets import PRESETS
@@ -74,7 +74,7 @@ PARTS = {
 }
 RATES = {
     f"{name} at {rate * factor:g}": {"optimizer": name, "learning_rate": rate * factor}
-    for name, rate in ((name, row["learning_rate"]) for name, row in OPTIMIZERS.items())
+    for name, rate in ((name, row.learning_rate) for name, row in OPTIMIZERS.items())
     for factor in (0.25, 0.5, 1, 2, 4)
 }
 ARCHITECTURES = {
@@ -177,7 +177,6 @@ def compare(study, names, seeds, data, path):
 def train(study, changes, data, path, **more):
     """Trains as `train.py` does; returns the metrics."""
     from neo_keras.training import trainer
-    from neo_keras.training.compute import share_cores
     from neo_keras.training.start import start_run
 
     changes = {**changes, **more}
@@ -187,7 +186,6 @@ def train(study, changes, data, path, **more):
             path, [data], study.preset, overwrite=True, sample_every=0,
             eval_every=-(-changes["steps"] // 4), **changes,
         )  # fmt: skip
-        run.training_config = share_cores(run.model_config, run.training_config)
         metrics, signal = trainer.train(run, corpus)
     finally:
         rich.get_console().quiet = False

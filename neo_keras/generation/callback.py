@@ -5,7 +5,7 @@ import keras
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.keras_runner import keras_engine
 from neo_keras.generation.sampler import Sampler
-from neo_keras.training.optimizer import averaged_weights
+from neo_keras.model.weights import averaged_weights
 
 
 class SampleText(keras.callbacks.Callback):
@@ -37,7 +37,7 @@ class SampleText(keras.callbacks.Callback):
         step = int(self.model.optimizer.iterations.numpy())
         if step // self.every > self._last_step // self.every:
             # Its graph reads the model's variables: it follows the training.
-            self._engine = self._engine or keras_engine(self.model)
+            self._engine = self._engine or keras_engine(getattr(self.model, "model", self.model))
             with averaged_weights(self.model):
                 text = "".join(
                     generate_text(

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from neo_keras.model.weights import INITIALIZER_STDDEV, initial_weights
+from neo_keras.model.weights import INITIALIZER_STDDEV, dense
 
 MASKED = -1e9  # added to the score of a key that the query must not see; finite, so no NaN
 
@@ -139,13 +139,7 @@ class Attention(keras.layers.Layer):
             layer.build(input_shape)
 
     def _dense(self, units, name, stddev=INITIALIZER_STDDEV):
-        return keras.layers.Dense(
-            units,
-            use_bias=self.use_bias,
-            kernel_initializer=initial_weights(stddev),
-            dtype=self.dtype_policy,
-            name=name,
-        )
+        return dense(units, name, self.dtype_policy, stddev, self.use_bias)
 
     def call(self, x, attention_mask, rotation=None, cache=None, start=0):
         """Attends from each position of x to the keys that the mask lets it see.
@@ -235,12 +229,5 @@ class Attention(keras.layers.Layer):
         return ops.reshape(x, (-1, seq_len, self.num_heads * self.head_dim))
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "num_kv_heads": self.num_kv_heads,
-            "use_bias": self.use_bias,
-            "qk_norm": self.qk_norm,
-            "output_stddev": self.output_stddev,
-            "cross": self.cross,
-        }
+        names = ("num_heads", "num_kv_heads", "use_bias", "qk_norm", "output_stddev", "cross")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,27 +1,14 @@
 """The transformer block: attention and feed-forward, each on a normalized residual stream."""
 
 import dataclasses
-import functools
 
 import keras
 from keras import ops
 
+from neo_keras.choices import ACTIVATIONS
 from neo_keras.config import ModelConfig, from_saved
 from neo_keras.model.attention import Attention
-from neo_keras.model.weights import INITIALIZER_STDDEV, initial_weights
-
-
-def relu_squared(x):
-    """max(x, 0) squared (So et al. 2021, arXiv:2109.08668)."""
-    return ops.square(ops.relu(x))
-
-
-ACTIVATION_FUNCTIONS = {
-    "relu_squared": relu_squared,
-    "relu": ops.relu,
-    "gelu": functools.partial(ops.gelu, approximate=False),
-    "gelu_tanh": functools.partial(ops.gelu, approximate=True),
-}
+from neo_keras.model.weights import INITIALIZER_STDDEV, dense, initial_weights
 
 
 def make_norm(config, **kwargs):
@@ -37,7 +24,7 @@ class FeedForward(keras.layers.Layer):
 
     Args:
         feed_forward_dim: width between the two layers.
-        activation: a key of `ACTIVATION_FUNCTIONS`.
+        activation: one of `ACTIVATIONS`.
         use_bias: in both layers.
         output_stddev: of the initial second layer.
     """
@@ -58,12 +45,8 @@ class FeedForward(keras.layers.Layer):
 
     def build(self, input_shape):
         hidden_dim = input_shape[-1]
-        self.expand = keras.layers.Dense(
-            self.feed_forward_dim,
-            use_bias=self.use_bias,
-            kernel_initializer=initial_weights(),
-            dtype=self.dtype_policy,
-            name="expand",
+        self.expand = dense(
+            self.feed_forward_dim, "expand", self.dtype_policy, use_bias=self.use_bias
         )
         self.expand.build(input_shape)
         # Not a Dense: its kernel lies the other way round, and so does the kernel's gradient, which
@@ -80,18 +63,13 @@ class FeedForward(keras.layers.Layer):
 
     def call(self, x):
         x = self.expand(x)  # [batch_size, seq_len, feed_forward_dim]
-        x = ACTIVATION_FUNCTIONS[self.activation](x)
+        x = ACTIVATIONS[self.activation].function(ops, x)
         x = ops.matmul(x, ops.transpose(self.contract_kernel))  # [batch_size, seq_len, hidden_dim]
         return x + self.contract_bias if self.use_bias else x
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "feed_forward_dim": self.feed_forward_dim,
-            "activation": self.activation,
-            "use_bias": self.use_bias,
-            "output_stddev": self.output_stddev,
-        }
+        names = ("feed_forward_dim", "activation", "use_bias", "output_stddev")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable("neo_keras")
@@ -147,7 +125,7 @@ class TransformerBlock(keras.layers.Layer):
     def _norm(self, name):
         return make_norm(self.config, dtype=self.dtype_policy, name=name)
 
-    # One for each use: `set_dropout_step` counts on one draw per layer and step.
+    # One for each use: `set_dropout_step` counts on one call per layer and step.
     def _dropout(self, name):
         return keras.layers.Dropout(self.config.dropout, dtype=self.dtype_policy, name=name)
 
@@ -162,31 +140,21 @@ class TransformerBlock(keras.layers.Layer):
         self, x, attention_mask, rotation=None, cache=None, start=0, source=None, training=False
     ):
         """As `Attention.call`; source: (keys, values, mask) of the cross-attention."""
-        residual = x
+        norm, residual = self.attention_norm, x
         x, cache = self.attention(
-            self._normed(x, self.attention_norm),
-            attention_mask,
-            rotation=rotation,
-            cache=cache,
-            start=start,
+            self._normed(x, norm), attention_mask, rotation=rotation, cache=cache, start=start
         )
-        x = self.attention_dropout(x, training=training)
-        x = self._added(residual, x, self.attention_norm)
+        x = self._added(residual, self.attention_dropout(x, training=training), norm)
         if self.has_cross_attention:
             *keys_values, source_mask = source
-            residual = x
+            norm, residual = self.cross_attention_norm, x
             x, _ = self.cross_attention(
-                self._normed(x, self.cross_attention_norm),
-                source_mask,
-                rotation=rotation,
-                cache=keys_values,
+                self._normed(x, norm), source_mask, rotation=rotation, cache=keys_values
             )
-            x = self.cross_attention_dropout(x, training=training)
-            x = self._added(residual, x, self.cross_attention_norm)
-        residual = x
-        x = self.feed_forward(self._normed(x, self.feed_forward_norm))
-        x = self.feed_forward_dropout(x, training=training)
-        return self._added(residual, x, self.feed_forward_norm), cache
+            x = self._added(residual, self.cross_attention_dropout(x, training=training), norm)
+        norm, residual = self.feed_forward_norm, x
+        x = self.feed_forward(self._normed(x, norm))
+        return self._added(residual, self.feed_forward_dropout(x, training=training), norm), cache
 
     def _normed(self, x, norm):
         return norm(x) if self.config.norm_position == "pre" else x

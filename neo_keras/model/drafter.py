@@ -1,9 +1,9 @@
-"""Guesses what a model would make of a token, without running the model."""
+"""The draft model of speculative decoding: guesses the model's next state without running it."""
 
 import keras
 from keras import ops
 
-from neo_keras.model.weights import initial_weights
+from neo_keras.model.weights import dense, initial_weights
 
 DRAFTER_WIDTH = 256
 
@@ -12,9 +12,9 @@ DRAFTER_WIDTH = 256
 class Drafter(keras.layers.Layer):
     """What the last block would make of one token more: about, and for a small part of the work.
 
-    Applied to its own guess it foresees some tokens. The model then reads them all in one step,
-    which takes little longer than a step of one token, and those that it would have drawn itself
-    stand (speculative decoding: Leviathan et al. 2023, arXiv:2211.17192; with a recurrent draft
+    Applied to its own guess it proposes some tokens. The model verifies them all in one step, which
+    takes little longer than a step of one token, and accepts those that it would have sampled
+    itself (speculative decoding: Leviathan et al. 2023, arXiv:2211.17192; with a recurrent draft
     from the model's own last states: Zhang et al. 2024, arXiv:2403.09919).
 
     Args:
@@ -29,8 +29,8 @@ class Drafter(keras.layers.Layer):
 
     def build(self, input_shape):
         hidden_dim = input_shape[-1]
-        self.expand = self._dense(self.width, "expand")
-        self.contract = self._dense(hidden_dim, "contract")
+        self.expand = dense(self.width, "expand", self.dtype_policy)
+        self.contract = dense(hidden_dim, "contract", self.dtype_policy)
         self.embedding = keras.layers.Embedding(
             self.vocab_size,
             self.width,
@@ -41,15 +41,6 @@ class Drafter(keras.layers.Layer):
         self.expand.build(input_shape)
         self.contract.build((*input_shape[:-1], self.width))
         self.embedding.build(input_shape[:-1])
-
-    def _dense(self, units, name):
-        return keras.layers.Dense(
-            units,
-            use_bias=False,
-            kernel_initializer=initial_weights(),
-            dtype=self.dtype_policy,
-            name=name,
-        )
 
     def call(self, x, next_token_ids):
         """Goes on by one token.

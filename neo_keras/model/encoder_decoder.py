@@ -91,7 +91,7 @@ class EncoderDecoder(GPT):
         mask, rotation = length_mask(source_lens, source_len), None
         if self.config.position == "rope":
             rotation = ops.take(self.rotary_tables, positions, axis=0)
-        # Dropout of n-grams is for those that a prediction follows: one draw a step, too.
+        # Dropout of n-grams is for those that a prediction follows: one call a step, too.
         x, _ = self._embed(source_ids, positions)
         x = self.source_dropout(x, training=training)
         for block in self.encoder_blocks:

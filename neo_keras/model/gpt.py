@@ -174,10 +174,10 @@ class GPT(keras.Model):
         """
         x, cache = self.hidden_step(token_ids, positions, cache, key_positions)
         seq_len, logits = token_ids.shape[1], self.logits(x)
-        drafts = [_likeliest(logits + noise[:seq_len])]
+        drafts = [_most_likely(logits + noise[:seq_len])]
         for i in range(1, self.config.num_speculative_tokens + 1):
             x = self.drafter(x, drafts[-1])
-            drafts.append(_likeliest(self.logits(x) + noise[i : seq_len + i]))
+            drafts.append(_most_likely(self.logits(x) + noise[i : seq_len + i]))
         return logits, ops.stack(drafts[1:], axis=-1), cache
 
     def hidden_step(self, token_ids, positions, cache, key_positions=None):
@@ -268,7 +268,7 @@ class GPT(keras.Model):
         return cls(**{**config, "config": from_saved(ModelConfig, config["config"])})
 
 
-def _likeliest(logits):
+def _most_likely(logits):
     """As `argmax`, for which Keras on TensorFlow uses an operator that LiteRT does not have."""
     _, token_ids = ops.top_k(logits, 1)
     return token_ids[..., 0]

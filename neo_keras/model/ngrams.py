@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from neo_keras.model.weights import initial_weights
+from neo_keras.model.weights import dense
 
 # Spreads n-grams over 2**14 .. 2**18 rows as evenly as chance would; times 2**18 it fits int32.
 MULTIPLIER = 7001
@@ -38,13 +38,7 @@ class NgramEmbedding(keras.layers.Layer):
         self.dropout = keras.layers.Dropout(
             dropout, noise_shape=(None, None, None, 1), dtype=dtype, name="dropout"
         )
-        self.projection = keras.layers.Dense(
-            hidden_dim,
-            use_bias=False,
-            kernel_initializer=initial_weights(ngram_dim**-0.5),
-            dtype=dtype,
-            name="projection",
-        )
+        self.projection = dense(hidden_dim, "projection", dtype, ngram_dim**-0.5)
 
     def build(self, input_shape):
         self.table.build(input_shape)
@@ -92,11 +86,6 @@ class NgramEmbedding(keras.layers.Layer):
         return ops.stack(rows, axis=-1)
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "max_ngram": self.max_ngram,
-            "num_rows": self.num_rows,
-            "ngram_dim": self.ngram_dim,
-            "hidden_dim": self.hidden_dim,
-            "dropout": self.dropout.rate,
-        }
+        names = ("max_ngram", "num_rows", "ngram_dim", "hidden_dim")
+        values = {name: getattr(self, name) for name in names}
+        return {**super().get_config(), **values, "dropout": self.dropout.rate}

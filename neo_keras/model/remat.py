@@ -20,7 +20,7 @@ def rematerialized(block):
     def call(x, attention_mask, source=None, **settings):
         source = source or ()
         weights = [variable.value for variable in block.trainable_variables]
-        # Where the dropout layers stand: both passes draw the same.
+        # Where the dropout layers stand: both passes sample the same.
         states = [variable.value * 1 for variable in block.non_trainable_variables]
 
         def pure_call(x, *others):

@@ -1,6 +1,5 @@
 """A `.keras` file of a run: a model, and among the members of the zip the run's own record."""
 
-import dataclasses
 import hashlib
 import json
 import zipfile
@@ -17,28 +16,16 @@ def save(path, model, record, may_replace):
 
     Args:
         path: of the file, which is replaced at once or stays as it was.
-        model: `GPT` or `EncoderDecoder`.
-        record: what JSON can hold.
+        model: `keras.Model`.
+        record: what JSON can hold, "model" among it: the fields of its `ModelConfig`.
         may_replace: called just before; raises what shall prevent it.
     """
     with atomic_write(path) as partial:
         model.save(partial)
         with zipfile.ZipFile(partial, "a") as archive:
-            record = {"model": dataclasses.asdict(model.config), **record}
-            record["sha256"] = _sha256(record)
+            record = {**record, "sha256": _sha256(record)}
             archive.writestr(RECORD, json.dumps(record))  # Keras looks at its own members only
         may_replace()
-
-
-def without_optimizer(model):
-    """A copy of a `GPT` or `EncoderDecoder` that is not compiled, nor has what only training needs.
-
-    Keras saves the optimizer with a compiled model, thrice the size.
-    """
-    copy = type(model).from_config(model.get_config())
-    # What only training needs comes last: see `training_model`.
-    copy.set_weights(model.get_weights()[: len(copy.weights)])
-    return copy
 
 
 def load(path, model):
@@ -73,15 +60,7 @@ def _check_arrays(path):
 
 
 def read_record(path, model_config, check=False):
-    """The record of a file.
-
-    Args:
-        path: of the file.
-        model_config: `ModelConfig` that the run has.
-        check: whether to look for damage in all of the file.
-
-    Returns:
-        dict; empty where the file was written before there were records.
+    """The record of a file, as a dict; with `check`, if all of the file is sound.
 
     Raises:
         InputError: the file is damaged, or not of the model.
@@ -92,7 +71,7 @@ def read_record(path, model_config, check=False):
                 raise ValueError("it is compressed, and might expand without end")
             if check and archive.testzip():
                 raise ValueError("its checksum is wrong")
-            if RECORD not in archive.namelist():
+            if RECORD not in archive.namelist():  # it was written before there were records
                 return {}
             record = dict(parse_json(archive.read(RECORD)))
         if record.pop("sha256") != _sha256(record):

@@ -1,5 +1,6 @@
 """The run directory: everything that a person keeps of one training."""
 
+import contextlib
 import dataclasses
 import hashlib
 import uuid
@@ -9,7 +10,7 @@ from neo_keras.config import ModelConfig, TrainingConfig, from_saved
 from neo_keras.errors import FailedError, InputError
 from neo_keras.mistaken import mistaken
 from neo_keras.run_directory import checkpoint
-from neo_keras.run_directory.history import loss_of, read_csv, write_csv
+from neo_keras.run_directory.history import write_csv
 from neo_keras.run_directory.layout import FORMAT, Place
 from neo_keras.text.tokenizer import Tokenizer
 
@@ -20,17 +21,16 @@ class RunDirectory(Place):
     Args:
         path: of the directory, which need not exist yet.
 
-    Attributes:
+    Attributes, but for the first two once created or opened:
         path: `pathlib.Path`.
-        id: str that no other run has, and all files of this one; None in a run that was made
-            before this was kept. This and the next five once created or opened.
+        best, last: paths of the model with the lowest validation loss, and of the last `TrainStep`.
+        id: str that no other run has, and all files of this one; None in a run of old.
         model_config: `ModelConfig`.
         training_config: `TrainingConfig`.
         data: {"sources": list of str, "sha256": of the text}.
-        tokenizer: {"kind": as `Tokenizer.kind`, "sha256": of `tokenizer.json`}, or None in a run
-            that was made before this was kept.
-        asked: what was asked for that cannot be told from the rest: {"preset", "vocab_size",
-            "column"}.
+        tokenizer: {"kind": as `Tokenizer.kind`, "sha256": of `tokenizer.json`}, None in a run of
+            old.
+        asked: what cannot be told from the rest: {"preset", "vocab_size", "column"}.
     """
 
     keeps_files = True  # whether this process writes what training leaves
@@ -38,8 +38,8 @@ class RunDirectory(Place):
 
     def __init__(self, path):
         super().__init__(path)
-        self.best = self.path / "best.keras"  # weights to write with: the lowest validation loss
-        self.last = self.path / "last.keras"  # weights and optimizer, to resume from
+        self.best = self.path / "best.keras"
+        self.last = self.path / "last.keras"
         self._history_path = self.path / "history.csv"
         self._metrics_path = self.path / "metrics.json"
 
@@ -75,25 +75,16 @@ class RunDirectory(Place):
         return run
 
     def create(
-        self,
-        model_config,
-        training_config,
-        data,
-        tokenizer,
-        validation_text,
-        overwrite=False,
+        self, model_config, training_config, data, tokenizer, validation_text, overwrite=False,
         **asked,
-    ):
+    ):  # fmt: skip
         """Makes a new run directory.
 
         Args:
-            model_config: `ModelConfig`.
-            training_config: `TrainingConfig`.
-            data: see the class.
+            model_config, training_config, data, **asked: see the class.
             tokenizer: `Tokenizer`.
             validation_text: str; of pairs, their JSON lines.
             overwrite: replace the run that stands there.
-            **asked: see the class.
 
         Raises:
             InputError: the directory holds a run, or something else, or cannot be written, or
@@ -134,16 +125,10 @@ class RunDirectory(Place):
             InputError: it is missing or damaged, or not the one that the model was trained with.
         """
         path = self.path / "tokenizer.json"
-        try:
+        with self._reading():
             tokenizer = Tokenizer.load(path)
             tokenizer.check_vocab_size(self.model_config.vocab_size, self.path)
-        except InputError as error:
-            raise self._mistake(error) from None
-        if self.tokenizer and _sha256(path.read_bytes()) != self.tokenizer["sha256"]:
-            raise self._mistake(
-                f"{path} is not the one that the model was trained with (its SHA-256 is another): "
-                "put that one back"
-            )
+            _check_sha256(path, path.read_bytes(), self.tokenizer and self.tokenizer["sha256"])
         return tokenizer
 
     def load_validation_text(self):
@@ -153,14 +138,12 @@ class RunDirectory(Place):
             InputError: it is missing, or another one.
         """
         path = self._validation_path
-        try:
-            text = path.read_bytes().decode()  # read_text would make "\n" of a lone "\r"
-        except (OSError, ValueError) as error:
-            raise self._mistake(f"cannot read {path} ({error}): train again") from None
-        if self._validation_sha256 not in (None, _sha256(text.encode())):
-            raise self._mistake(
-                f"{path} is not the one of this run (its SHA-256 is another): put that one back"
-            )
+        with self._reading():
+            try:
+                text = path.read_bytes().decode()  # read_text would make "\n" of a lone "\r"
+            except (OSError, ValueError) as error:
+                raise InputError(f"cannot read {path} ({error}): train again") from None
+            _check_sha256(path, text.encode(), self._validation_sha256)
         return text
 
     @property
@@ -184,10 +167,8 @@ class RunDirectory(Place):
             InputError: the checkpoint is missing, damaged or of another run or model.
         """
         self._read_record(path, check=True)  # Keras does not look at checksums
-        try:
+        with self._reading():
             checkpoint.load(path, model)
-        except InputError as error:
-            raise self._mistake(error) from None
         self._read_record(path)  # it may have been replaced just before it was loaded
 
     def save_best(self, model, step=None, val_loss=None, drafter_trained=False):
@@ -199,14 +180,15 @@ class RunDirectory(Place):
             drafter_trained: whether its drafter has learned from it all that it shall.
         """
         record = {"step": step, "val_loss": val_loss, "drafter_trained": drafter_trained}
-        self._save(self.best, checkpoint.without_optimizer(model), record)
+        self._save(self.best, model, record)
 
-    def save_last(self, model, rows=()):
-        """Saves weights and optimizer, and the rows of the history so far, to resume from."""
-        self._save(self.last, model, {"history": rows})
+    def save_last(self, train_step, rows=()):
+        """Saves a `TrainStep`, its optimizer, and the rows of the history so far."""
+        self._save(self.last, train_step, {"history": rows, "holds": "TrainStep"})
 
     def _save(self, path, model, record):
-        checkpoint.save(path, model, {"id": self.id, **record}, self.check_own)
+        record = {"model": dataclasses.asdict(self.model_config), "id": self.id, **record}
+        checkpoint.save(path, model, record, self.check_own)
 
     def check_own(self):
         """Raises `FailedError` if the directory is another run's by now, as no lock can forbid."""
@@ -219,7 +201,11 @@ class RunDirectory(Place):
     def check_resumable(self):
         """Raises `InputError` unless training can go on, or never came to its first checkpoint."""
         if self.last.exists():
-            self.read_history()
+            if self._read_record(self.last).get("holds") != "TrainStep":
+                raise InputError(
+                    f"{self.last} is of an earlier version of neo_keras: resume with that version, "
+                    "or begin anew with --overwrite; best.keras still generates and exports"
+                )
         elif any(path.exists() for path in (self.best, self._metrics_path, self._history_path)):
             raise InputError(
                 f"{self.path} has no last.keras: copy it back, or begin anew with --overwrite"
@@ -231,24 +217,15 @@ class RunDirectory(Place):
         """What `best.keras` says of itself; with `check`, if all of it is sound.
 
         Returns:
-            {"step", "val_loss", "drafter_trained"}; None where there is no such file. Of a run
-            that was made before this was kept, the first two of `history.csv`.
+            {"step", "val_loss", "drafter_trained"}; None where there is no such file.
         """
         if not self.best.exists():
             return None
-        rows = [{"step": None, "val_loss": None}]
-        return self._read_record(self.best, check) or min(rows + self.read_history(), key=loss_of)
+        return {"step": None, "val_loss": None, **self._read_record(self.best, check)}
 
     def read_history(self):
-        """The rows of `last.keras`; of a run that was made before it had them, of `history.csv`.
-
-        Returns:
-            list of dict of numbers; `val_loss` is None where not measured.
-        """
-        if not self.last.exists():
-            return []
-        record = self._read_record(self.last)
-        return record["history"] if "history" in record else read_csv(self._history_path)
+        """The rows of `last.keras`: list of dict of numbers, `val_loss` None if not measured."""
+        return self._read_record(self.last).get("history", []) if self.last.exists() else []
 
     def write_history(self, rows):
         """Writes `history.csv`, which is for people."""
@@ -264,36 +241,50 @@ class RunDirectory(Place):
             metrics = dict(parse_json(self._metrics_path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return {}
-        self._check_id(metrics, self._metrics_path)
+        with self._reading():
+            self._check_id(metrics, self._metrics_path)
         return metrics
 
     def write_metrics(self, metrics):
         write_json(self._metrics_path, {"id": self.id, **metrics})
 
     def _read_record(self, path, check=False):
-        if not path.exists():
-            raise self._mistake(f"{self.path} has no {path.name} yet: train it, with train.py")
-        try:
+        with self._reading():
+            if not path.exists():
+                raise InputError(f"{self.path} has no {path.name} yet: train it, with train.py")
             record = checkpoint.read_record(path, self.model_config, check)
-        except InputError as error:
-            raise self._mistake(error) from None
-        self._check_id(record, path)
+            self._check_id(record, path)
         return record
 
     def _check_id(self, record, path):
         if record.get("id") != self.id:
-            raise self._mistake(
+            raise InputError(
                 f"{path} and {self._config_path} are of different runs: put back the files of one"
             )
 
     def _id_there(self):
         return (self.read_config() or {}).get("id")
 
-    def _mistake(self, message):
-        """The error of a part that cannot be used, for what is known by now."""
-        if self._id_there() != self.id:
-            return InputError(f"{self.path} was replaced while it was read: run this again")
-        return InputError(message)
+    @contextlib.contextmanager
+    def _reading(self):
+        """Says of a part that cannot be used what is known by now: another run may be there."""
+        try:
+            yield
+        except InputError:
+            if self._id_there() == self.id:
+                raise
+            raise InputError(
+                f"{self.path} was replaced while it was read: run this again"
+            ) from None
+
+
+def _check_sha256(path, data, expected):
+    """Raises `InputError` unless a file is as the run knows it; a run of old knows nothing."""
+    if expected not in (None, _sha256(data)):
+        raise InputError(
+            f"{path} is not the one that the model was trained with (its SHA-256 is another): put "
+            "that one back"
+        )
 
 
 def _sha256(data):

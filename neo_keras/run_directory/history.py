@@ -1,31 +1,11 @@
-"""What was measured of a training: rows, as they stand in a checkpoint and in `history.csv`."""
+"""What was measured of a training: rows of a checkpoint; for people also a table and a picture."""
 
 import csv
 import math
 
 from neo_keras.atomic_files import atomic_write
-from neo_keras.errors import InputError
 
 COLUMNS = ("step", "train_seconds", "learning_rate", "train_loss", "val_loss")
-
-
-def read_csv(path):
-    """The rows of a file, as dicts of numbers; `val_loss` is None where not measured.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = [
-                {name: float(row[name]) if row[name] else None for name in COLUMNS}
-                for row in csv.DictReader(file)
-            ]
-        return [{**row, "step": int(row["step"])} for row in rows]
-    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
-        raise InputError(
-            f"{path} is missing or damaged ({error}): copy it back, or begin anew with --overwrite"
-        ) from None
 
 
 def write_csv(path, rows):
@@ -36,6 +16,22 @@ def write_csv(path, rows):
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
+
+
+def plot_losses(path, rows):
+    """Writes a PNG of the training and the validation loss against steps."""
+    from matplotlib.figure import Figure  # without pyplot: no window system, no global state
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for column, label in (("train_loss", "training"), ("val_loss", "validation")):
+        there = [row for row in rows if row[column] is not None]
+        axes.plot([row["step"] for row in there], [row[column] for row in there], "o-", label=label)
+    axes.set(xlabel="step", ylabel="loss (nats per token)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with atomic_write(path) as partial:
+        figure.savefig(partial, dpi=150)
 
 
 def loss_of(row):

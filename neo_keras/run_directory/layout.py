@@ -1,14 +1,14 @@
-"""Where a run is kept: whether it may be made there, and who writes there."""
+"""Where a run is kept: whether it may be made there, and which process writes there."""
 
 import contextlib
 import errno
 import os
 import pathlib
 import shutil
+import warnings
 
 from neo_keras.atomic_files import PARTIAL_PREFIX, parse_json
 from neo_keras.errors import InputError
-from neo_keras.run_directory.lock import hold
 
 FORMAT = "neo_keras run 1"
 LOCK, EXPORT_LOCK = ".lock", ".export.lock"
@@ -17,6 +17,8 @@ FIRST_FILES = {"tokenizer.json", "validation.txt", "validation.jsonl"}
 FILES = {"config.json", "best.keras", "last.keras", "history.csv", "metrics.json", "loss.png",
          "samples.txt", *FIRST_FILES}  # fmt: skip
 FOLDERS = {"logs", "export"}
+# A file system without locks, such as a network drive, says one of these.
+NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL}
 
 
 class Place:
@@ -140,3 +142,39 @@ def remove_partial(directory):
     """Removes what killed processes were writing."""
     for path in directory.glob(f"{PARTIAL_PREFIX}*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def hold(path, busy):
+    """Takes the lock of a file, which is made; the file stays, and locks nothing by itself.
+
+    Args:
+        path: of the file.
+        busy: what to say if another process holds it.
+
+    Returns:
+        An object to keep. The lock is this process's until the last such object, or the process,
+        is gone; None, after a warning, where the file system has no locks.
+
+    Raises:
+        InputError: another process holds it.
+        OSError: the file cannot be made.
+    """
+    import filelock  # which a process that only generates does without
+
+    path = os.path.realpath(path)
+    # A singleton: who holds the lock twice in one process holds one lock.
+    lock = filelock.FileLock(path, is_singleton=True, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise InputError(busy) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        warnings.warn(
+            f"{os.path.dirname(path)} is on a file system without locks: let one process at a time "
+            "write there",
+            stacklevel=2,
+        )
+        return None
+    return lock

@@ -9,9 +9,9 @@ import keras
 import tensorflow as tf
 
 from neo_keras.errors import FailedError
+from neo_keras.model.weights import averaged_weights
 from neo_keras.run_directory.history import loss_of
-from neo_keras.training.flops import count_weights
-from neo_keras.training.optimizer import averaged_weights
+from neo_keras.training.estimate import count_weights
 
 
 class StepTimer(keras.callbacks.Callback):
@@ -46,25 +46,25 @@ class StepTimer(keras.callbacks.Callback):
             self.model.stop_training = True
 
     @property
+    def measured_steps(self):
+        """Of this session, without the first call."""
+        return self.step - self.first_step - self._first_call[0]
+
+    @property
     def seconds_per_step(self):
         """Of this session, if it has steps, without the first call, where there was a second."""
-        steps, seconds = self.step - self.first_step, self.session_seconds
-        if not steps:  # what earlier sessions took
+        if self.step == self.first_step:  # what earlier sessions took
             return max(self.earlier_seconds, 0.001) / max(self.first_step, 1)
-        if self.compiled:
-            steps, seconds = steps - self._first_call[0], seconds - self._first_call[1]
-        return seconds / steps
+        if self.measured_steps:
+            return (self.session_seconds - self._first_call[1]) / self.measured_steps
+        return self.session_seconds / (self.step - self.first_step)
 
     @property
     def compile_seconds(self):
         """What the first call took longer than later ones."""
         steps, seconds = self._first_call
-        return max(seconds - steps * self.seconds_per_step, 0.0) if self.compiled else seconds
-
-    @property
-    def compiled(self):
-        """Whether a second call told how long the first one would have taken without."""
-        return self.step - self.first_step > self._first_call[0]
+        # Only a second call tells how long the first one would have taken without.
+        return max(seconds - steps * self.seconds_per_step, 0.0) if self.measured_steps else seconds
 
     @property
     def train_seconds(self):
@@ -87,8 +87,7 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
     Args:
         run: `RunDirectory`.
         clock: `StepTimer`, called before this one.
-        validation: dataset of `validation_dataset`.
-        sliding_validation: the same with `sliding`, for the end of training; or None.
+        validation, sliding_validation: of `validation_inputs`; the second is for the end.
         corpus: `TokenizedCorpus`.
         stop: `StopOnSignal`: when it stopped training, the end is saved but not evaluated.
         history: rows of `RunDirectory.read_history`.
@@ -96,18 +95,9 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
     """
 
     def __init__(
-        self,
-        run,
-        clock,
-        validation,
-        sliding_validation,
-        corpus,
-        stop,
-        history,
-        tokens_per_step,
+        self, run, clock, validation, sliding_validation, corpus, stop, history, tokens_per_step
     ):
         super().__init__()
-        self.tokens_per_step = tokens_per_step
         self.run = run
         self.clock = clock
         self.validation = validation
@@ -115,17 +105,16 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
         self.corpus = corpus
         self.stop = stop
         self.history = history
+        self.tokens_per_step = tokens_per_step
         self.best = run.read_best() if run.keeps_files else None
         self.metrics = {}
         self._recorded_step = clock.first_step
         self._logs = {}
 
     def on_train_begin(self, logs=None):
-        self._writer = (
-            tf.summary.create_file_writer(str(self.run.logs))
-            if self.run.keeps_files
-            else tf.summary.create_noop_writer()
-        )
+        logs, is_chief = str(self.run.logs), self.run.keeps_files
+        create_noop_writer = tf.summary.create_noop_writer
+        self._writer = tf.summary.create_file_writer(logs) if is_chief else create_noop_writer()
         self.restore()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -149,7 +138,7 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
 
     def restore(self):
         """Writes what the last checkpoint knows, and a process that was killed did not write."""
-        if self.run.keeps_files and self.history:
+        if self.history:
             self._keep_best()
             self.run.write_history(self.history)
 
@@ -177,11 +166,10 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
         self.model.reset_metrics()  # so that the next training loss is of the next steps only
         self._recorded_step = self.clock.step
         self.history.append(row)
-        if self.run.keeps_files:
-            # First, for it has all that the others are made of: see `restore`.
-            self.run.save_last(self.model, self.history)
-            self._keep_best()
-            self.run.write_history(self.history)
+        # First, for it has all that the others are made of: see `restore`.
+        self.run.save_last(self.model, self.history)
+        self._keep_best()
+        self.run.write_history(self.history)
         self._write_metrics()
         with logs_may_fail(), self._writer.as_default(step=row["step"]):
             for name, value in row.items():
@@ -195,7 +183,7 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
         row = self.history[-1]
         if self.best is None or loss_of(row) < loss_of(self.best):
             with averaged_weights(self.model):
-                self.run.save_best(self.model, row["step"], row["val_loss"])
+                self.run.save_best(self.model.model, row["step"], row["val_loss"])
             self.best = row
 
     def _check_finite(self, row):
@@ -208,30 +196,28 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
             )
 
     def _write_metrics(self):
+        config, clock, training = self.run.training_config, self.clock, self.corpus.training
         evaluated = [row for row in self.history if row["val_loss"] is not None]
+        last, row = evaluated[-1] if evaluated else None, self.history[-1]
         best = self.best if self.best and self.best["val_loss"] is not None else None
-        config = self.run.training_config
         self.metrics |= {
-            "step": self.clock.step,
-            "val_loss": evaluated[-1]["val_loss"] if evaluated else None,  # nats per token
-            "val_bits_per_char": self.bits_per_char(evaluated[-1]) if evaluated else None,
+            "step": clock.step,
+            "val_loss": last and last["val_loss"],  # nats per token
+            "val_bits_per_char": last and self.bits_per_char(last),
             "val_unknown_share": self.corpus.validation.unknown_share,
             "best_val_loss": best and best["val_loss"],
             "best_val_bits_per_char": best and self.bits_per_char(best),
             "best_step": best and best["step"],
-            "stopped_early": self.clock.step < config.steps
+            "stopped_early": clock.step < config.steps
             and out_of_patience(self.history, config.patience),
-            "train_loss": self.history[-1]["train_loss"],
-            "train_bits_per_char": self.corpus.training.bits_per_char(
-                self.history[-1]["train_loss"]
-            ),
-            "tokens_per_second": round(self.tokens_per_step / self.clock.seconds_per_step),
-            "train_seconds": self.history[-1]["train_seconds"],
-            "compile_seconds": round(self.clock.compile_seconds, 3),
-            "num_params": count_weights(self.model.config).total,
+            "train_loss": row["train_loss"],
+            "train_bits_per_char": training.bits_per_char(row["train_loss"]),
+            "tokens_per_second": round(self.tokens_per_step / clock.seconds_per_step),
+            "train_seconds": row["train_seconds"],
+            "compile_seconds": round(clock.compile_seconds, 3),
+            "num_params": count_weights(self.run.model_config).total,
         }
-        if self.run.keeps_files:
-            self.run.write_metrics(self.metrics)
+        self.run.write_metrics(self.metrics)
 
     def bits_per_char(self, row):
         """Of the validation text, in a row of `history.csv` that has been evaluated."""

@@ -68,18 +68,15 @@ def _mistake(what):
 
 
 class ReadOnlyRun(RunDirectory):
-    """The run directory as workers other than the chief see it: they write nothing."""
+    """The run directory as workers other than the chief see it: all that it writes, they do not."""
 
     keeps_files = False
-
-    def check_free(self, overwrite=False):
-        """Lets the chief check."""
-
-    def lock(self):
-        """Lets the chief lock."""
 
     def create(self, model_config, training_config, data, *args, **kwargs):
         self.model_config, self.training_config, self.data = model_config, training_config, data
 
-    def save_config(self):
-        """Lets the chief save."""
+    def _leave_to_chief(self, *args, **kwargs):
+        """Does nothing."""
+
+    check_free = lock = save_config = save_best = save_last = _leave_to_chief
+    write_history = write_metrics = _leave_to_chief

@@ -1,7 +1,6 @@
 """Training on several devices, of one machine or of many: `tf.distribute`, and what Keras lacks."""
 
 import contextlib
-import dataclasses
 import functools
 import os
 import signal
@@ -12,7 +11,6 @@ import keras
 import tensorflow as tf
 
 from neo_keras.errors import InputError
-from neo_keras.training import gradients
 from neo_keras.training.cluster import read_cluster
 
 
@@ -61,38 +59,6 @@ def has_other_workers(strategy):
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def suit_strategy(config, strategy):
-    """A training configuration that a strategy can do.
-
-    Args:
-        config: `TrainingConfig`.
-        strategy: `tf.distribute.Strategy`.
-
-    Returns:
-        `TrainingConfig`; for one device as it was.
-
-    Raises:
-        InputError: the batch cannot be shared equally.
-    """
-    if not tf.distribute.has_strategy() and strategy is tf.distribute.get_strategy():
-        return config
-    num_replicas = strategy.num_replicas_in_sync
-    if config.batch_size % num_replicas:
-        raise InputError(
-            f"the batch is shared equally by {num_replicas} devices: the batch size must be "
-            f"divisible by that, got {config.batch_size}: try --batch-size "
-            f"{-(-config.batch_size // num_replicas) * num_replicas}"
-        )
-    # Keras fails with either when gradients cross devices inside the compiled step.
-    return dataclasses.replace(config, jit_compile=False, steps_per_execution=1, cpu_replicas=1)
-
-
-def describe_strategy(strategy):
-    """The devices, for people; nothing where there is one."""
-    num_replicas = strategy.num_replicas_in_sync
-    return f", on {num_replicas} devices" if num_replicas > 1 else ""
-
-
 def distribute(strategy, make_dataset):
     """The dataset that `fit` and `evaluate` take under a strategy.
 
@@ -121,62 +87,6 @@ def distribute(strategy, make_dataset):
         # with what does not wait for data: it would count rows or steps that there were not.
         dataset._cardinality = steps[0]
     return dataset
-
-
-def replicated_model(model_class):
-    """The class with what Keras needs under the strategy whose scope this is, if any."""
-    return _replicated_model(model_class) if tf.distribute.has_strategy() else model_class
-
-
-@functools.cache
-def _replicated_model(model_class):
-    class Replicated(model_class):
-        def train_step(self, data):
-            return self._reducible(super().train_step(data))
-
-        def test_step(self, data):
-            return self._reducible(super().test_step(data))
-
-        def _reducible(self, logs):
-            # Across workers Keras averages over an axis that a mean loss does not have.
-            if not has_other_workers(self.distribute_strategy):
-                return logs
-            return {name: value[None] for name, value in logs.items()}
-
-        def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-            """Keras wants a batch in one piece here, to build what is built already."""
-
-        # What is copied or saved is the model itself.
-        from_config = model_class.from_config
-
-    return Replicated
-
-
-def replicated_optimizer(optimizer):
-    """Makes an optimizer see the gradients of the whole batch, not of each device's share."""
-    if tf.distribute.has_strategy():
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
-        inner.__class__ = _subclass(_Summed, type(inner))
-        optimizer.__class__ = _subclass(_Summing, type(optimizer))
-    return optimizer
-
-
-class _Summing:
-    def apply(self, grads, trainable_variables=None):
-        parts = gradients.split(grads, trainable_variables)
-        context = tf.distribute.get_replica_context()
-        parts = context.all_reduce(tf.distribute.ReduceOp.SUM, parts)
-        super().apply(gradients.join(parts), trainable_variables)
-
-
-class _Summed:
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        return grads_and_vars  # which they are already
-
-
-@functools.cache
-def _subclass(*bases):
-    return type("Replicated", bases, {})
 
 
 def gather(strategy, number):

@@ -1,120 +1,63 @@
-"""What a training is about to take on this machine: memory, and seconds of a step."""
+"""The weights and the memory of a training, counted from its configurations: no model is built."""
 
 import dataclasses
-import importlib.util
 import math
-import time
+import os
 
-import tensorflow as tf
+from neo_keras.choices import ACTIVATIONS, OPTIMIZERS, PRECISIONS
+from neo_keras.model.drafter import DRAFTER_WIDTH
 
-from neo_keras.training import flops
-from neo_keras.training.flops import FLOAT32
-from neo_keras.training.inputs import validation_rows
-
+FLOAT32 = 4  # bytes
 MB = 10**6
-# Of a process that trains, apart from tensors: (in all, for each block), in bytes. The rest of a
-# block's is its graph, and what XLA's compiler needs for it. Measured on tiny models of 2 and 12
-# blocks, with TensorFlow 2.21.
-PROCESS_BYTES = {"xla": (870 * MB, 37 * MB), "tensorflow": (680 * MB, 18 * MB)}
-MAX_TOKENS = 4096  # in a product that is timed: more do not change its speed
-MAX_NUMBERS = 2**23  # in any other operation
+PROCESS_BYTES, BLOCK_GRAPH_BYTES = 800 * MB, 30 * MB  # of TensorFlow 2.21, measured
 
 
 @dataclasses.dataclass(frozen=True)
-class Execution:
-    """How a step relates to the operations that `measure_machine` times.
-
-    Fitted once, on two cores of an AMD EPYC (`benchmarks/estimates.py`), as whole numbers would do.
+class Weights:
+    """The weights of a model.
 
     Attributes:
-        product_share: of the speed of a single product that those of a step reach.
-        passes: times that each byte kept for the backward pass is worked on in a step.
-        dropout_passes: draws for each number that dropout decides about: XLA draws more slowly,
-            and again in the backward pass.
-        optimizer_numbers: read or written for each weight. Without XLA each small operation of
-            the optimizer is a pass of its own; with XLA there is one.
+        in_matrices: in the matrices of the blocks, which are what Muon is for.
+        others: in embeddings, norms, biases and the output layer.
+        in_drafter: those that `fit` leaves as they are.
     """
 
-    product_share: float
-    passes: float
-    dropout_passes: float
-    optimizer_numbers: float
+    in_matrices: int
+    others: int
+    in_drafter: int
+
+    @property
+    def total(self):
+        return self.in_matrices + self.others + self.in_drafter
 
 
-EXECUTIONS = {"tensorflow": Execution(1.0, 12, 1, 35), "xla": Execution(0.9, 8, 4, 7)}
-# Parts of a batch side by side take longer than one by itself: they share caches and memory.
-SIDE_BY_SIDE = 1.1
-
-
-@dataclasses.dataclass(frozen=True)
-class Machine:
-    """What this machine reaches at the shapes of a run, in single operations.
-
-    Attributes:
-        product_rate: FLOP/s of the products with weights.
-        attention_rate: FLOP/s of the products of attention.
-        activation_rate: bytes/s that go into and come out of an operation on activations.
-        dropout_rate: numbers/s that dropout decides about.
-        weight_rate: bytes/s that go into and come out of an operation on weights.
-    """
-
-    product_rate: float
-    attention_rate: float
-    activation_rate: float
-    dropout_rate: float
-    weight_rate: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """What a training takes.
-
-    Attributes:
-        num_params: weights of the model.
-        memory_bytes: of the process at its peak or, on a GPU or XPU, of the device.
-        seconds_per_step: once it is compiled.
-        seconds: of all steps that are left.
-    """
-
-    num_params: int
-    memory_bytes: int
-    seconds_per_step: float
-    seconds: float
-
-    def __str__(self):
-        return (
-            f"about {_amount(self.num_params)} parameters, {self.memory_bytes / 1e9:.1f} GB, "
-            f"{_duration(self.seconds_per_step)} a step, {_duration(self.seconds)} on this machine"
-        )
-
-
-def estimate_training(config, training, steps):
-    """Measures the machine for a third of a second and estimates from that.
-
-    Args:
-        config: `ModelConfig`.
-        training: `TrainingConfig` that leaves nothing open.
-        steps: that are left.
-
-    Returns:
-        `Estimate`.
-    """
-    on_device = any(map(tf.config.get_visible_devices, ("GPU", "XPU")))
-    memory = memory_parts(config, training, on_device)
-    seconds = seconds_per_step(config, training, measure_machine(config, training))
-    return Estimate(
-        num_params=flops.count_weights(config).total,
-        memory_bytes=sum(memory.values()),
-        seconds_per_step=seconds,
-        seconds=min(steps * seconds, training.max_seconds or math.inf),
-    )
+def count_weights(config):
+    """`Weights` of a `ModelConfig`, as `model.count_params()` counts them without dropout."""
+    width, vocab_size, layers = config.hidden_dim, config.vocab_size, config.num_layers
+    has_encoder = config.architecture == "encoder-decoder"
+    keys_values = 2 * config.num_kv_heads * config.head_dim
+    attention = [(width, width + keys_values), (width, width)]
+    cross_attention = [(width, width), (width, keys_values), (width, width)]
+    feed_forward = [(width, config.feed_forward_dim), (config.feed_forward_dim, width)]
+    matrices = (attention + feed_forward) * layers
+    num_norms = 2 * layers + 1 + config.embedding_norm
+    if has_encoder:
+        matrices += (attention + feed_forward + cross_attention) * layers
+        num_norms += 3 * layers + 1
+    others = vocab_size * width * (1 if config.tie_embeddings else 2)
+    others += num_norms * width * (2 if config.norm == "layer" and config.use_bias else 1)
+    if config.use_bias:
+        others += sum(outputs for _, outputs in matrices)
+    if config.max_ngram > 1:
+        others += config.ngram_rows * config.ngram_dim + config.ngram_dim * width
+    if config.position == "learned":
+        others += config.max_seq_len * width
+    drafter = (2 * width + vocab_size) * DRAFTER_WIDTH if config.num_speculative_tokens else 0
+    return Weights(sum(map(math.prod, matrices)), others, drafter)
 
 
 def memory_parts(config, training, on_device=False):
-    """Where the memory of a training goes at its peak.
-
-    TensorFlow keeps memory once it had it, so a checkpoint, which is written from a copy in memory,
-    comes on top of the largest of the phases: the backward pass, the update, or a validation.
+    """Where the memory of a training goes.
 
     Args:
         config: `ModelConfig`.
@@ -124,158 +67,83 @@ def memory_parts(config, training, on_device=False):
     Returns:
         dict of what for: bytes.
     """
-    size, rows = _number_size(training), training.batch_size
-    weights = FLOAT32 * flops.count_weights(config).total
-    optimizer = flops.optimizer_bytes(config, training.optimizer, training.ema > 0)
-    if training.remat:
-        activations = flops.block_input_bytes(config, rows, size)
-        activations += flops.activation_bytes(config, rows, size, layers=1)
-    else:
-        activations = flops.activation_bytes(config, rows, size)
-    # In the backward pass of a block there are, besides, the gradients of what it kept.
-    activations += flops.activation_bytes(config, rows, size, layers=1)
-    backward = {
-        "activations": activations,
-        "logits": flops.logits_bytes(config, rows, size) * _predictions(training),
-        "weight copies": flops.weight_copy_bytes(config, size),
-        "summed gradients": weights if training.gradient_accumulation_steps > 1 else 0,
+    count = count_weights(config)
+    weights, size = FLOAT32 * count.total, PRECISIONS[training.mixed_precision].num_bytes
+    averages = bool(training.ema)
+    moments = [n + averages for n in OPTIMIZERS[training.optimizer].num_moments]
+    copies = training.cpu_replicas  # of gradients
+    copies += (training.clip_norm is not None) + (training.gradient_accumulation_steps > 1)
+    tokens = training.batch_size * config.max_seq_len
+    logits = 2 * FLOAT32 + (size if size < FLOAT32 else 0)  # float32, their gradient, and as cast
+    parts = {
+        "weights": weights,
+        "optimizer": FLOAT32 * (count.in_matrices * moments[0] + count.others * moments[1]),
+        "gradients": copies * weights,
+        "activations": tokens * _activation_bytes(config, size, training.remat),
+        "logits": tokens * config.vocab_size * logits * (1 + training.num_future_tokens),
     }
-    update = {"gradients": weights * (2 if training.clip_norm else 1)}  # and clipped ones
-    if training.cpu_replicas > 1:
-        update["gradients of parts"] = weights * training.cpu_replicas
-    validation_batch = validation_rows(training)
-    validation = {"validation": flops.validation_bytes(config, validation_batch, size)}
-    phases = backward, update, validation
-    state = {"weights": weights, "optimizer": optimizer}
-    parts = state | max(phases, key=lambda phase: sum(phase.values()))
     if on_device:
         return parts
-    base, per_block = PROCESS_BYTES[_execution_name(training)]
-    process = base + round(per_block * flops.num_blocks(config))
-    return {"process": process, **parts, "checkpoint": _checkpoint_copy_bytes(weights + optimizer)}
+    process = PROCESS_BYTES + BLOCK_GRAPH_BYTES * math.ceil(_num_blocks(config))
+    # A checkpoint is put together in memory.
+    return {**parts, "process": process, "checkpoint": weights + parts["optimizer"]}
 
 
-def _predictions(training):
-    """How many tokens each position predicts in training."""
-    return 1 + (training.num_future_tokens or 0)
+def _num_blocks(config):
+    """One with cross-attention counts one and a half."""
+    return config.num_layers * (2.5 if config.architecture == "encoder-decoder" else 1)
 
 
-def _checkpoint_copy_bytes(size):
-    """Without psutil, Keras does not know of more than a gigabyte of room, and takes half of it."""
-    return size if size < 2**29 or importlib.util.find_spec("psutil") else 0
+def _activation_bytes(config, size, remat):
+    """What the forward pass keeps of a token for the backward pass, logits apart.
 
-
-def seconds_per_step(config, training, machine):
-    """Products, element-wise work, dropout and the optimizer, one after the other.
+    Counted in the graph that TensorFlow differentiates: those tensors of the forward pass that its
+    backward pass reads. Norms and softmax are in float32, whatever the rest is.
 
     Args:
         config: `ModelConfig`.
-        training: `TrainingConfig` that leaves nothing open.
-        machine: `Machine`.
+        size: bytes of a number.
+        remat: whether a block keeps what goes into it alone.
     """
-    execution = update = EXECUTIONS[_execution_name(training)]
-    size, rows = _number_size(training), training.global_batch_size
-    tokens = rows * config.max_seq_len
-    weights = flops.count_weights(config)
-    forwards = 4 / 3 if training.remat else 1  # of three passes as long, the first comes twice
-    num_ahead = (_predictions(training) - 1) * config.vocab_size * config.hidden_dim
-    product_flops = 6 * (weights.num_in_products * forwards + num_ahead) * tokens
-    if training.optimizer == "muon":
-        product_flops += flops.newton_schulz_flops(config)
-    products = product_flops / machine.product_rate
-    products += flops.attention_flops_per_token(config) * tokens * forwards / machine.attention_rate
-    # Logits of tokens further ahead cost next to nothing: a step is 4% longer with three.
-    kept = flops.activation_bytes(config, rows, size) + flops.logits_bytes(config, rows, size)
-    draws = flops.num_dropout_draws(config, rows)
-    if training.cpu_replicas > 1:  # the optimizer is compiled with the rest, or not at all
-        update = EXECUTIONS["tensorflow"]
-    optimizer_bytes = FLOAT32 * weights.total * update.optimizer_numbers
-    seconds = (
-        products / execution.product_share
-        + execution.passes * kept / machine.activation_rate
-        + execution.dropout_passes * draws / machine.dropout_rate
-        + optimizer_bytes / machine.weight_rate
-    )
-    if training.cpu_replicas == 1:
-        return seconds
-    return (
-        SIDE_BY_SIDE * seconds / training.cpu_replicas
-    )  # the machine was measured with a part's cores
+    queries, keys = config.hidden_dim, config.num_kv_heads * config.head_dim
+    attention = 2 * size * (queries + keys)  # queries, keys, values, and what is attended
+    if config.qk_norm:
+        attention += FLOAT32 * (queries + keys)
+    score = FLOAT32 + (size if size < FLOAT32 else 0)
+    attention += score * config.num_heads * config.max_seq_len
+    norm = (2 * FLOAT32 + size) * config.hidden_dim
+    feed_forward = ACTIVATIONS[config.activation].num_kept * size * config.feed_forward_dim
+    block = 2 * norm + attention + feed_forward
+    dropout = 2 * config.hidden_dim if config.dropout else 0  # a byte for each number
+    num_blocks = _num_blocks(config)
+    kept = config.hidden_dim * size if remat else block + dropout
+    # In the backward pass of a block there are, besides, the gradients of what it kept.
+    total = num_blocks * kept + block * (2 if remat else 1)
+    return math.ceil(total + (1 + config.embedding_norm) * norm)
 
 
-def measure_machine(config, training):
-    """Times a few operations of the run's own shapes and dtype, through TensorFlow's kernels.
+def describe_memory(config, training, on_device=False):
+    """What to say of it before training, with a warning if the machine has less.
 
     Args:
-        config: `ModelConfig`.
-        training: `TrainingConfig` that leaves nothing open.
+        as `memory_parts`.
 
     Returns:
-        `Machine`.
+        Lines of text.
     """
-    dtype, rows = tf.as_dtype(training.mixed_precision), training.batch_size
-    seq_len, width, wide = config.max_seq_len, config.hidden_dim, config.feed_forward_dim
-    few = max(1, min(rows, MAX_TOKENS // seq_len))
-    x, kernel = tf.ones((few * seq_len, width), dtype), tf.ones((width, wide), dtype)
-    heads = tf.ones((few, config.num_heads, seq_len, config.head_dim), dtype)
-    activations = tf.ones((min(rows * seq_len * wide, MAX_NUMBERS),), dtype)
-    weights = tf.ones((min(flops.count_weights(config).total, MAX_NUMBERS),))
-    dropout = tf.nn.experimental.stateless_dropout
-
-    def rate(amount, operation, *args, **settings):
-        return amount / _best_seconds(lambda: operation(*args, **settings))
-
-    # A core that did nothing before takes a while to be fast: here, up to three times.
-    _best_seconds(lambda: tf.matmul(x, kernel), budget=0.2)
-
-    def bytes_moved(numbers):  # two go in, one comes out
-        return 3 * numbers.dtype.size * numbers.shape[0]
-
-    return Machine(
-        product_rate=rate(2 * few * seq_len * width * wide, tf.matmul, x, kernel),
-        attention_rate=rate(
-            2 * few * seq_len**2 * width, tf.matmul, heads, heads, transpose_b=True
-        ),
-        activation_rate=rate(bytes_moved(activations), tf.multiply, activations, activations),
-        dropout_rate=rate(activations.shape[0], dropout, activations, 0.1, seed=(1, 2))
-        if config.dropout
-        else math.inf,
-        weight_rate=rate(bytes_moved(weights), tf.multiply, weights, weights),
-    )
+    needed, there = sum(memory_parts(config, training, on_device).values()), _machine_memory()
+    lines = [f"about {needed / 1e9:.1f} GB of memory"]
+    if there and needed > there and not on_device:
+        lines.append(
+            f"warning: this machine has {there / 1e9:.1f} GB: give a smaller --batch-size, with "
+            "--gradient-accumulation-steps, a smaller --seq-len, or --remat"
+        )
+    return lines
 
 
-def _best_seconds(operation, budget=0.02):
-    """Of a call, where a few are timed; so many at a time that starting them counts little."""
-    begin, times, calls = time.perf_counter(), [], 1
-    while len(times) < 3 or time.perf_counter() - begin < budget:
-        start = time.perf_counter()
-        for _ in range(calls):
-            result = operation()
-        tf.reshape(result, [-1])[0].numpy()  # waits for a device
-        times.append((time.perf_counter() - start) / calls)
-        calls = max(1, round(0.002 / min(times)))
-    return min(times)
-
-
-def _number_size(training):
-    return FLOAT32 if training.mixed_precision == "float32" else 2
-
-
-def _execution_name(training):
-    return "xla" if training.jit_compile else "tensorflow"
-
-
-def _amount(number):
-    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if number >= size:
-            return f"{number / size:.{0 if number >= 100 * size else 1}f}{letter}"
-    return str(number)
-
-
-def _duration(seconds):
-    if seconds < 0.9995:
-        return f"{max(seconds * 1000, 1):.0f} ms"
-    for size, name, at_least in ((86400, "days", 2), (3600, "hours", 2), (60, "minutes", 2)):
-        if seconds >= at_least * size:
-            return f"{seconds / size:.{0 if seconds >= 10 * size else 1}f} {name}"
-    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
+def _machine_memory():
+    """Bytes; None where Python does not know."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -1,13 +1,54 @@
-"""From the arguments of `train.py` to a run, its text and its devices.
+"""What `train.py` does: finds the devices, starts or resumes a run, trains it, says how it went.
 
 Imports TensorFlow only where a device has to be looked for: mistakes are said at once.
 """
 
+import errno
+import io
+import sys
+import warnings
+
+from neo_keras.environment import prepare_for_keras
 from neo_keras.errors import InputError
 from neo_keras.native_logs import import_tensorflow
 from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.training.cluster import ReadOnlyRun, read_cluster
 from neo_keras.training.start import resume_run, start_run
+
+
+def run_training(**arguments):
+    """Trains as the arguments of `launch` say, and ends the process where a signal did.
+
+    Raises:
+        SystemExit: with 128 + the number of the signal that ended it.
+    """
+    import rich
+
+    outlive_terminal()
+    prepare_for_keras()
+    run, corpus, strategy = launch(**arguments)
+    import_tensorflow()
+
+    from neo_keras.training import trainer
+    from neo_keras.training.distribution import lost_workers_end_all
+    from neo_keras.training.progress import describe_end, describe_stop
+    from neo_keras.training.train_drafter import train_drafter
+
+    rich.get_console().quiet = not run.keeps_files  # the chief speaks for all
+    with lost_workers_end_all():
+        metrics, stopped_by = trainer.train(
+            run, corpus, arguments["resume"], _samples(run, corpus), strategy
+        )
+    if run.keeps_files:
+        if stopped_by:
+            lines = describe_stop(run, metrics)
+        else:
+            lines = describe_end(run, metrics)
+            wants_drafter = run.model_config.num_speculative_tokens
+            if wants_drafter and not run.read_best().get("drafter_trained"):
+                stopped_by = train_drafter(run, corpus)
+        print(*lines, sep="\n")
+    sys.exit(stopped_by and 128 + stopped_by)
 
 
 def launch(run, data, preset, resume, overwrite, device, strategy, tokenizer, **changes):
@@ -36,7 +77,7 @@ def launch(run, data, preset, resume, overwrite, device, strategy, tokenizer, **
     # A device that is not there is said before anything is written.
     if device != "auto":
         import_tensorflow()
-        from neo_keras.training.devices import select_device
+        from neo_keras.training.compute import select_device
 
         select_device(device)
     if strategy:
@@ -54,3 +95,49 @@ def launch(run, data, preset, resume, overwrite, device, strategy, tokenizer, **
         preset, tokenizer = preset or "shakespeare-cpu", tokenizer or "char"
         started = start_run(run, data, preset, overwrite, tokenizer=tokenizer, **changes)
     return *started, strategy
+
+
+def _samples(run, corpus):
+    """Callbacks that show samples, and keep them in the run directory."""
+    every = run.training_config.sample_every
+    if not (every and run.keeps_files):
+        return []
+    import rich
+
+    from neo_keras.generation.callback import SampleText
+
+    def show(step, text):
+        if corpus.sample_prompt:
+            text = f"{corpus.sample_prompt} -> {text}"
+        rich.get_console().print(f"\nsample at step {step}:\n{text}\n", markup=False)
+        keep_sample(run.path / "samples.txt", step, text)
+
+    return [SampleText(run.load_tokenizer(), every, show, prompt=corpus.sample_prompt)]
+
+
+def keep_sample(path, step, text):
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"=== step {step}\n{text}\n\n")
+    except OSError as error:  # such as a full disk: where the checkpoint fails too, that says so
+        warnings.warn(f"cannot write {path} ({error.strerror})", stacklevel=2)
+
+
+def outlive_terminal():
+    """Lets what is written to a terminal go nowhere, instead of failing, once that was closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and stream.isatty() and stream is getattr(sys, f"__{name}__"):
+            raw = _Terminal(stream.fileno(), "w", closefd=False)
+            text = (io.BufferedWriter(raw), stream.encoding, stream.errors)
+            setattr(sys, name, io.TextIOWrapper(*text, line_buffering=True))
+
+
+class _Terminal(io.FileIO):
+    def write(self, data):
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return len(data)

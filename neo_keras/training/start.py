@@ -13,9 +13,6 @@ from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_models import KINDS
 from neo_keras.text.tokenizer_training import check_request
 
-LOOKAHEAD = 3
-MAX_CHARACTERS = 256  # a vocabulary that is larger has words, or parts of them
-TEMPERATURE_RISE = 0.08  # with the natural logarithm of the passes over a text
 # Of a run that is resumed, all else must stay as it was.
 CHANGEABLE = (
     "steps",
@@ -74,8 +71,7 @@ def start_run(
     if epochs is not None:
         changes["steps"] = _count_steps(epochs, tokenized, training_config)
         _, training_config = from_preset(preset, tokenizer.vocab_size, **changes)
-    training_config = suit_text(model_config, training_config, tokenized)
-    if training_config.warmup_steps >= training_config.steps:
+    if (training_config.warmup_steps or 0) >= training_config.steps:
         raise InputError(
             f"the warm-up must be shorter than the training, got {training_config.warmup_steps} "
             f"of {training_config.steps} steps: fewer --warmup-steps, or more --steps"
@@ -83,33 +79,6 @@ def start_run(
     data, excerpt = _describe(sources, corpus), corpus.validation_excerpt()
     run.create(model_config, training_config, data, tokenizer, excerpt, overwrite, **asked)
     return run, tokenized
-
-
-def suit_text(model_config, training_config, corpus):
-    """Fills in what suits a text, and was measured (benchmarks/README.md).
-
-    Where tokens are characters or bytes, `num_future_tokens` reaches as far as a short word.
-    `loss_temperature`     grows with how often the text is read.
-
-    Args:
-        model_config: `ModelConfig`.
-        training_config: `TrainingConfig`, whose `steps` are known.
-        corpus: `TokenizedCorpus`.
-
-    Returns:
-        A `TrainingConfig` whose `num_future_tokens` and `loss_temperature` are not None.
-    """
-    passes = training_config.steps * training_config.global_batch_size
-    passes /= corpus.num_training_rows
-    suited = {
-        "num_future_tokens": LOOKAHEAD if model_config.vocab_size <= MAX_CHARACTERS else 0,
-        "loss_temperature": 1 + TEMPERATURE_RISE * math.log(max(passes, 1)),
-    }
-    suited["num_future_tokens"] = min(suited["num_future_tokens"], model_config.max_seq_len - 1)
-    return dataclasses.replace(
-        training_config,
-        **{name: v for name, v in suited.items() if getattr(training_config, name) is None},
-    )
 
 
 def resume_run(

@@ -1,4 +1,4 @@
-"""Teaches a drafter to foresee what a trained model will say."""
+"""Trains a drafter to predict what a trained model will say."""
 
 import math
 
@@ -16,7 +16,7 @@ MAX_STEPS = 1000
 TOKENS_PER_STEP = 512  # more steps help it, more tokens in each do not
 LEARNING_RATE = 4e-3
 MAX_STATES = 2**24  # numbers that are kept of what the model made of the text: 67 MB
-PIECE_LEN = 128  # tokens that are taught together
+CHUNK_LEN = 128  # tokens that it is trained on together
 
 
 def train_drafter(run, corpus):
@@ -35,14 +35,14 @@ def train_drafter(run, corpus):
     keras.utils.set_random_seed(config.seed)
     model.drafter.set_weights(_new_drafter(model).get_weights())
     steps, console = min(config.steps, MAX_STEPS), rich.get_console()
-    console.print("teaching the drafter, which makes writing faster")
+    console.print("training the drafter, which makes generation faster")
     stop = StopOnSignal(console)
     with stop.listening():
         loss = fit_drafter(model, corpus.training.token_ids, steps, config.seed, [stop])
     if math.isfinite(loss):
         run.save_best(model, best["step"], best["val_loss"], drafter_trained=not stop.signal)
     else:
-        console.print("the drafter did not learn (diverged): the text is as good, but slower")
+        console.print("the drafter's training diverged: generation gives the same text, but slower")
     return stop.signal
 
 
@@ -69,34 +69,34 @@ def fit_drafter(model, token_ids, steps=MAX_STEPS, seed=1, callbacks=()):
     Returns:
         float, the mean loss of the last pass over what was read.
     """
-    piece_len = min(PIECE_LEN, model.config.max_seq_len)
-    batch_size = TOKENS_PER_STEP // piece_len
-    states, token_ids = _read(model, token_ids, steps * TOKENS_PER_STEP, piece_len, seed)
-    lesson = DrafterTrainer(model)
+    chunk_len = min(CHUNK_LEN, model.config.max_seq_len)
+    batch_size = TOKENS_PER_STEP // chunk_len
+    states, token_ids = _read(model, token_ids, steps * TOKENS_PER_STEP, chunk_len, seed)
+    trainer = DrafterTrainer(model)
     decay = keras.optimizers.schedules.PolynomialDecay(LEARNING_RATE, steps, 0.0)
     optimizer = keras.optimizers.Adam(decay, clipnorm=1.0)
-    lesson.compile(optimizer, jit_compile=False, steps_per_execution=10)
+    trainer.compile(optimizer, jit_compile=False, steps_per_execution=10)
     epochs = -(-steps * batch_size // len(states))
-    history = lesson.fit(
+    history = trainer.fit(
         (states, token_ids), batch_size=batch_size, epochs=epochs, callbacks=callbacks, verbose=0
     )
     model.trainable, model.drafter.trainable = True, False  # as they were
     return history.history["loss"][-1]
 
 
-def _read(model, token_ids, num_tokens, piece_len, seed):
-    """(states, token_ids) of pieces of the text: [pieces, piece_len, hidden_dim] and without it."""
+def _read(model, token_ids, num_tokens, chunk_len, seed):
+    """(states, token_ids) of the text: [num_chunks, chunk_len, hidden_dim] and without the last."""
     seq_len, width = model.config.max_seq_len, model.config.hidden_dim
     num_tokens = min(num_tokens, MAX_STATES // width)
     batch_size = max(2048 // seq_len, 1)
     num_batches = -(-num_tokens // (batch_size * seq_len))
-    hidden, pieces = tf.function(model.hidden), []
-    length = seq_len // piece_len * piece_len
+    hidden, chunks = tf.function(model.hidden), []
+    length = seq_len // chunk_len * chunk_len
     for rows, _ in training_dataset(token_ids, seq_len, batch_size, seed, num_batches):
         states = ops.convert_to_numpy(hidden(rows))[:, :length]
         rows = ops.convert_to_numpy(rows)[:, :length]
-        pieces.append((states.reshape(-1, piece_len, width), rows.reshape(-1, piece_len)))
-    return tuple(np.concatenate(parts) for parts in zip(*pieces))
+        chunks.append((states.reshape(-1, chunk_len, width), rows.reshape(-1, chunk_len)))
+    return tuple(np.concatenate(parts) for parts in zip(*chunks))
 
 
 class DrafterTrainer(keras.Model):
@@ -112,7 +112,7 @@ class DrafterTrainer(keras.Model):
         self.model = model
 
     def call(self, inputs):
-        """Adds up the losses of the drafts from each position of pieces, as `_read` makes them."""
+        """Adds up the losses of the drafts from each position of chunks, as `_read` makes them."""
         model, (states, token_ids) = self.model, inputs
         seq_len = token_ids.shape[1]
         num_speculative_tokens = min(model.config.num_speculative_tokens, seq_len - 1)

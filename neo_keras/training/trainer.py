@@ -1,40 +1,37 @@
-"""Trains the model of a run directory with `model.fit`, from its start or from where it stopped."""
+"""Trains the model of a run directory with `fit`, from its start or from where it stopped."""
 
 import contextlib
+import functools
 
-import keras
 import rich
 import tensorflow as tf
 
 from neo_keras.errors import InputError
-from neo_keras.model.encoder_decoder import model_class
-from neo_keras.run_directory.history import loss_of
+from neo_keras.run_directory.history import loss_of, plot_losses
 from neo_keras.training.callbacks import EvaluateAndCheckpoint, StepTimer, out_of_patience
-from neo_keras.training.compute import choose_compute
-from neo_keras.training.devices import check_placement
-from neo_keras.training.distribution import (
-    SyncStop,
-    check_alike,
-    replicated_model,
-    replicated_optimizer,
-    suit_strategy,
+from neo_keras.training.compute import check_placement, share_cores, this_machine
+from neo_keras.training.dataset import training_dataset, validation_dataset
+from neo_keras.training.distribution import SyncStop, check_alike, distribute
+from neo_keras.training.progress import ProgressBar, describe_start
+from neo_keras.training.resolve import resolve
+from neo_keras.training.seq2seq_dataset import (
+    continuation_training_dataset,
+    continuation_validation_dataset,
+    pairs_training_dataset,
+    pairs_validation_dataset,
 )
-from neo_keras.training.estimate import estimate_training
-from neo_keras.training.inputs import training_input, validation_inputs
-from neo_keras.training.objective import training_model
-from neo_keras.training.optimizer import make_optimizer
-from neo_keras.training.plot import plot_history
-from neo_keras.training.progress_bar import ProgressBar
 from neo_keras.training.signals import StopOnSignal
-from neo_keras.training.slices import dropout_states, sliced_model
-from neo_keras.training.summary import describe_start
+from neo_keras.training.train_step import make_train_step, set_dropout_step
+
+VALIDATION_BATCH_SIZE = 64
+VALIDATION_BATCH_RATIO = 2  # to the training's: without gradients a window takes less memory
 
 
 def train(run, corpus, resume=False, callbacks=(), strategy=None):
     """Trains as `run.training_config` says, and keeps everything in the run directory.
 
     Args:
-        run: `RunDirectory`, created or opened.
+        run: `RunDirectory`, created or opened. What its configuration leaves open is filled in.
         corpus: `TokenizedCorpus`.
         resume: continue from `last.keras`, if there is one; the weights become those of a run
             that never stopped. Where no step is left, what comes after the last one is done, if
@@ -51,33 +48,33 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
         FailedError: the training diverged; the checkpoints are those from before.
     """
     strategy = strategy or tf.distribute.get_strategy()  # that is one device
-    config = choose_compute(run.model_config, suit_strategy(run.training_config, strategy))
+    machine = this_machine(strategy)
+    config = resolve(run.model_config, run.training_config, corpus, machine)
     run.training_config = config
+    share_cores(config.cpu_replicas)
     validation, sliding = validation_inputs(run.model_config, config, corpus, strategy)
     with strategy.scope():
-        model = make_compiled_model(run.model_config, config)
-    check_placement(model)
+        train_step = make_train_step(run.model_config, config)
+    check_placement(train_step)
     history, first_step = [], 0
     if resume and run.last.exists():
-        run.load_weights(model, run.last)
-        first_step = int(model.optimizer.iterations.numpy())
+        run.load_weights(train_step, run.last)
+        first_step = int(train_step.optimizer.iterations.numpy())
         history = [row for row in run.read_history() if row["step"] <= first_step]
     nothing_left = _why_nothing_is_left(run, first_step, history)
     if nothing_left and _is_complete(run, history):
         raise InputError(nothing_left)
     check_alike(strategy, first_step, run.model_config, config, run.data["sha256"])
     run.save_config()  # a resumed run may have new values; nothing is refused any more
-    set_dropout_step(model, first_step * config.gradient_accumulation_steps * config.cpu_replicas)
-    dataset = training_input(run.model_config, config, corpus, strategy, first_step)
+    calls_per_step = config.gradient_accumulation_steps * config.cpu_replicas
+    set_dropout_step(train_step, first_step * calls_per_step)
 
     console = rich.get_console()
-    lines = describe_start(model, corpus, config, strategy)
+    lines = describe_start(run.model_config, config, corpus, machine)
     if resume and not first_step:
         lines.append(f"{run.path} was stopped before its first checkpoint: it begins at step 0")
     elif resume and not run.best.exists():
         lines.append(f"{run.path} has no best.keras: the weights of step {first_step} are that now")
-    if strategy.num_replicas_in_sync == 1:  # the cost of summing gradients was never measured
-        lines.append(str(estimate_training(run.model_config, config, config.steps - first_step)))
     console.print(*lines, sep="\n", soft_wrap=True)
     seconds = history[-1]["train_seconds"] if history else 0.0
     clock = StepTimer(first_step, seconds, config.max_seconds)
@@ -87,17 +84,20 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
         run, clock, validation, sliding, corpus, stop, history, tokens_per_step
     )
     if nothing_left:
-        recorder.set_model(model)
+        recorder.set_model(train_step)
         recorder.restore()
         metrics = run.read_metrics()
         recorder.metrics = metrics if metrics.get("step") == first_step else {}
         recorder.finish()
-        return _end(run, recorder, None)
-    bar = ProgressBar(clock, recorder, config.steps, tokens_per_step, console)
-    with stop.listening(), contextlib.closing(bar):
-        all_callbacks = [clock, stop, SyncStop(strategy, stop), recorder, bar, *callbacks]
-        model.fit(dataset, shuffle=False, verbose=0, callbacks=all_callbacks)
-    return _end(run, recorder, stop.signal if clock.step < config.steps else None)
+    else:
+        dataset = training_input(run.model_config, config, corpus, strategy, first_step)
+        bar = ProgressBar(clock, recorder, config.steps, tokens_per_step, console)
+        with stop.listening(), contextlib.closing(bar):
+            all_callbacks = [clock, stop, SyncStop(strategy, stop), recorder, bar, *callbacks]
+            train_step.fit(dataset, shuffle=False, verbose=0, callbacks=all_callbacks)
+    if run.keeps_files:
+        plot_losses(run.path / "loss.png", recorder.history)
+    return recorder.metrics, stop.signal if clock.step < config.steps else None
 
 
 def _why_nothing_is_left(run, step, history):
@@ -125,38 +125,55 @@ def _is_complete(run, history):
     )
 
 
-def _end(run, recorder, signal):
-    if run.keeps_files:
-        plot_history(recorder.history, run.path / "loss.png")
-    return recorder.metrics, signal
+def training_input(model_config, config, corpus, strategy, first_step):
+    """What `fit` trains on.
 
+    Args:
+        model_config: `ModelConfig`.
+        config: `TrainingConfig`.
+        corpus: `TokenizedCorpus`.
+        strategy: `tf.distribute.Strategy`.
+        first_step: where to begin.
 
-def make_compiled_model(model_config, training_config):
-    """A new model of a seed, compiled for `fit`, with an optimizer that is ready to be loaded."""
-    keras.utils.set_random_seed(training_config.seed)
-    precision = training_config.mixed_precision or "float32"
-    dtype = "float32" if precision == "float32" else f"mixed_{precision}"
-    step_class = training_model(model_class(model_config), training_config)
-    step_class = sliced_model(step_class, training_config)
-    model = replicated_model(step_class)(model_config, dtype=dtype)
-    model.remat = training_config.remat
-    optimizer = replicated_optimizer(make_optimizer(training_config, model))
-    optimizer.build(model.trainable_variables)
-    model.compile(
-        optimizer,
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        # XLA runs what it compiles together one by one: parts are compiled apart (`sliced_model`).
-        jit_compile=training_config.jit_compile and (training_config.cpu_replicas or 1) == 1,
-        steps_per_execution=training_config.steps_per_execution,
-    )
-    return model
-
-
-def set_dropout_step(model, step):
-    """Makes every dropout layer draw what it would draw after `step` batches of training.
-
-    Keras does not save what a layer has drawn.
+    Returns:
+        `tf.data.Dataset` or, under a strategy, `tf.distribute.DistributedDataset`.
     """
-    for variable in dropout_states(model):
-        seed, _ = keras.ops.convert_to_numpy(variable)
-        variable.assign([seed, step])
+    settings = config.global_batch_size, config.seed, config.steps, first_step
+    if model_config.end_token_id is not None:
+        make = functools.partial(pairs_training_dataset, corpus.training, *settings)
+    else:
+        is_decoder = model_config.architecture == "decoder-only"
+        make = functools.partial(
+            training_dataset if is_decoder else continuation_training_dataset,
+            corpus.training.token_ids,
+            model_config.max_seq_len,
+            *settings,
+        )
+    return distribute(strategy, make)
+
+
+def validation_inputs(model_config, config, corpus, strategy):
+    """What `evaluate` takes.
+
+    Args:
+        as `training_input`.
+
+    Returns:
+        (validation, sliding validation or None).
+    """
+    num_replicas = strategy.num_replicas_in_sync
+    batch_size = min(VALIDATION_BATCH_SIZE, VALIDATION_BATCH_RATIO * config.batch_size)
+    batch_size = -(-batch_size // num_replicas) * num_replicas
+
+    def make(function, *data, **settings):
+        return distribute(
+            strategy, functools.partial(function, *data, batch_size=batch_size, **settings)
+        )
+
+    if model_config.end_token_id is not None:
+        return make(pairs_validation_dataset, corpus.validation), None
+    text = corpus.validation.token_ids, model_config.max_seq_len
+    if model_config.architecture == "encoder-decoder":
+        return make(continuation_validation_dataset, *text), None
+    sliding = make(validation_dataset, *text, sliding=True) if config.sliding_window_eval else None
+    return make(validation_dataset, *text), sliding

@@ -9,6 +9,7 @@ from neo_keras.errors import InputError
 from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.text.tokenizer_models import KINDS
 from neo_keras.text.tokenizer_training import make_tokenizer
+from neo_keras.training.resolve import resolve
 from neo_keras.training.start import resume_run, start_run
 
 SMALL = {"max_seq_len": 11, "num_layers": 2, "num_heads": 3, "hidden_dim": 30, "batch_size": 7}
@@ -42,7 +43,9 @@ def test_epochs_become_steps(place, tiny_corpus_text):
 @pytest.mark.parametrize("epochs, warmup_steps", [(0.2, 1), (1, 7), (9, 10)])
 def test_the_warmup_follows_the_epochs(place, epochs, warmup_steps):
     # 489 windows are 70 batches of 7
-    run, _ = start_run("run", ["texts/a.txt"], epochs=epochs, **SMALL)
+    run, corpus = start_run("run", ["texts/a.txt"], epochs=epochs, **SMALL)
+    run.training_config = resolve(run.model_config, run.training_config, corpus)  # as `train` does
+    run.save_config()
     assert run.training_config.warmup_steps == warmup_steps
     resumed, _ = resume_run("run", epochs=2 * epochs)
     assert resumed.training_config.steps > run.training_config.steps

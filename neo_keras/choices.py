@@ -1,0 +1,149 @@
+"""What a configuration can name: tables, each row with all that the rest must know of its name.
+
+A function in a row is given `keras.ops` or `keras.optimizers`: nothing here imports Keras.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+ARCHITECTURES = ("decoder-only", "encoder-decoder")
+POSITIONS = ("rope", "learned", "sinusoidal")
+NORMS = ("rms", "layer")
+NORM_POSITIONS = ("pre", "post")
+
+
+@dataclasses.dataclass(frozen=True)
+class Activation:
+    """Of the feed-forward layer.
+
+    Attributes:
+        function: of (ops, x).
+        num_kept: tensors of the shape of x that its backward pass needs.
+    """
+
+    function: Callable
+    num_kept: int
+
+
+ACTIVATIONS = {
+    "relu_squared": Activation(  # So et al. 2021, arXiv:2109.08668
+        lambda ops, x: ops.square(ops.relu(x)), num_kept=2
+    ),
+    "relu": Activation(lambda ops, x: ops.relu(x), num_kept=1),
+    "gelu": Activation(lambda ops, x: ops.gelu(x, approximate=False), num_kept=4),  # by erf
+    "gelu_tanh": Activation(lambda ops, x: ops.gelu(x, approximate=True), num_kept=5),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """An optimizer of Keras, and what suits it. The rates were measured (benchmarks/README.md).
+
+    Attributes:
+        make: of (keras.optimizers, `TrainingConfig`, **settings that all of them have).
+        learning_rate: at its highest.
+        max_warmup_steps: a tenth of the training is warm-up, but so many steps at most.
+        weight_decay: None if it has none.
+        num_moments: what it keeps for each weight: in a matrix of a block, and anywhere else.
+    """
+
+    make: Callable
+    learning_rate: float
+    max_warmup_steps: int
+    weight_decay: float | None
+    num_moments: tuple
+
+
+def _make_muon(optimizers, config, **settings):
+    """Muon for the matrices of the blocks, Adam for all else, which weight decay leaves alone but
+    for the n-gram table.
+
+    Jordan et al. 2024 (kellerjordan.github.io/posts/muon), its steps scaled as by Liu et al. 2025
+    (arXiv:2502.16982), so that one learning rate suits all widths and, twice as high, Adam. Muon's
+    author takes 5 iterations to make a matrix nearly orthogonal; 3 train as well here, and cost
+    less (benchmarks/README.md).
+    """
+    return optimizers.Muon(
+        ns_steps=3,
+        adam_lr_ratio=2.0,
+        adam_beta_2=config.beta_2,
+        adam_weight_decay=config.ngram_weight_decay,
+        weight_decay=config.weight_decay,
+        **settings,
+    )
+
+
+def _make_adamw(optimizers, config, **settings):
+    """Loshchilov & Hutter 2019, arXiv:1711.05101."""
+    return optimizers.AdamW(weight_decay=config.weight_decay, beta_2=config.beta_2, **settings)
+
+
+def _make_adam(optimizers, config, **settings):
+    return optimizers.Adam(beta_2=config.beta_2, **settings)
+
+
+def _make_sgd(optimizers, config, **settings):
+    """With Nesterov's momentum (Sutskever et al. 2013)."""
+    return optimizers.SGD(momentum=0.9, nesterov=True, weight_decay=config.weight_decay, **settings)
+
+
+OPTIMIZERS = {
+    "muon": Optimizer(_make_muon, 5e-3, max_warmup_steps=10, weight_decay=0.0, num_moments=(1, 2)),
+    "adamw": Optimizer(
+        _make_adamw, 3e-3, max_warmup_steps=100, weight_decay=0.1, num_moments=(2, 2)
+    ),
+    "adam": Optimizer(
+        _make_adam, 3e-3, max_warmup_steps=100, weight_decay=None, num_moments=(2, 2)
+    ),
+    "sgd": Optimizer(_make_sgd, 3e-1, max_warmup_steps=100, weight_decay=0.0, num_moments=(1, 1)),
+}
+
+
+def _to_final(shape):
+    """From `peak` to `final` at the last step; shape: of (ops, x) where x falls from 1 to 0."""
+
+    def rate(ops, step, schedule):
+        steps_after_warmup = max(schedule.steps - schedule.warmup_steps, 1)
+        left = ops.clip((schedule.steps - step) / steps_after_warmup, 0, 1)
+        return schedule.final + (schedule.peak - schedule.final) * shape(ops, left)
+
+    return rate
+
+
+# The learning rate after the warm-up: of (ops, step, `training.optimizer.Schedule`).
+SCHEDULES = {
+    "linear": _to_final(lambda ops, left: left),
+    # Loshchilov & Hutter 2017, arXiv:1608.03983.
+    "cosine": _to_final(lambda ops, left: (1 - ops.cos(math.pi * left)) / 2),
+    # Warm-up, stable, decay (Hu et al. 2024, arXiv:2404.06395): linear in the last fifth.
+    "wsd": _to_final(lambda ops, left: ops.minimum(left / 0.2, 1)),
+    "constant": lambda ops, step, schedule: schedule.peak,
+    # Vaswani et al. 2017, arXiv:1706.03762, where the peak is 1 / sqrt(hidden_dim * warm-up), and
+    # the warm-up one step longer than here.
+    "inverse-sqrt": lambda ops, step, schedule: (
+        schedule.peak * ops.sqrt((schedule.warmup_steps + 1) / (step + 1))
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """Of arithmetic; weights are float32.
+
+    Attributes:
+        policy: Keras' name of it.
+        num_bytes: of a number.
+        loss_scale: whether small gradients must be scaled up, not to vanish.
+    """
+
+    policy: str
+    num_bytes: int
+    loss_scale: bool = False
+
+
+PRECISIONS = {
+    "float32": Precision("float32", 4),
+    "bfloat16": Precision("mixed_bfloat16", 2),
+    "float16": Precision("mixed_float16", 2, loss_scale=True),
+}

@@ -1,0 +1,176 @@
+"""What training says to whoever watches: before the first step, on the way, and at the end."""
+
+import keras
+import rich.progress
+
+from neo_keras.commands import generate_command, quoted
+from neo_keras.training.compute import describe_compute
+from neo_keras.training.estimate import count_weights, describe_memory
+
+LINE_SECONDS = 30  # of steps, between two signs of life where there is no terminal
+MIN_MEASURED_STEPS = 10  # before the time that is left is said
+
+
+def describe_start(model_config, config, corpus, machine):
+    """What to say before the first step.
+
+    Args:
+        model_config: `ModelConfig`.
+        config: `TrainingConfig` that leaves nothing open.
+        corpus: `TokenizedCorpus`.
+        machine: `Machine`.
+
+    Returns:
+        Lines of text.
+    """
+    epochs = config.steps * config.global_batch_size / corpus.num_training_rows
+    num_devices, unknown = machine.num_devices or 1, []
+    if share := corpus.validation.unknown_share:
+        unknown = [f"{share:.2%} of the tokens to validate on are unknown to the tokenizer"]
+    return [
+        f"{count_weights(model_config).total:,} parameters; {model_config.vocab_size:,} different "
+        f"tokens, {corpus.description}, {corpus.validation.tokens_per_char:.2f} per character",
+        *unknown,
+        f"{config.steps:,} steps, {epochs:.3g} times over that; {config.optimizer}, learning "
+        f"rate {config.learning_rate:g}, {config.schedule}",
+        describe_compute(config) + (f", on {num_devices} devices" if num_devices > 1 else ""),
+        *describe_memory(model_config, config, machine.device != "CPU"),
+    ]
+
+
+def describe_end(run, metrics):
+    """What to say when training ended by itself.
+
+    Args:
+        run: `RunDirectory`.
+        metrics: as `train` returns them.
+
+    Returns:
+        Lines of text.
+    """
+    lines = describe_stop(run, metrics)
+    sliding = ""
+    if "val_loss_sliding" in metrics:
+        sliding = (
+            f"; with at least half a context {metrics['val_loss_sliding']:.4f} nats, "
+            f"{metrics['val_bits_per_char_sliding']:.3f} bits"
+        )
+    return [
+        *lines,
+        f"validation loss {metrics['val_loss']:.4f} nats per token "
+        f"({metrics['val_bits_per_char']:.3f} bits per character{sliding}), "
+        f"{metrics['train_seconds']:.0f} s of training at {metrics['tokens_per_second']:,} "
+        f"tokens/s, {metrics['compile_seconds']:.0f} s of compilation",
+        f"next: {generate_command(run, run.path)} or python export.py {quoted(run.path)}",
+    ]
+
+
+def describe_stop(run, metrics):
+    """Why training ended before its last step; no lines if it did not."""
+    if metrics["stopped_early"]:
+        return [
+            f"stopped early: nothing below {metrics['best_val_loss']:.4f}, the loss at step "
+            f"{metrics['best_step']}, in {run.training_config.patience} validations"
+        ]
+    if metrics["step"] < run.training_config.steps:
+        resume = f"python train.py --run {quoted(run.path)} --resume"
+        return [f"saved step {metrics['step']}; go on: {resume}"]
+    return []
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """A bar with tokens/s and the time left; where there is no terminal, a line now and then.
+
+    Args:
+        clock, recorder: called before this one.
+        steps: of the whole run.
+        tokens_per_step: how many tokens a step predicts.
+        console: `rich.console.Console`.
+    """
+
+    def __init__(self, clock, recorder, steps, tokens_per_step, console):
+        super().__init__()
+        self.clock = clock
+        self.recorder = recorder
+        self.steps = steps
+        self.tokens_per_step = tokens_per_step
+        self.console = console
+        self._shown_rows = len(recorder.history)
+        self._compiling = True
+        self._last_line = 0.0  # in seconds of this session
+        self._progress = rich.progress.Progress(
+            rich.progress.TextColumn("step {task.completed:,.0f} of {task.total:,.0f}"),
+            rich.progress.BarColumn(),
+            rich.progress.TextColumn("{task.fields[loss]}  {task.fields[speed]}"),
+            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("left"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._task = self._progress.add_task(
+            "", total=self.steps, completed=self.clock.first_step, loss="", speed="compiling"
+        )
+
+    def on_train_begin(self, logs=None):
+        self._progress.start()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._compiling and self.clock.measured_steps >= MIN_MEASURED_STEPS:
+            self._compiling = False
+            self._last_line = self.clock.session_seconds
+            self.console.print(
+                f"compiled in {self.clock.compile_seconds:.1f} s; "
+                f"{duration(self.clock.seconds_per_step)} a step, about "
+                f"{duration(self._seconds_left())} left"
+            )
+        self._progress.update(
+            self._task,
+            completed=self.clock.step,
+            loss=f"loss {float(logs['loss']):.3f}",
+            speed=f"{self.tokens_per_step / self.clock.seconds_per_step:,.0f} tokens/s",
+        )
+        self._show_new_rows()
+        silent = self.clock.session_seconds - self._last_line
+        if not (self._compiling or self.console.is_terminal) and silent >= LINE_SECONDS:
+            self._show(self.clock.step, self.clock.train_seconds, float(logs["loss"]))
+
+    def on_train_end(self, logs=None):
+        self._show_new_rows()
+
+    def close(self):
+        """Gives the terminal back, however training ended."""
+        self._progress.stop()
+
+    def _seconds_left(self):
+        left = (self.steps - self.clock.step) * self.clock.seconds_per_step
+        if self.clock.max_seconds is None:
+            return left
+        return min(left, self.clock.max_seconds - self.clock.train_seconds)
+
+    def _show_new_rows(self):
+        for row in self.recorder.history[self._shown_rows :]:
+            validation = ""
+            if row["val_loss"] is not None:
+                bits = self.recorder.bits_per_char(row)
+                validation = f"  validation {row['val_loss']:.4f} ({bits:.3f} bits/char)"
+            self._show(row["step"], row["train_seconds"], row["train_loss"], validation)
+        self._shown_rows = len(self.recorder.history)
+
+    def _show(self, step, train_seconds, loss, validation=""):
+        self._last_line = self.clock.session_seconds
+        self.console.print(
+            f"step {step:5,.0f}  {train_seconds:4.0f} s  "
+            f"{self.tokens_per_step / self.clock.seconds_per_step:7,.0f} tokens/s  "
+            f"loss {loss:.4f}{validation}",
+            soft_wrap=True,
+        )
+
+
+def duration(seconds):
+    """Of at least a millisecond, in words."""
+    if seconds < 0.9995:
+        return f"{max(seconds * 1000, 1):.0f} ms"
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "s")):
+        if seconds >= 2 * size or size == 1:
+            amount = seconds / size
+            return f"{amount:.{0 if amount >= 10 else 1}f} {unit}"

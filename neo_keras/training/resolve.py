@@ -1,0 +1,124 @@
+"""Fills in what a training configuration leaves open: every None that means "auto".
+
+The constants were measured: benchmarks/README.md.
+"""
+
+import dataclasses
+import math
+
+from neo_keras.choices import OPTIMIZERS
+from neo_keras.errors import InputError
+from neo_keras.training.estimate import count_weights
+
+MAX_FUTURE_TOKENS = 3  # about as far as a short word reaches, of characters or bytes
+MAX_CHARACTERS = 256  # a vocabulary that is larger has words, or parts of them
+TEMPERATURE_RISE = 0.08  # with the natural logarithm of the passes over a text
+# On CPUs that have instructions for it, bfloat16 through TensorFlow's own kernels (oneDNN) is as
+# fast as float32 through XLA at this width, and compiles sooner. At 192 it is 13 to 18% faster, at
+# 384 27 to 43%. XLA itself gains nothing from bfloat16 on a CPU.
+BFLOAT16_HIDDEN_DIM = 128
+BFLOAT16_FEATURES = {"avx512_bf16", "amx_bf16"}
+# Each replica has gradients of its own: 128 MB. A larger model was not measured.
+MAX_WEIGHTS_IN_REPLICAS = 2**25
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """What a training runs on.
+
+    Attributes:
+        device: "CPU", "GPU" or "XPU".
+        compute_capability: of a GPU, (major, minor); (0, 0) if unknown.
+        cpu_features: as `cpu.cpu_features` names them.
+        num_cores: that replicas of a batch may share.
+        num_devices: that share each batch under a strategy; None: there is none.
+    """
+
+    device: str = "CPU"
+    compute_capability: tuple = (0, 0)
+    cpu_features: frozenset = frozenset()
+    num_cores: int = 1
+    num_devices: int | None = None
+
+
+def resolve(model_config, config, corpus=None, machine=Machine()):
+    """Fills in a training configuration. What it says already is kept.
+
+    Args:
+        model_config: `ModelConfig`.
+        config: `TrainingConfig`, whose `steps` are known.
+        corpus: what it trains on; None: for a loss of the next token alone.
+        machine: `Machine`.
+
+    Returns:
+        `TrainingConfig` that leaves nothing open.
+
+    Raises:
+        InputError: the devices of a strategy cannot share the batch equally.
+    """
+    if machine.num_devices is not None:
+        config = _shared_by(machine.num_devices, config)
+    optimizer = OPTIMIZERS[config.optimizer]
+    values = {
+        "learning_rate": optimizer.learning_rate,
+        "warmup_steps": min(optimizer.max_warmup_steps, config.steps // 10),
+        "weight_decay": optimizer.weight_decay or 0.0,
+        **_suited_to_text(model_config, config, corpus),
+        **_suited_to_machine(model_config, config, machine),
+    }
+    return dataclasses.replace(
+        config, **{name: v for name, v in values.items() if getattr(config, name) is None}
+    )
+
+
+def _shared_by(num_devices, config):
+    if config.batch_size % num_devices:
+        raise InputError(
+            f"the batch is shared equally by {num_devices} devices: the batch size must be "
+            f"divisible by that, got {config.batch_size}: try --batch-size "
+            f"{-(-config.batch_size // num_devices) * num_devices}"
+        )
+    # Keras fails with either when gradients cross devices inside the compiled step.
+    return dataclasses.replace(config, jit_compile=False, steps_per_execution=1, cpu_replicas=1)
+
+
+def _suited_to_text(model_config, config, corpus):
+    """A temperature that grows with how often the text is read, and tokens as far as a word."""
+    if corpus is None:
+        return {"num_future_tokens": 0, "loss_temperature": 1.0}
+    num_rows = corpus.num_training_rows
+    epochs = config.steps * config.global_batch_size / num_rows
+    is_of_characters = model_config.vocab_size <= MAX_CHARACTERS
+    return {
+        "num_future_tokens": min(MAX_FUTURE_TOKENS, model_config.max_seq_len - 1)
+        if is_of_characters
+        else 0,
+        "loss_temperature": 1 + TEMPERATURE_RISE * math.log(max(epochs, 1)),
+    }
+
+
+def _suited_to_machine(model_config, config, machine):
+    """What is fastest there."""
+    precision = config.mixed_precision
+    if machine.device == "GPU":
+        # Tensor cores take float16 since Volta, bfloat16 since Ampere.
+        major, _ = machine.compute_capability
+        fastest = "bfloat16" if major >= 8 else "float16" if major == 7 else "float32"
+        values = {"mixed_precision": fastest, "jit_compile": True}
+    elif machine.device == "XPU":
+        values = {"mixed_precision": "float32", "jit_compile": False}
+    else:
+        if precision is None:
+            wide = model_config.hidden_dim >= BFLOAT16_HIDDEN_DIM and not config.jit_compile
+            is_fast = wide and BFLOAT16_FEATURES & machine.cpu_features
+            precision = "bfloat16" if is_fast else "float32"
+        values = {"mixed_precision": precision, "jit_compile": precision != "bfloat16"}
+    return {**values, "cpu_replicas": _num_replicas(model_config, config, machine)}
+
+
+def _num_replicas(model_config, config, machine):
+    """A replica for each core, if the batch can be shared so that most of the cores have one."""
+    cores = machine.num_cores
+    replicas = max(n for n in range(1, cores + 1) if config.batch_size % n == 0)
+    is_small = count_weights(model_config).total <= MAX_WEIGHTS_IN_REPLICAS
+    return replicas if machine.device == "CPU" and is_small and 2 * replicas > cores else 1

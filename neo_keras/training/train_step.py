@@ -1,0 +1,227 @@
+"""One step of training: the loss of a batch, its gradients, and the update of the weights."""
+
+import dataclasses
+import itertools
+import operator
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from neo_keras.choices import PRECISIONS
+from neo_keras.model.encoder_decoder import model_class
+from neo_keras.model.weights import dense
+from neo_keras.training import gradients
+from neo_keras.training.distribution import has_other_workers
+from neo_keras.training.optimizer import make_optimizer
+
+# Of the loss of the token after next; that of the one after has half of it, then comes a third.
+FUTURE_WEIGHT = 0.3
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+@keras.saving.register_keras_serializable("neo_keras")
+class TrainStep(keras.Model):
+    """A model, and all that only its training needs. `fit` trains this; the model is what is kept.
+
+    The loss is the cross-entropy of the next token, of logits times `config.loss_temperature`:
+    training makes them that much sharper than what the model then gives, for a model that reads
+    a text many times grows too sure (Guo et al. 2017, arXiv:1706.04599). For the gradients alone,
+    each position also predicts `config.num_future_tokens` tokens after the next one, with an output
+    layer of its own for each (Gloeckle et al. 2024, arXiv:2404.19737).
+
+    A batch is `config.gradient_accumulation_steps` micro-batches, one after another, so that it
+    needs the memory of one. Each of them is computed by `config.cpu_replicas` replicas side by
+    side: a core that computes a part by itself does not wait for the others at every operation.
+    Gradients are summed over replicas, micro-batches and devices before the optimizer sees them:
+    what it clips, counts and averages is what it would be of the batch as a whole. Where float16
+    makes the loss infinite, the optimizer skips the step, and the loss does not count.
+
+    Args:
+        model: `GPT` or `EncoderDecoder`, built.
+        config: `TrainingConfig` that leaves nothing open.
+    """
+
+    def __init__(self, model, config):
+        super().__init__()
+        self.model = model
+        self.config = config
+        if config.num_future_tokens:
+            num_logits = config.num_future_tokens * model.config.vocab_size
+            # By its name it is an embedding, which is Adam's under Muon, and does not decay.
+            self.future_heads = dense(num_logits, "future_unembedding", model.dtype_policy)
+            self.future_heads.build((None, None, model.config.hidden_dim))
+        self.built = True
+
+    def call(self, inputs, training=False):
+        return self.model(inputs, training=training)
+
+    def train_step(self, data):
+        loss, sums = self._batch_loss_and_gradients(data)
+        if tf.distribute.has_strategy():
+            sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, sums)
+        self.optimizer.apply(gradients.join(sums), self.trainable_variables)
+        counts = True
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            counts = tf.math.is_finite(loss)
+            loss = tf.where(counts, loss, 0.0)
+        return self._record(loss, counts)
+
+    def test_step(self, data):
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        logits = [self.model(part) for part in _parts(x, self.config.cpu_replicas)]
+        return self._record(_unscaled(LOSS(y, tf.concat(logits, axis=0), weights)))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The loss that is minimized, of a batch of this device: float32 scalar.
+
+        The further tokens change its gradients, not its value. `y_pred` is not needed.
+        """
+        hidden = self.model.hidden(x, training)
+        loss = LOSS(y, self._sharpened(self.model.logits(hidden)), sample_weight)
+        num_future = self.config.num_future_tokens
+        if num_future:
+            seq_len, vocab_size = y.shape[1], self.model.config.vocab_size
+            logits = self._sharpened(ops.cast(self.future_heads(hidden), "float32"))
+            logits = ops.reshape(logits, (-1, seq_len, num_future, vocab_size))
+            weights = _future_weights(seq_len, sample_weight, num_future)
+            future_loss = LOSS(_following(y, num_future), logits, weights)
+            loss += num_future * (future_loss - ops.stop_gradient(future_loss))
+        return loss
+
+    def _sharpened(self, logits):
+        temperature = self.config.loss_temperature
+        return logits if temperature == 1 else temperature * logits
+
+    def _batch_loss_and_gradients(self, data):
+        """(loss, sums of gradients) of this device's batch: float32 scalar, as `gradients.split`"""
+        num_steps = self.config.gradient_accumulation_steps
+        if num_steps == 1:
+            return self._micro_batch_loss_and_gradients(data)
+        micro_batches = keras.tree.map_structure(
+            lambda rows: tf.reshape(rows, (num_steps, -1, *rows.shape[1:])), data
+        )
+        return gradients.accumulate(self._micro_batch_loss_and_gradients, micro_batches)
+
+    def _micro_batch_loss_and_gradients(self, data):
+        """A micro-batch's share of these."""
+        function, num_replicas = self._replica_loss_and_gradients, self.config.cpu_replicas
+        if self.config.jit_compile and num_replicas > 1:
+            # XLA runs what it compiles together one by one: replicas are compiled apart.
+            function = tf.function(function, jit_compile=True, autograph=False)
+        # What dropout samples must not depend on which replica comes first.
+        states = [variable.value * 1 for variable in dropout_states(self)]
+        outputs = [
+            function(part, [_after_calls(state, i) for state in states])
+            for i, part in enumerate(_parts(data, num_replicas))
+        ]
+        for variable, state in zip(dropout_states(self), states):
+            variable.assign(_after_calls(state, num_replicas))
+        return gradients.add(outputs)
+
+    def _replica_loss_and_gradients(self, data, states):
+        """A replica's share; states: of `dropout_states`."""
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        variables = self.trainable_variables
+        num_shares = self.config.gradient_accumulation_steps * self.config.cpu_replicas
+        with keras.StatelessScope(zip(dropout_states(self), states)):
+            with tf.GradientTape() as tape:
+                loss = self.compute_loss(x, y, sample_weight=weights) / num_shares
+                scaled = self.optimizer.scale_loss(loss)
+            split = gradients.split(tape.gradient(scaled, variables), variables)
+        return _unscaled(loss), split
+
+    def _record(self, loss, counts=True):
+        """The mean loss so far, as `fit` and `evaluate` take it."""
+        (tracker,) = self.metrics
+        tracker.update_state(loss, sample_weight=tf.cast(counts, "float32"))
+        mean = tf.where(tracker.count > 0, tracker.result(), float("nan"))
+        # Across workers Keras averages over an axis that a mean loss does not have.
+        return {tracker.name: mean[None] if has_other_workers(self.distribute_strategy) else mean}
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Keras wants a batch in one piece here, to build what is built already."""
+
+    def get_config(self):
+        return {
+            "model": keras.saving.serialize_keras_object(self.model),
+            "config": dataclasses.asdict(self.config),
+        }
+
+
+def make_train_step(model_config, config):
+    """A new model of a seed, ready for `fit`, and its optimizer, ready to be loaded.
+
+    Args:
+        model_config: `ModelConfig`.
+        config: `TrainingConfig` that leaves nothing open.
+
+    Returns:
+        `TrainStep`, compiled; under the strategy whose scope this is, for its devices.
+    """
+    keras.utils.set_random_seed(config.seed)
+    dtype = PRECISIONS[config.mixed_precision].policy
+    model = model_class(model_config)(model_config, dtype=dtype)
+    model.remat = config.remat
+    train_step = TrainStep(model, config)
+    optimizer = make_optimizer(config, train_step)
+    optimizer.build(train_step.trainable_variables)
+    if tf.distribute.has_strategy():
+        # Keras sums over the devices what each of them has clipped; `train_step` sums before.
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        inner._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
+    train_step.compile(
+        optimizer,
+        jit_compile=config.jit_compile and config.cpu_replicas == 1,
+        steps_per_execution=config.steps_per_execution,
+    )
+    return train_step
+
+
+def dropout_states(model):
+    """The variables in which the dropout layers keep (seed, number of calls)."""
+    return [v for v in model.variables if v.path.endswith("seed_generator_state")]
+
+
+def set_dropout_step(model, step):
+    """Makes every dropout layer sample what it would sample after `step` batches of training.
+
+    Keras does not save how often a layer was called.
+    """
+    for variable in dropout_states(model):
+        seed, _ = ops.convert_to_numpy(variable)
+        variable.assign([seed, step])
+
+
+def _after_calls(state, num_calls):
+    return state + tf.constant([0, num_calls], state.dtype)
+
+
+def _unscaled(loss):
+    """The mean over this device's rows: under a strategy `LOSS` gives its share of the mean."""
+    return loss * tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _parts(data, num_parts):
+    """Parts of the rows of a structure of tensors, as equal as can be."""
+    first = keras.tree.flatten(data)[0]
+    num_rows = first.shape[0] or tf.shape(first)[0]
+    bounds = [num_rows * i // num_parts for i in range(num_parts + 1)]
+    return [
+        keras.tree.map_structure(operator.itemgetter(slice(*pair)), data)
+        for pair in itertools.pairwise(bounds)
+    ]
+
+
+def _following(rows, num_future):
+    """What follows in rows [batch_size, seq_len], past their end anything: [..., num_future]."""
+    return ops.stack([ops.roll(rows, -i, axis=1) for i in range(1, num_future + 1)], axis=-1)
+
+
+def _future_weights(seq_len, sample_weight, num_future):
+    """Of what `_following` gives: less further ahead, and 0 past the end."""
+    ahead = np.arange(1, num_future + 1)
+    inside = np.arange(seq_len)[None, :, None] < seq_len - ahead  # [1, seq_len, num_future]
+    weights = (FUTURE_WEIGHT / ahead * inside).astype("float32")
+    return weights if sample_weight is None else weights * _following(sample_weight, num_future)
