@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from short_runs import assert_resumes, read_checkpoint, train_here
-from tolerances import assert_close
+from tolerances import assert_close, assert_same_training
 
 from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.errors import InputError
@@ -71,7 +71,8 @@ def test_validation_is_that_of_the_model(batch):
     plain.compile(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False
     )
-    assert train_step.evaluate(*batch, verbose=0) == plain.evaluate(*batch, verbose=0)
+    loss = train_step.evaluate(*batch, verbose=0)
+    assert_close(loss, plain.evaluate(*batch, verbose=0), additions=3)  # it weighs by rows
 
 
 def test_nothing_added_trains_as_keras_does(batch):
@@ -82,10 +83,11 @@ def test_nothing_added_trains_as_keras_does(batch):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     plain.compile("adam", loss, jit_compile=False)
     train_step.compile("adam", jit_compile=False)
-    for model in (plain, train_step):
-        model.fit(*batch, epochs=3, shuffle=False, verbose=0)
-    for ours, theirs in zip(train_step.get_weights(), plain.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    losses = [
+        model.fit(*batch, epochs=3, shuffle=False, verbose=0).history["loss"]
+        for model in (plain, train_step)
+    ]
+    assert_same_training(*losses, train_step.get_weights(), plain.get_weights())
 
 
 def test_future_tokens_leave_the_model_that_a_seed_gives():
