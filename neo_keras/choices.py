@@ -38,7 +38,7 @@ ACTIVATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """An optimizer of Keras, and what suits it. The rates were measured (benchmarks/README.md).
+    """An optimizer of Keras, and what suits it. The rates were measured (docs/lab_notes.md).
 
     Attributes:
         make: of (keras.optimizers, `TrainingConfig`, **settings that all of them have).
@@ -62,7 +62,7 @@ def _make_muon(optimizers, config, **settings):
     Jordan et al. 2024 (kellerjordan.github.io/posts/muon), its steps scaled as by Liu et al. 2025
     (arXiv:2502.16982), so that one learning rate suits all widths and, twice as high, Adam. Muon's
     author takes 5 iterations to make a matrix nearly orthogonal; 3 train as well here, and cost
-    less (benchmarks/README.md).
+    less (docs/lab_notes.md).
     """
     return optimizers.Muon(
         ns_steps=3,

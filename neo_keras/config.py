@@ -104,7 +104,7 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained. The defaults are the fast recipe (benchmarks/README.md).
+    """How a model is trained. The defaults are the fast recipe (docs/lab_notes.md).
 
     None means "auto", but for the limits `clip_norm` and `max_seconds`: `training.resolve` fills it
     in.

@@ -84,7 +84,7 @@ def share_cores(num_replicas):
     """Gives the cores to replicas of a batch, instead of to one operation at a time.
 
     A core that computes a part by itself does not wait for the others at every operation. On two
-    cores a step of the default preset takes three quarters of the time (benchmarks/README.md).
+    cores a step of the default preset takes three quarters of the time (docs/lab_notes.md).
     """
     if num_replicas > 1:
         with contextlib.suppress(RuntimeError):  # TensorFlow has computed something already

@@ -1,6 +1,6 @@
 """Fills in what a training configuration leaves open: every None that means "auto".
 
-The constants were measured: benchmarks/README.md.
+The constants were measured: docs/lab_notes.md.
 """
 
 import dataclasses
