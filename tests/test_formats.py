@@ -131,6 +131,8 @@ def test_another_column(tmp_path):
         InputError, match="a.csv, line 1: expected a column 'text', got 'id', 'story'; .*--column"
     ):
         load_corpus([path])
+    with pytest.raises(InputError, match="--column. is of .*, got none: leave it out"):
+        open_corpus([], "story")
     (tmp_path / "b.txt").write_text("text")
     with pytest.raises(InputError, match=r"--column\) is of .jsonl, .*got .*b.txt: leave it out"):
         load_corpus([str(tmp_path / "b.txt")], "story")

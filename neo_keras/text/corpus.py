@@ -109,13 +109,13 @@ def open_corpus(
     paths = find_files(sources)
     if architecture == "encoder-decoder" and column is None and are_pairs(paths):
         return PairCorpus(load_pairs(paths))
-    if not paths:
-        return Corpus(Text.in_memory(load_plays()))
     if column and not any(suffix_of(path) in RECORD_READERS for path in paths):
         raise InputError(
-            f"column (--column) is of {', '.join(RECORD_READERS)} files, got {paths[0]}: leave it "
-            "out, or pass such a file"
+            f"column (--column) is of {', '.join(RECORD_READERS)} files, got "
+            f"{paths[0] if paths else 'none'}: leave it out, or pass such a file"
         )
+    if not paths:
+        return Corpus(Text.in_memory(load_plays()))
     if json_files := [path for path in paths if suffix_of(path) == ".json"]:
         warnings.warn(f"{json_files[0]} is read as plain text, with all its marks", stacklevel=2)
     settings = {"column": column or DEFAULT_COLUMN, "document_end": document_end}
@@ -123,20 +123,20 @@ def open_corpus(
 
 
 def _open_text(read, paths):
-    tail = ""
+    tail, is_blank = "", True
 
     def seen(text, num_bytes):
-        nonlocal tail
+        nonlocal tail, is_blank
         tail = (tail + text)[-MAX_VALIDATION_CHARS:]
+        is_blank = is_blank and not text.strip()
         advance(num_bytes)
 
     try:
         with progress("reading the text", sum(map(os.path.getsize, paths))) as advance:
             text = Text.open(read, seen)
-        blank = not any(map(str.strip, text))
     except OSError as error:
         raise unreadable(error) from error
-    if blank:
+    if is_blank:
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         raise InputError(
             f"expected text to train on, got none in {paths[0]}{more}; pass other files"
