@@ -33,9 +33,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
 PYTHON = ("python", "python3", ".venv/bin/python", ".venv-xpu/bin/python")
-OTHERS = {  # of no script of ours
-    "--help", "--logdir",
-}  # fmt: skip
+OTHERS = {"--help", "--logdir"}  # of no script of ours
 
 
 def name_of(path):
@@ -54,9 +52,8 @@ def inline_code(page):
 def commands(page):
     """Lists of words: each simple command of the shell blocks and of the inline code."""
     lines = "\n".join(fences(page, "sh", "bash")).replace("\\\n", " ").splitlines()
-    for line in lines + [
-        c for c in inline_code(page) if c.startswith(("python ", "make ", "pip "))
-    ]:
+    lines += [code for code in inline_code(page) if code.startswith(("python ", "make ", "pip "))]
+    for line in lines:
         with contextlib.suppress(ValueError):  # a line of a longer quotation
             lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
             lexer.whitespace_split = True

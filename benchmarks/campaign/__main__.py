@@ -18,6 +18,7 @@ import hostile
 import kills
 import made
 import mutations
+import runs
 import two_processes
 from processes import preload
 from tally import Outcome, table
@@ -50,6 +51,7 @@ def main():
     base = pathlib.Path(tempfile.mkdtemp(prefix="campaign-"))
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     preload()
+    runs.add_preset()
     made.write_texts(base)
     context = multiprocessing.get_context("fork")  # before TensorFlow has threads
     with concurrent.futures.ProcessPoolExecutor(args.processes, context) as pool:

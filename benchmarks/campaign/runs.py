@@ -14,7 +14,7 @@ from neo_keras.presets import PRESETS, Preset
 STEPS, EVAL_EVERY = 24, 2
 WORDS = "the quick brown fox jumps over a lazy dog and sleeps under trees of green".split()
 OTHER_WORDS = "xyloid jinx waltz vex bad quartz nymph glyph".split()
-PRESETS["tiny"] = Preset(
+TINY = Preset(
     "for the campaign",
     model={"max_ngram": 3, "ngram_rows": 211, "ngram_dim": 6, "embedding_norm": True,
            "num_layers": 1, "num_heads": 1, "hidden_dim": 16, "max_seq_len": 16},
@@ -24,11 +24,16 @@ PRESETS["tiny"] = Preset(
 )  # fmt: skip
 
 
+def add_preset():
+    """Makes "tiny" a preset of this process, and of those that it forks."""
+    PRESETS["tiny"] = TINY
+
+
 def write_text(path, num_words=1200, words=WORDS):
     """Writes a text of words in a random order, always the same one; returns its path."""
-    draw = random.Random(num_words)
+    rng = random.Random(num_words)
     path = pathlib.Path(path)
-    path.write_text(" ".join(draw.choice(words) for _ in range(num_words)))
+    path.write_text(" ".join(rng.choice(words) for _ in range(num_words)))
     return path
 
 
