@@ -5,54 +5,49 @@ import os
 import pathlib
 
 from neo_keras.environment import prepare_for_keras
-from neo_keras.errors import ArgumentParser, InputError, one_line_errors, utf8_path
+from neo_keras.errors import ArgumentParser, one_line_errors, utf8_path
+from neo_keras.export.formats import FORMATS, check_names
+from neo_keras.export.quantization import DEFAULTS, QUANTIZATIONS
 from neo_keras.native_logs import import_tensorflow
 
-FORMATS = "saved_model,tflite,litertlm"
-QUANTIZATIONS = "float32,float16,int8,int8-weights,int4,int4-block32"
-DEFAULT_QUANTIZATIONS = "float32,float16,int8"
+# By title, what the table shows of a row of the report.
+COLUMNS = {
+    "file": lambda row: row["file"],
+    "MB": lambda row: f"{row['size_bytes'] / 1e6:.2f}" if "size_bytes" in row else "",
+    "logit\ndiff.": lambda row: f"{row['max_logit_difference']:.1e}",
+    "greedy": lambda row: f"{row['greedy_agreement']:.1%}",
+    "loss": lambda row: f"{row['loss']:.4f}",
+    "bits/\nchar": lambda row: f"{row['bits_per_char']:.3f}",
+    "tokens\n/s": lambda row: f"{row['tokens_per_second']:,.0f}",
+}
 
 
+# fmt: off
 def parse_arguments():
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add(
-        "run",
-        nargs="?",
-        type=utf8_path,
-        metavar="RUN",
-        default="runs/shakespeare",
-        help="run directory [%(default)s]",
-    )
-    add(
-        "--formats",
-        metavar="LIST",
-        help=f"comma-separated; web is another one [{FORMATS}; an encoder-decoder has the first "
-        "two]",
-    )
-    add(
-        "--quantize",
-        metavar="LIST",
-        default=DEFAULT_QUANTIZATIONS,
-        help=f"of .tflite and .litertlm files: some of {QUANTIZATIONS}; web takes one, int8 if it "
-        "is there [%(default)s]",
-    )
+    defaults = ",".join(name for name, row in FORMATS.items() if row.is_default)
+    add("run", nargs="?", type=utf8_path, metavar="RUN", default="runs/shakespeare",
+        help="run directory [%(default)s]")
+    add("--formats", metavar="LIST", help=f"comma-separated: some of {','.join(FORMATS)}; an "
+        f"encoder-decoder has the first two [{defaults}]")
+    add("--quantize", metavar="LIST", default=",".join(DEFAULTS), help="of .tflite and .litertlm "
+        f"files: some of {','.join(QUANTIZATIONS)}; web takes one, int8 if it is there "
+        "[%(default)s]")
     add("--out", type=utf8_path, metavar="DIRECTORY", help="directory to write to [RUN/export]")
-    return parser.parse_args()  # fmt: skip
+    return parser.parse_args()
+# fmt: on
 
 
 def chosen(option, value, allowed):
     names = [name.strip() for name in value.split(",") if name.strip()]
-    if not names or not set(names) <= set(allowed.split(",")):
-        raise InputError(f"{option} takes some of {allowed}, separated by commas, got {value!r}")
+    check_names(option, names, allowed)
     return names
 
 
 def run_export(args):
     prepare_for_keras()
-    formats = None  # all that the model can have
-    if args.formats is not None:
-        formats = chosen("--formats", args.formats, FORMATS + ",web")
+    formats = None if args.formats is None else chosen("--formats", args.formats, FORMATS)
     quantizations = chosen("--quantize", args.quantize, QUANTIZATIONS)
 
     import rich
@@ -70,25 +65,19 @@ def run_export(args):
     in_run = args.out is None or os.path.realpath(args.out) == os.path.realpath(run.export)
     with run.exporting() if in_run else contextlib.nullcontext():
         rows = export_run(run, formats, quantizations, args.out, print_row)
-    tflite = next((row["file"] for row in rows[::-1] if row["file"].endswith(".tflite")), None)
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))  # 80 columns must do
-    for title in ("file", "MB", "logit\ndiff.", "greedy", "loss", "bits/\nchar", "tokens\n/s"):
+    for title in COLUMNS:
         table.add_column(title, no_wrap=True)
     for row in rows:
-        size = row.get("size_bytes")
-        table.add_row(
-            row["file"],
-            f"{size / 1e6:.2f}" if size else "",
-            f"{row['max_logit_difference']:.1e}",
-            f"{row['greedy_agreement']:.1%}",
-            f"{row['loss']:.4f}",
-            f"{row['bits_per_char']:.3f}",
-            f"{row['tokens_per_second']:,.0f}",
-        )
+        table.add_row(*(text(row) for text in COLUMNS.values()))
     rich.print(table)
     out = pathlib.Path(args.out or run.export)
-    print(f"in {out}" + (f"; try: {generate_command(run, out / tflite)}" if tflite else ""))
-    if "web" in (formats or ()):
+    names = [row["file"] for row in rows]
+    generated = [name for name in names if name.endswith(".tflite")]
+    text, tokenizer = run.load_validation_text(), run.load_tokenizer()
+    commands = [generate_command(out / name, text, tokenizer) for name in generated[-1:]]
+    print(f"in {out}" + "".join(f"; try: {command}" for command in commands))
+    if "web" in names:
         serve = f"python -m http.server --directory {quoted(out / 'web')}"
         print(f"the page: {serve}, then http://localhost:8000")
 

@@ -25,8 +25,7 @@ def parse_arguments():
         "- for stdin")
     prompt.add_argument("--interactive", action="store_true", help="continue each line that you "
         "type, or that a pipe gives; Ctrl-C ends a text, Ctrl-D all of it")
-    add("--max-tokens", type=int, metavar="N", default=500, help="tokens to generate at most "
-        "[%(default)s]")
+    add("--max-tokens", type=int, metavar="N", default=500, help="of a text [%(default)s]")
     add("--temperature", type=float, metavar="X", default=0.8, help="of sampling; below 1: safer, "
         "above: wilder [%(default)s]")
     add("--top-k", type=int, metavar="N", help="sample from the N most likely tokens only")
@@ -93,12 +92,11 @@ def write_samples(args):
     if args.num_beams > 1:
         engine.check_beam_search()
     seed = secrets.randbits(32) if args.seed is None else args.seed
-    seeds, stops = itertools.count(seed), list(filter(None, args.stop))
+    seeds, stop_strings = itertools.count(seed), list(filter(None, args.stop))
 
     def chunks_after(prompt):
-        return generate_text(
-            engine, tokenizer, prompt, args.max_tokens, sampler, next(seeds), stops, args.num_beams
-        )
+        settings = args.max_tokens, sampler, next(seeds), stop_strings, args.num_beams
+        return generate_text(engine, tokenizer, prompt, *settings)
 
     if args.interactive:
         return answer_lines(chunks_after)

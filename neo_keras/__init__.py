@@ -20,6 +20,7 @@ _HOMES = {
     "Sampler": "generation.sampler",
     "Tokenizer": "text.tokenizer",
     "TrainingConfig": "config",
+    "export_model": "export.exporter",
     "export_run": "export.exporter",
     "generate_text": "generation.decoding",
     "load_corpus": "text.corpus",

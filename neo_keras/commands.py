@@ -5,35 +5,41 @@ import shlex
 from neo_keras.text.pairs import parse_pairs
 
 MAX_WORDS, MAX_CHARS = 3, 40  # of a prompt
+SPECIAL = set('$`\\!"')  # to a shell, within double quotes
 
 
 def quoted(path):
     """A path as one word of a shell, which no program takes for an option."""
     path = str(path)
-    return shlex.quote(f"./{path}" if path.startswith("-") else path)
+    return _quote(f"./{path}" if path.startswith("-") else path)
 
 
-def generate_command(run, model):
+def _quote(text):
+    # shlex.quote writes an apostrophe as five characters, which no person reads.
+    return f'"{text}"' if "'" in text and not SPECIAL & set(text) else shlex.quote(text)
+
+
+def generate_command(model, text, tokenizer):
     """Lets a model write after a prompt that it knows.
 
     Args:
-        run: `RunDirectory` that it is of.
         model: path that `generate.py` takes.
+        text: str, validation text of the model.
+        tokenizer: `Tokenizer` of the model.
     """
-    prompt, option = example_prompt(run), ""
+    prompt, option = example_prompt(text, tokenizer), ""
     if prompt:
-        option = f" --prompt{'=' if prompt.startswith('-') else ' '}{shlex.quote(prompt)}"
+        option = f" --prompt{'=' if prompt.startswith('-') else ' '}{_quote(prompt)}"
     return f"python generate.py {quoted(model)}{option}"
 
 
-def example_prompt(run):
-    """The first words of a line of a run's validation text or, of pairs, a source.
+def example_prompt(text, tokenizer):
+    """The first words of a line of validation text or, of pairs, a source.
 
     Returns:
         str without a line break, all of which the tokenizer knows; empty if there is none.
     """
-    text, tokenizer = run.load_validation_text(), run.load_tokenizer()
-    if run.model_config.end_token_id is None:
+    if tokenizer.end_token_id is None:
         _, *lines = text.split("\n")  # the first one may begin amid a word
         prompts = (" ".join(line.split()[:MAX_WORDS])[:MAX_CHARS].rstrip() for line in lines)
     else:

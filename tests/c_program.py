@@ -97,7 +97,7 @@ class FakeRunner(Runner):
 
     def run(self, name, tokens, input_pos):
         token_id = (3 * tokens[0, -1] + input_pos[-1] + 1) % (self.vocab_size - 1)
-        return {"logits": np.eye(self.vocab_size)[[[token_id]]]}
+        return {"logits": np.eye(self.vocab_size)[[token_id]]}
 
 
 def fake_engine(max_seq_len, vocab_size):

@@ -57,8 +57,10 @@ def page_tflite(once, tiny_run):
     """Path of the web page's model, in float32."""
 
     def write(path):
-        from neo_keras.export.tflite import write_page_tflite
+        from neo_keras.export.signatures import page_signatures
+        from neo_keras.export.tflite import write_tflite
 
-        write_page_tflite(tiny_run.load_model(), path, tiny_run.load_tokenizer(), "float32")
+        model, tokenizer = tiny_run.load_model(), tiny_run.load_tokenizer()
+        write_tflite(model, path, tokenizer, "float32", make_signatures=page_signatures)
 
     return once("page/model.tflite", write)

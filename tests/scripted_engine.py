@@ -46,7 +46,7 @@ class ScriptedRunner(Runner):
     def run_decode(self, tokens, position):
         assert tokens.shape == (1, 1)
         self.calls.append(("decode", position, int(tokens[0, 0])))
-        return {"logits": self.logits_after(self.slots[: position + 1].tolist())[None, None]}
+        return {"logits": self.logits_after(self.slots[: position + 1].tolist())[None]}
 
 
 class ScriptedEngine(Engine):

@@ -5,7 +5,8 @@ import pytest
 from tiny_models import corpus_text
 
 from neo_keras import cpu
-from neo_keras.export import exporter, parity
+from neo_keras.export import parity, tflite
+from neo_keras.export.formats import Source
 from neo_keras.generation.compiled_model_runner import CompiledModelRunner
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.interpreter_runner import InterpreterRunner
@@ -86,11 +87,11 @@ def test_export_verifies_with_what_runs(tiny_run, int8_tflite, monkeypatch):
     """The other runtime would end the process."""
     model, tokenizer = tiny_run.load_model(), tiny_run.load_tokenizer()
     reference = parity.make_reference(model, tokenizer.encode(corpus_text(300)), None)
-    monkeypatch.setattr(exporter.tflite, "write_tflite", lambda *args: None)
-    monkeypatch.setattr(exporter, "runs_compiled_model", lambda: False)
+    monkeypatch.setattr(tflite, "write_tflite", lambda *args: None)
+    monkeypatch.setattr(tflite, "runs_compiled_model", lambda: False)
     monkeypatch.setattr("neo_keras.generation.load.runs_compiled_model", lambda: False)
     monkeypatch.setattr("neo_keras.generation.compiled_model_runner.CompiledModelRunner", None)
-    found = exporter._write_tflite(model, int8_tflite, tokenizer, "int8", reference, None)
+    found = tflite.write(Source(model, tokenizer, reference), int8_tflite, "int8")
     assert found.greedy_agreement > 0.9
 
 

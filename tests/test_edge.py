@@ -53,6 +53,8 @@ LIGHT_MODULES = [
     "neo_keras.generation.load",
     "neo_keras.generation.compiled_model_runner",
     "neo_keras.generation.interpreter_runner",
+    "neo_keras.export.formats",
+    "neo_keras.export.quantization",
     "neo_keras.training.cluster",
     "neo_keras.training.launch",
     "neo_keras.run_directory.directory",

@@ -14,7 +14,6 @@ from waits import HANG_SECONDS
 
 from neo_keras.errors import InputError
 from neo_keras.export.exporter import export_run
-from neo_keras.export.parity import MAX_LOGIT_DIFFERENCE
 from neo_keras.export.quantization import QUANTIZATIONS
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.flatbuffer import ENCODER_DECODER_SIGNATURES, read_signatures
@@ -157,7 +156,8 @@ def test_measured(run, rows):
 
 def assert_measured(keras_row, rows):
     for quantization, row in rows.items():
-        assert row["max_logit_difference"] < MAX_LOGIT_DIFFERENCE.get(quantization, 5)
+        limit = min(QUANTIZATIONS[quantization].max_logit_difference, 5)
+        assert row["max_logit_difference"] < limit
         assert row["loss"] == pytest.approx(keras_row["loss"], rel=0.1)
     sizes = [row["size_bytes"] for row in rows.values()]
     assert max(sizes[1:]) < 0.7 * sizes[0]

@@ -13,7 +13,7 @@ from tiny_models import corpus_text
 from tolerances import assert_close
 
 from neo_keras.errors import FailedError
-from neo_keras.export.benchmark import measure_footprint
+from neo_keras.export.benchmark import run_benchmark
 from neo_keras.export.litertlm import LiteRTLM, inner_engine
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.load import load_engine
@@ -246,7 +246,7 @@ def test_what_a_tflite_costs(tiny_run, exports):
 def test_timing_a_file_fails(tmp_path):
     path = tmp_path / "no.tflite"
     with pytest.raises(FailedError, match="no.tflite was verified, but .* exit code 1"):
-        measure_footprint(path)
+        run_benchmark(path)
 
 
 def test_model_card(tiny_run, exports):

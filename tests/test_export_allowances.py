@@ -9,6 +9,7 @@ import pytest
 from neo_keras.atomic_files import PARTIAL_PREFIX, atomic_write
 from neo_keras.errors import FailedError, InputError
 from neo_keras.export import parity
+from neo_keras.export.quantization import QUANTIZATIONS
 
 VOCAB_SIZE, UNK = 5, 4
 
@@ -26,9 +27,9 @@ def check(loss, own_loss, quantization="int4", difference=0.0):
     parity.check(measurement, reference_of(loss), quantization, "model-int4.tflite")
 
 
-@pytest.mark.parametrize("quantization", parity.MAX_LOSS_RISE)
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
 def test_a_text_that_is_known_by_heart(quantization):
-    assert parity.reference_loss(reference_of(1e-4)) == pytest.approx(1e-4, rel=1e-3)
+    assert reference_of(1e-4).loss == pytest.approx(1e-4, rel=1e-3)
     check(1e-4, 3e-4, quantization)  # three times as much is still nothing
     check(1e-4, 0.0100, quantization)
     for wrong in (0.0102, 1.0, float("nan")):
@@ -82,7 +83,7 @@ def test_large_logits_may_differ_by_more():
         reference_of(1.5), logits=100 * np.sign(reference_of(1.5).logits)
     )
     for difference, right in ((0.019, True), (0.021, False)):
-        measurement = parity.Measurement(difference, 1.0, parity.reference_loss(reference), 1.0)
+        measurement = parity.Measurement(difference, 1.0, reference.loss, 1.0)
         refused = pytest.raises(parity.VerificationError, match="expected at most 0.02")
         with contextlib.nullcontext() if right else refused:
             parity.check(measurement, reference, "float32", "model-float32.tflite")

@@ -1,5 +1,6 @@
 """A file that is not what the model is never gets its name, and nothing is left of it."""
 
+import dataclasses
 import json
 import shutil
 
@@ -8,7 +9,8 @@ import pytest
 
 from neo_keras.atomic_files import atomic_write
 from neo_keras.errors import InputError
-from neo_keras.export import exporter, parity
+from neo_keras.export import exporter, parity, saved_model, tflite
+from neo_keras.export.quantization import QUANTIZATIONS
 from neo_keras.generation.load import load_engine
 from neo_keras.run_directory.directory import RunDirectory
 
@@ -33,7 +35,7 @@ def test_reference(small_run, reference):
         for target, row in zip(window[8:], logits[7:]):
             weights = np.exp(np.float64(row[:12]))
             losses.append(-np.log(weights[target] / weights.sum()))
-    assert parity.reference_loss(reference) == pytest.approx(np.mean(losses), rel=1e-6)
+    assert reference.loss == pytest.approx(np.mean(losses), rel=1e-6)
 
 
 def test_a_text_that_is_all_unknown(small_run):
@@ -70,7 +72,7 @@ NAN = float("nan")
     ],
 )
 def test_check(reference, quantization, difference, loss_rise, right):
-    loss = parity.reference_loss(reference) * (1 + loss_rise)
+    loss = reference.loss * (1 + loss_rise)
     measurement = parity.Measurement(difference, 1.0, loss, 1.0)
     if right:
         parity.check(measurement, reference, quantization, "file")
@@ -80,22 +82,24 @@ def test_check(reference, quantization, difference, loss_rise, right):
 
 
 def test_a_file_that_computes_nan_is_refused(small_run, tmp_path, monkeypatch):
-    write = exporter.WRITERS["tflite"]
+    write = tflite.write
 
-    def write_damaged(model, *args):
+    def write_damaged(source, *args):
+        model = source.model
         damaged = type(model).from_config(model.get_config())
         damaged.set_weights(model.get_weights())
         damaged.final_norm.scale.assign(damaged.final_norm.scale * NAN)
-        return write(damaged, *args)
+        return write(dataclasses.replace(source, model=damaged), *args)
 
-    monkeypatch.setitem(exporter.WRITERS, "tflite", write_damaged)
+    monkeypatch.setattr(tflite, "write", write_damaged)
     with pytest.raises(parity.VerificationError, match="model-float32.tflite is wrong: .*nan"):
         exporter.export_run(small_run, ["tflite"], ["float32"], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_off_is_refused(small_run, tmp_path, monkeypatch):
-    monkeypatch.setitem(parity.MAX_LOGIT_DIFFERENCE, "float32", -1.0)
+    exact = dataclasses.replace(QUANTIZATIONS["float32"], max_logit_difference=-1.0)
+    monkeypatch.setitem(QUANTIZATIONS, "float32", exact)
     rows = []
     with pytest.raises(parity.VerificationError, match="saved_model is wrong"):
         exporter.export_run(small_run, ["saved_model"], out=tmp_path, on_row=rows.append)
@@ -108,7 +112,7 @@ def test_a_file_that_is_off_is_refused(small_run, tmp_path, monkeypatch):
 def test_an_interrupted_export_leaves_what_was_there(
     small_run, tmp_path, monkeypatch, error, earlier
 ):
-    def write_half(model, path, *args):
+    def write_half(source, path, *args):
         path.mkdir()
         (path / "saved_model.pb").write_text("half")
         raise error
@@ -119,7 +123,7 @@ def test_an_interrupted_export_leaves_what_was_there(
         (tmp_path / "saved_model" / "config.json").write_text('{"format": "neo_keras model 1"}')
         (tmp_path / "report.json").write_text("[]")
     before = {p.relative_to(tmp_path): p.is_dir() or p.read_text() for p in tmp_path.rglob("*")}
-    monkeypatch.setitem(exporter.WRITERS, "saved_model", write_half)
+    monkeypatch.setattr(saved_model, "write", write_half)
     monkeypatch.setattr(parity, "measure", lambda *args: parity.Measurement(0.0, 1.0, 0.0, 1.0))
     with pytest.raises(type(error)):
         exporter.export_run(small_run, ["saved_model"], out=tmp_path)

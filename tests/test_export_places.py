@@ -14,7 +14,7 @@ from neo_keras.atomic_files import PARTIAL_PREFIX, atomic_write
 from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.errors import FailedError, InputError
 from neo_keras.export import exporter, web
-from neo_keras.export.benchmark import measure_footprint
+from neo_keras.export.benchmark import run_benchmark
 from neo_keras.export.replaceable import check_replaceable
 from neo_keras.export.signatures import write_archive
 from neo_keras.generation import artifact
@@ -28,7 +28,7 @@ FORMATS = ["saved_model", "tflite", "web"]
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """A run without weights: what is refused is refused before they are wanted."""
-    monkeypatch.setattr(web, "find_runtime", lambda: None)
+    monkeypatch.setattr(web, "check_installed", lambda: None)
     run = RunDirectory(tmp_path / "run")
     tokenizer = Tokenizer.characters_of(ALPHABET)
     data = {"sources": [], "sha256": ""}
@@ -153,7 +153,7 @@ def test_ctrl_c_does_not_reach_the_process_that_times_a_file(tmp_path, monkeypat
     (tmp_path / "python").write_text(group)
     (tmp_path / "python").chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    assert measure_footprint("model.tflite") != os.getpgrp()
+    assert run_benchmark("model.tflite") != os.getpgrp()
 
 
 def test_a_model_whose_training_diverged(run, tmp_path):

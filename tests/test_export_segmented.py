@@ -1,6 +1,6 @@
 """The signatures that the web page runs, in the real runtime, against Keras and the host's sampler.
 
-The context of 97 tokens has two segments: up to slot 64, and up to slot 97.
+The context of 97 tokens has two buckets: up to slot 64, and up to slot 97.
 """
 
 import keras
@@ -12,8 +12,8 @@ from sure_texts import sure_ids
 from tiny_models import corpus_text
 from tolerances import assert_close
 
-from neo_keras.export.segmented import segment_ends
-from neo_keras.export.tflite import page_engine
+from neo_keras.export.kv_cache import bucket_ends
+from neo_keras.export.web import page_engine
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import Sampler
 
@@ -31,8 +31,8 @@ def path(page_tflite):
     ("max_seq_len", "ends"),
     [(2, [2]), (64, [64]), (65, [64, 65]), (256, [64, 128, 256]), (300, [64, 128, 256, 300])],
 )
-def test_segments(max_seq_len, ends):
-    assert segment_ends(max_seq_len) == ends
+def test_buckets(max_seq_len, ends):
+    assert bucket_ends(max_seq_len) == ends
 
 
 @pytest.mark.parametrize("prefix_len", [0, 5, 64, 71])
@@ -51,12 +51,12 @@ def test_logits(tiny_run, path, prefix_len):
 @pytest.mark.parametrize(
     "sampler", [Sampler(0), Sampler(4.0), Sampler(5.0, top_k=5, top_p=0.8)], ids=str
 )
-def test_draws_what_python_draws(tiny_run, path, sampler):
+def test_samples_what_python_samples(tiny_run, path, sampler):
     interpreter = Interpreter(str(path))
     engine, tokenizer = load_engine(tiny_run.path)
     prompt, seed = [3], 2**32 - 1
     expected = sure_ids(engine, prompt, 96, sampler, seed, [tokenizer.unk_token_id])
-    token, drawn = prompt[0], []
+    token, sampled = prompt[0], []
     for step in range(96):
         sample = interpreter.get_signature_runner("sample_64" if step < 64 else "sample_97")
         outputs = sample(
@@ -69,8 +69,8 @@ def test_draws_what_python_draws(tiny_run, path, sampler):
             seed=np.array([seed], "uint32").view("int32"),
         )
         token = int(outputs["next_token"][0])
-        drawn.append(token)
-    assert len(expected) > 9 and drawn[: len(expected)] == expected
+        sampled.append(token)
+    assert len(expected) > 9 and sampled[: len(expected)] == expected
 
 
 def test_what_lite_rt_js_needs(path):

@@ -3,7 +3,8 @@
 import pytest
 
 from neo_keras.config import ModelConfig, TrainingConfig
-from neo_keras.export.model_card import write_model_card
+from neo_keras.export.model_card import describe_run, write_model_card
+from neo_keras.model.gpt import GPT
 from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.text.tokenizer import Tokenizer
 
@@ -27,7 +28,8 @@ def test_steps_and_loss_are_of_the_weights_that_were_exported(tmp_path, metrics,
     run.create(*configs, {"sources": [], "sha256": ""}, tokenizer, "abc\ncab\n")
     if metrics:
         run.write_metrics(metrics)
-    write_model_card(tmp_path / "card.md", run, [], 7, tokenizer)
+    model = GPT(ModelConfig(tokenizer.vocab_size, num_layers=1, hidden_dim=8))
+    write_model_card(tmp_path / "card.md", model, tokenizer, [], describe_run(run), "")
     card = (tmp_path / "card.md").read_text()
     assert f"Trained for {steps} steps of 16 windows" in card
     assert f"Validation loss: {loss} on" in card

@@ -1,7 +1,6 @@
 """The notebook, run as a person runs it, in a kernel of this Python. Offline."""
 
 import json
-import math
 import pathlib
 import re
 import sys
@@ -106,38 +105,48 @@ def test_shows_samples_and_a_plot(executed):
 
 
 @pytest.mark.exhaustive
-def test_model_and_file_continue_the_prompt(executed, tiny_corpus_text):
-    notebook, _ = executed
-    written = text_of(notebook, "writing")
-    assert written.startswith("Shall I")
-    assert len(written) == len("Shall I") + 500
-    assert set(written) <= set(tiny_corpus_text)
-    assert len(text_of(notebook, "export").split("writes:\n\n")[1]) == len("Shall I") + 300
-
-
-@pytest.mark.exhaustive
-def test_exported_file_is_whole(executed, tiny_corpus_text):
+def test_the_file_is_whole_and_continues_the_prompt(executed, tiny_corpus_text):
     from neo_keras import Sampler, generate_text, load_engine
 
     notebook, directory = executed
-    path = directory / "runs" / "notebook" / "export" / "model-int8.tflite"
+    path = directory / "my_gpt" / "model-int8.tflite"
     assert str(path) in text_of(notebook, "download")
     engine, tokenizer = load_engine(path)
     assert engine.max_seq_len == 31
-    text = "".join(generate_text(engine, tokenizer, "Shall I", 100, Sampler(0.8), seed=1))
-    assert len(text) == 100
-    assert set(text) <= set(tiny_corpus_text)
-    assert text_of(notebook, "export").endswith(
-        "Shall I" + "".join(generate_text(engine, tokenizer, "Shall I", 300, Sampler(0.8), seed=1))
-    )
+    text = "".join(generate_text(engine, tokenizer, "Shall I", 500, Sampler(0.8), seed=1))
+    assert len(text) == 500 and set(text) <= set(tiny_corpus_text)
+    assert text_of(notebook, "writing") == "Shall I" + text
 
 
 @pytest.mark.exhaustive
-def test_run_directory_serves_the_scripts(executed):
-    from neo_keras import RunDirectory
+def test_the_card_and_the_keras_file(executed):
+    import keras
 
-    _, directory = executed
-    run = RunDirectory.open(directory / "runs" / "notebook")
-    assert run.training_config.steps == STEPS
-    assert run.data["sources"] == ["sonnet.txt"]
-    assert not math.isnan(float(run.load_model().get_weights()[0].sum()))
+    notebook, directory = executed
+    model = keras.saving.load_model(directory / "my_gpt" / "model.keras")
+    size = (directory / "my_gpt" / "model-int8.tflite").stat().st_size
+    assert f"model-int8.tflite: {size / 1e6:.1f} MB" in text_of(notebook, "export")
+    card = (directory / "my_gpt" / "README.md").read_text()
+    assert f"{model.count_params():,} parameters" in card and "`model-int8.tflite`" in card
+
+
+def test_the_prose_names_the_size_of_the_default_file(notebook):
+    """One byte for each of the numbers that the cells of the notebook make, and little besides."""
+    from neo_keras import GPT, ModelConfig
+
+    values = {}
+    (cell,) = [cell for cell in notebook.cells if cell.id == "parameters"]
+    exec(cell.source, values)
+    model = GPT(
+        ModelConfig(
+            vocab_size=70,
+            max_seq_len=values["SEQ_LEN"],
+            num_layers=values["NUM_LAYERS"],
+            num_heads=values["NUM_HEADS"],
+            hidden_dim=values["HIDDEN_DIM"],
+            max_ngram=5,
+            embedding_norm=True,
+        )
+    )
+    assert 2.5e6 < model.count_params() < 3.4e6
+    assert "a file of three megabytes" in notebook.cells[0].source.replace("\n", " ")

@@ -9,6 +9,7 @@ from tiny_models import ALPHABET, SHAPE
 from neo_keras.commands import example_prompt, generate_command, quoted
 from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.export.model_card import write_model_card
+from neo_keras.model.gpt import GPT
 from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_training import make_tokenizer
@@ -35,6 +36,14 @@ def make_run(tmp_path, monkeypatch):
     return make
 
 
+def prompt_of(run):
+    return example_prompt(run.load_validation_text(), run.load_tokenizer())
+
+
+def command_of(run, model):
+    return generate_command(model, run.load_validation_text(), run.load_tokenizer())
+
+
 @pytest.mark.parametrize(
     ("text", "prompt"),
     [
@@ -47,7 +56,7 @@ def make_run(tmp_path, monkeypatch):
     ],
 )
 def test_the_prompt_is_one_that_the_model_knows(make_run, text, prompt):
-    assert example_prompt(make_run(text)) == prompt
+    assert prompt_of(make_run(text)) == prompt
 
 
 def test_words_are_not_cut_to_what_is_unknown(make_run):
@@ -55,14 +64,14 @@ def test_words_are_not_cut_to_what_is_unknown(make_run):
     tokenizer = make_tokenizer("word", f"{long_word} ab cd\n" * 9)
     assert tokenizer.unknown_in(long_word) == []
     run = make_run(f"ab\n{long_word}\nab cd ab\n", tokenizer)
-    assert example_prompt(run) == "ab cd ab"
+    assert prompt_of(run) == "ab cd ab"
 
 
 def test_the_prompt_of_pairs_is_a_source(make_run):
     tokenizer = Tokenizer.characters_of(ALPHABET).with_end_token()
     text = '{"source": "%s", "target": "b"}\n{"source": "cd e", "target": "f"}\n' % ("a" * 60)
     pairs = dict(architecture="encoder-decoder", end_token_id=13, max_ngram=1)
-    assert example_prompt(make_run(text, tokenizer, **pairs)) == "cd e"
+    assert prompt_of(make_run(text, tokenizer, **pairs)) == "cd e"
 
 
 @pytest.mark.parametrize("path", ["my runs/it's 1", "-run", "a;b $HOME", "plain"])
@@ -70,12 +79,12 @@ def test_the_prompt_of_pairs_is_a_source(make_run):
 def test_paths_and_prompts_are_one_word_each(make_run, path, line):
     run = make_run(f"a\n{line}\n", Tokenizer.characters_of(ALPHABET + "-'\""), path=path)
     assert shlex.split(quoted(path))[0] in (path, f"./{path}")
-    python, script, model, *rest = shlex.split(generate_command(run, run.path))
+    python, script, model, *rest = shlex.split(command_of(run, run.path))
     assert (python, script) == ("python", "generate.py")
     assert RunDirectory(model).exists() and not model.startswith("-")
     assert rest == (["--prompt=-a b"] if line.startswith("-") else ["--prompt", line])
     end = describe_end(run, METRICS)[-1]
-    assert f"python export.py {quoted(path)}" in end and generate_command(run, path) in end
+    assert f"python export.py {quoted(path)}" in end and command_of(run, path) in end
     stopped = describe_stop(run, {**METRICS, "step": 1})[-1]
     assert stopped.endswith(f"python train.py --run {quoted(path)} --resume")
 
@@ -84,6 +93,7 @@ def test_the_card_proposes_a_command_too(make_run, tmp_path):
     run = make_run("a\nab cd\n")
     row = {"file": "model-int8.tflite", "size_bytes": 5, "bytes_per_parameter": 1.0, "loss": 1.0}
     rows = [{**row, "bits_per_char": 1.0, "greedy_agreement": 1.0}]
-    write_model_card(tmp_path / "README.md", run, rows, 7, run.load_tokenizer())
+    text, tokenizer = run.load_validation_text(), run.load_tokenizer()
+    write_model_card(tmp_path / "README.md", GPT(run.model_config), tokenizer, rows, [], text)
     command = re.search("```sh\n(.*)\n```", (tmp_path / "README.md").read_text())[1]
     assert command == "python generate.py model-int8.tflite --prompt 'ab cd'"

@@ -27,7 +27,7 @@ class DraftingRunner(ScriptedRunner):
         drafts = (sampled[:, None] + np.arange(1, 1 + NUM_DRAFTS)) % VOCAB_SIZE
         is_right = np.vectorize(self.is_right)(drafts)
         drafts = np.where(is_right, drafts, (drafts + 5) % VOCAB_SIZE)
-        return {"logits": np.eye(VOCAB_SIZE)[sampled][None], "drafts": drafts[None]}
+        return {"logits": np.eye(VOCAB_SIZE)[sampled], "drafts": drafts}
 
 
 class DraftingEngine(ScriptedEngine):

@@ -9,7 +9,7 @@ from chromium import Browser
 from page_driver import begin, console_errors, open_page, replace, served, write
 from tiny_models import corpus_text, make_run, unicode_text
 
-from neo_keras.export import exporter
+from neo_keras.export import exporter, web
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import Sampler
@@ -73,25 +73,25 @@ def test_stop(page, python_text):
 
 
 # At most what was written while the message was on its way; the worker looks before each token.
-LATE_PIECES = """new Promise((resolve) => {
+LATE_CHUNKS = """new Promise((resolve) => {
     const worker = new Worker("worker.js");
-    let pieces = 0;
+    let chunks = 0;
     worker.onmessage = ({data}) => {
         if (data.type === "ready") {
-            worker.postMessage({type: "write", prompt: "", length: 1e6, temperature: 1, topK: 0});
-        } else if (data.type === "piece") {
-            pieces += 1;
-            if (pieces === 5) worker.postMessage({type: "stop"});
+            worker.postMessage({type: "write", prompt: "", length: 1e6, sampling: {}});
+        } else if (data.type === "chunk") {
+            chunks += 1;
+            if (chunks === 5) worker.postMessage({type: "stop"});
         } else if (data.type === "done") {
             worker.terminate();
-            resolve(pieces);
+            resolve(chunks);
         }
     };
 })"""
 
 
 def test_the_worker_stops_at_once(page):
-    assert 5 <= page.evaluate(LATE_PIECES) < 10_000  # of some 60,000
+    assert 5 <= page.evaluate(LATE_CHUNKS) < 10_000  # of some 60,000
 
 
 def test_asking_ends_the_warm_up(browser, own_page, python_text):
@@ -256,7 +256,7 @@ def luminance(color):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast(scheme):
-    style = (exporter.web.PAGE / "style.css").read_text(encoding="utf-8")
+    style = (web.PAGE / "style.css").read_text(encoding="utf-8")
     light, dark = re.findall(r":root \{(.*?)\}", style, re.S)
     colors = dict(re.findall(r"--([\w-]+): (#\w{6});", light if scheme == "light" else dark))
     pairs = [*itertools.product(("ink", "faint", "accent", "error"), ("page", "paper"))]

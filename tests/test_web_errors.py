@@ -12,6 +12,7 @@ from tiny_models import ROOT
 
 from neo_keras.errors import InputError
 from neo_keras.export import exporter, web
+from neo_keras.export.formats import formats_for
 
 pytest_plugins = ["export_fixtures", "web_fixtures"]
 
@@ -177,4 +178,4 @@ def test_command_line(runtime, tiny_run, tmp_path):
 
 
 def test_web_is_made_only_when_asked():
-    assert "web" not in exporter.FORMATS
+    assert "web" not in formats_for("decoder-only")

@@ -20,7 +20,7 @@ from neo_keras.export import web
 def runtime():
     """Path of LiteRT.js."""
     try:
-        return web.find_runtime()
+        return web.check_installed()
     except InputError as error:
         pytest.skip(str(error))
 

@@ -41,11 +41,11 @@ class NeoKeras(Stepwise):
 
     @staticmethod
     def write(files, model, weights, quantization):
-        from neo_keras.export import tflite
+        from neo_keras.export import signatures, tflite
 
         path = files.path(f"model-{quantization}.tflite")
         if not path.exists():
-            tflite.convert(tflite.write_signatures, model, path, None, quantization)
+            tflite.convert(signatures.tflite_signatures, model, path, None, quantization)
 
     def __init__(self, files, quantization, num_threads):
         from neo_keras.generation.load import tflite_engine
@@ -92,8 +92,7 @@ class LiteRTLM:
 
         with tempfile.TemporaryDirectory() as directory:
             inner = pathlib.Path(directory) / "inner.tflite"
-            write_saved_model = signatures.write_functional_for_litert_lm
-            tflite.convert(write_saved_model, model, inner, None, quantization)
+            tflite.convert(signatures.litert_lm_signatures, model, inner, None, quantization)
             path = cls.path(files, quantization)
             tokenizer = character_tokenizer(files.config.vocab_size)
             litertlm.bundle(inner, path, files.config, tokenizer)

@@ -7,9 +7,9 @@
 #include "model.h"
 
 typedef struct {
-  float temperature; /* 0: always the likeliest token */
+  float temperature; /* 0: greedy, always the most likely token */
   int32_t seed;
-  int32_t step; /* how many tokens were drawn */
+  int32_t step; /* how many tokens were sampled */
 } Sampling;
 
 typedef struct {

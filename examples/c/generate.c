@@ -26,7 +26,7 @@ static float parse_temperature(const char *text) {
   return number;
 }
 
-/* Piece by piece: whoever reads sees the text grow. */
+/* Chunk by chunk: whoever reads sees the text grow. */
 static void print(const char *text, size_t length) {
   if (fwrite(text, 1, length, stdout) != length || fflush(stdout))
     fail(FAILED, "cannot write the text (%s)", strerror(errno));

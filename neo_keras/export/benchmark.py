@@ -18,7 +18,7 @@ MAX_PARTS = 8  # of the context, each timed by itself
 REPEATS = 3
 
 
-def measure_footprint(path):
+def run_benchmark(path):
     """Loads a file in a new process and times it there.
 
     Args:
@@ -50,64 +50,57 @@ def measure_footprint(path):
 def main(path):
     from neo_keras.generation.load import load_engine
 
-    begin = time.perf_counter()
-    engine, _ = load_engine(path)
-    footprint = {"load_seconds": round(time.perf_counter() - begin, 4)}
+    seconds, (engine, _) = _timed(load_engine, path)
+    results = {"load_seconds": round(seconds, 4)}
     prefill, decode = {}, {}
     for num_threads in (2, 1):
         engine, _ = load_engine(path, num_threads)
         runs = sorted((_time_context(engine) for _ in range(REPEATS)), key=lambda run: sum(run[1]))
         prefill_seconds, part_seconds = runs[REPEATS // 2]  # the median
-        num_parts, part_len = _parts(engine)
+        part_len = engine.max_seq_len // len(part_seconds)
         prefill[str(num_threads)] = round(engine.max_seq_len // 2 / prefill_seconds)
-        decode[str(num_threads)] = round(num_parts * part_len / sum(part_seconds))
+        decode[str(num_threads)] = round(len(part_seconds) * part_len / sum(part_seconds))
         if num_threads == 2:
-            footprint["decode_by_position"] = [
+            results["decode_by_position"] = [
                 [i * part_len, round(part_len / seconds)] for i, seconds in enumerate(part_seconds)
             ]
-            footprint["peak_memory_bytes"] = _peak_memory_bytes()
+            results["peak_memory_bytes"] = _peak_memory_bytes()
             if engine.num_speculative_tokens:
-                footprint["drafting"] = _time_drafting(engine)
-    footprint["prefill_tokens_per_second"] = prefill
-    footprint["decode_tokens_per_second"] = decode
-    print(json.dumps(footprint))
+                results["drafting"] = _time_drafting(engine)
+    results["prefill_tokens_per_second"] = prefill
+    results["decode_tokens_per_second"] = decode
+    print(json.dumps(results))
+
+
+def _timed(function, *args):
+    begin = time.perf_counter()
+    result = function(*args)
+    return time.perf_counter() - begin, result
 
 
 def _time_context(engine):
     """(seconds to prefill half the context, seconds to decode each part of it)."""
-    begin = time.perf_counter()
-    engine.begin([0] * (engine.max_seq_len // 2 + 1))  # an encoder reads it
-    prefill_seconds = time.perf_counter() - begin
+    # An encoder reads it.
+    prefill_seconds, _ = _timed(engine.begin, [0] * (engine.max_seq_len // 2 + 1))
     engine.begin([0])
-    num_parts, part_len = _parts(engine)
-    part_seconds = []
-    for _ in range(num_parts):
-        begin = time.perf_counter()
-        for _ in range(part_len):
-            engine.decode(0)
-        part_seconds.append(time.perf_counter() - begin)
-    return prefill_seconds, part_seconds
+    num_parts = min(MAX_PARTS, engine.max_seq_len)
+    steps = range(engine.max_seq_len // num_parts)
+    parts = (_timed(lambda: [engine.decode(0) for _ in steps]) for _ in range(num_parts))
+    return prefill_seconds, [seconds for seconds, _ in parts]
 
 
 def _time_drafting(engine):
     """Of texts as long as the context, at a temperature of 0.8."""
-    num_tokens = engine.max_seq_len - 1
-    begin = time.perf_counter()
-    num_steps = 0
+    num_tokens, total_seconds, num_steps = engine.max_seq_len - 1, 0.0, 0
     for seed in range(REPEATS):
-        for _ in itertools.islice(generate_ids(engine, [0], Sampler(0.8), seed), num_tokens):
-            pass
+        token_ids = generate_ids(engine, [0], Sampler(0.8), seed)
+        seconds, _ = _timed(list, itertools.islice(token_ids, num_tokens))
+        total_seconds += seconds
         num_steps += num_tokens - engine.num_accepted
-    seconds = time.perf_counter() - begin
     return {
-        "tokens_per_second": round(REPEATS * num_tokens / seconds),
+        "tokens_per_second": round(REPEATS * num_tokens / total_seconds),
         "tokens_per_step": round(REPEATS * num_tokens / num_steps, 2),
     }
-
-
-def _parts(engine):
-    num_parts = min(MAX_PARTS, engine.max_seq_len)
-    return num_parts, engine.max_seq_len // num_parts
 
 
 def _peak_memory_bytes():

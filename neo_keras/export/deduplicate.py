@@ -10,7 +10,7 @@ FILE_IDENTIFIER = b"TFL3"
 Operator = schema.BuiltinOperator
 
 
-def compact(path, names):
+def deduplicate(path, names):
     """Rewrites a file with fewer bytes.
 
     The signatures share weights already. Here they come to share shapes, lists of tensors and
@@ -23,35 +23,26 @@ def compact(path, names):
         names: of the signatures, in the order that they and their graphs are to have.
     """
     model = flatbuffer_utils.read_model(str(path))
-    _drop_initializers(model)
+    codes = [code.builtinCode for code in model.operatorCodes]
     _sort_graphs(model, names)
     for graph in model.subgraphs:
-        named = {*graph.inputs, *graph.outputs}
-        for i, tensor in enumerate(graph.tensors):
-            if i not in named:
-                tensor.name = None
-            if _says_nothing(tensor.quantization):
-                tensor.quantization = None
-    builder = _SharingBuilder()
-    builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
-    pathlib.Path(path).write_bytes(builder.Output())
-
-
-def _says_nothing(quantization):
-    return quantization and quantization.scale is None and quantization.details is None
-
-
-def _drop_initializers(model):
-    codes = [code.builtinCode for code in model.operatorCodes]
-    for graph in model.subgraphs:
-        if Operator.VAR_HANDLE not in (
-            codes[operation.opcodeIndex] for operation in graph.operators
-        ):
+        used = {codes[operation.opcodeIndex] for operation in graph.operators}
+        if Operator.VAR_HANDLE not in used:
             graph.operators = [
                 operation
                 for operation in graph.operators
                 if codes[operation.opcodeIndex] != Operator.CALL_ONCE
             ]
+        named = {*graph.inputs, *graph.outputs}
+        for i, tensor in enumerate(graph.tensors):
+            if i not in named:
+                tensor.name = None
+            quantization = tensor.quantization
+            if quantization and quantization.scale is None and quantization.details is None:
+                tensor.quantization = None
+    builder = _SharingBuilder()
+    builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
+    pathlib.Path(path).write_bytes(builder.Output())
 
 
 def _sort_graphs(model, names):
@@ -60,22 +51,14 @@ def _sort_graphs(model, names):
     order = [signature.subgraphIndex for signature in model.signatureDefs]
     order += [index for index in range(len(model.subgraphs)) if index not in order]
     model.subgraphs = [model.subgraphs[index] for index in order]
-    for graph in model.subgraphs:
-        for options, name, index in _references(graph):
-            setattr(options, name, order.index(index))
     for signature in model.signatureDefs:
         signature.subgraphIndex = order.index(signature.subgraphIndex)
-
-
-def _references(graph):
-    """(options, attribute, index) of each graph that this one runs, as a loop its body."""
-    return [
-        (operation.builtinOptions, name, index)
-        for operation in graph.operators
-        if operation.builtinOptions is not None
-        for name, index in vars(operation.builtinOptions).items()
-        if name.endswith("SubgraphIndex")
-    ]
+    # Some operators run another graph, as a loop its body.
+    operations = (operation for graph in model.subgraphs for operation in graph.operators)
+    for options in (operation.builtinOptions for operation in operations):
+        for name, index in vars(options).items() if options is not None else ():
+            if name.endswith("SubgraphIndex"):
+                setattr(options, name, order.index(index))
 
 
 class _SharingBuilder(flatbuffers.Builder):

@@ -7,10 +7,13 @@ import litert_lm
 from litert_lm_builder import LitertLmFileBuilder, TfLiteModelType
 from litert_lm_builder.runtime.proto import llm_metadata_pb2
 
-from neo_keras.export import parity, signatures, tflite
+from neo_keras.export import parity, tflite
+from neo_keras.export.quantization import QUANTIZATIONS
+from neo_keras.export.signatures import litert_lm_signatures
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.engine import chunk_size_for, make_engine
 from neo_keras.generation.interpreter_runner import InterpreterRunner
+from neo_keras.generation.keras_runner import keras_engine
 from neo_keras.generation.sampler import GREEDY
 
 NUM_PROMPTS = 3
@@ -24,54 +27,60 @@ PROMPT_TEMPLATE = (
 )
 
 
-def write_inner_tflite(model, path, tokenizer, quantization, converted=None):
-    """Writes the `.tflite` for a bundle: its cache comes in and goes out.
+def write(source, path, quantization):
+    """Writes a bundle, measures what is in it, and runs it; see `formats.Format`."""
+    model, tokenizer = source.model, source.tokenizer
+    with tempfile.TemporaryDirectory() as directory:
+        inner = pathlib.Path(directory) / "model.tflite"
+        tflite.convert(
+            litert_lm_signatures, model, inner, tokenizer.unk_token_id, quantization,
+            source.flatbuffers,
+        )  # fmt: skip
+        bundle(inner, path, model.config, tokenizer)
+        measurement = parity.measure(inner_engine(inner, model.config), source.reference)
+    check_text(path, keras_engine(model), tokenizer, source.reference, quantization)
+    return measurement
 
-    Args:
-        model: `GPT`.
-        path: of the file.
-        tokenizer: `Tokenizer`.
-        quantization: one of `quantization.QUANTIZATIONS`.
-        converted: as for `tflite.convert`.
-    """
-    write_saved_model = signatures.write_functional_for_litert_lm
-    unk_token_id = tokenizer.unk_token_id
-    tflite.convert(write_saved_model, model, path, unk_token_id, quantization, converted)
+
+def inner_engine(path, config):
+    """The engine for the `.tflite` of a bundle, outside of LiteRT-LM, to see its logits."""
+    prefill = f"prefill_{chunk_size_for(config.max_seq_len)}"
+
+    def signature_of(name, inputs):
+        return prefill if name == "prefill" else name
+
+    return make_engine(InterpreterRunner(path, signature_of=signature_of), config)
 
 
-def bundle(inner_tflite, path, model_config, tokenizer):
+def bundle(inner_tflite, path, config, tokenizer):
     """Puts model, tokenizer and metadata into one file.
 
     Args:
-        inner_tflite: path of what `write_inner_tflite` wrote.
+        inner_tflite: path of a `.tflite` with `litert_lm_signatures`.
         path: of the bundle.
-        model_config: `ModelConfig`.
+        config: `ModelConfig`.
         tokenizer: `Tokenizer`.
     """
-    with tempfile.TemporaryDirectory() as directory:
-        metadata, vocabulary = (pathlib.Path(directory) / name for name in ("pb", "tokenizer.json"))
-        metadata.write_bytes(_metadata(model_config).SerializeToString())
-        tokenizer.save(vocabulary)
-        builder = LitertLmFileBuilder()
-        builder.add_llm_metadata(str(metadata))
-        builder.add_hf_tokenizer(str(vocabulary))
-        builder.add_tflite_model(str(inner_tflite), TfLiteModelType.PREFILL_DECODE)
-        with open(path, "wb") as file:
-            builder.build(file)
-
-
-def _metadata(config):
     metadata = llm_metadata_pb2.LlmMetadata()
     metadata.llm_model_type.generic_model.SetInParent()
     metadata.max_num_tokens = config.max_seq_len
     metadata.jinja_prompt_template = PROMPT_TEMPLATE
     # LiteRT-LM wants a stop token, and our texts have none: an id that the model never gives.
     metadata.stop_tokens.add().token_ids.ids.append(config.vocab_size)
-    return metadata
+    with tempfile.TemporaryDirectory() as directory:
+        metadata_path, vocabulary = (pathlib.Path(directory, n) for n in ("pb", "tokenizer.json"))
+        metadata_path.write_bytes(metadata.SerializeToString())
+        tokenizer.save(vocabulary)
+        builder = LitertLmFileBuilder()
+        builder.add_llm_metadata(str(metadata_path))
+        builder.add_hf_tokenizer(str(vocabulary))
+        builder.add_tflite_model(str(inner_tflite), TfLiteModelType.PREFILL_DECODE)
+        with open(path, "wb") as file:
+            builder.build(file)
 
 
 def check_text(path, engine, tokenizer, reference, quantization):
-    """Raises `VerificationError` unless LiteRT-LM writes the text that the engine writes.
+    """Raises `VerificationError` unless LiteRT-LM writes the text that an engine writes.
 
     Quantized, the two may decide a near-tie differently: then LiteRT-LM need only write text.
 
@@ -92,7 +101,7 @@ def check_text(path, engine, tokenizer, reference, quantization):
                 f"the LiteRT-LM bundle is wrong: LiteRT-LM fails on {prompt!r} ({error}); nothing "
                 "was written"
             ) from None
-        if text != expected and (quantization == "float32" or not text):
+        if text != expected and (QUANTIZATIONS[quantization].bits == 32 or not text):
             raise parity.VerificationError(
                 f"the LiteRT-LM bundle is wrong: it continues {prompt!r} with {text!r}, the Keras "
                 f"model with {expected!r}; nothing was written"
@@ -124,7 +133,7 @@ class LiteRTLM:
         self._engine = litert_lm.Engine(str(path), cache_dir=self._cache.name)
 
     def continue_greedily(self, prompt, max_tokens):
-        """The likeliest continuation of a prompt, as text."""
+        """The greedy continuation of a prompt, as text."""
         session = self._engine.create_session(
             apply_prompt_template=False, max_output_tokens=max_tokens
         )
@@ -137,18 +146,3 @@ class LiteRTLM:
     def close(self):
         self._engine.close()
         self._cache.cleanup()
-
-
-def inner_engine(path, config):
-    """Decodes with the `.tflite` of a bundle outside of LiteRT-LM, to see its logits.
-
-    Args:
-        path: of the `.tflite` file.
-        config: `ModelConfig`.
-    """
-    prefill = f"prefill_{chunk_size_for(config.max_seq_len)}"
-
-    def signature_of(name, inputs):
-        return prefill if name == "prefill" else name
-
-    return make_engine(InterpreterRunner(path, signature_of=signature_of), config)

@@ -1,7 +1,10 @@
 """`export/README.md`: what a person who gets the files should know of them."""
 
+import fnmatch
+
 from neo_keras.atomic_files import write_text
 from neo_keras.commands import generate_command
+from neo_keras.export.formats import FORMATS
 from neo_keras.generation.flatbuffer import signature_names
 from neo_keras.text.sources import TINY_SHAKESPEARE
 from neo_keras.text.tokenizer_models import KINDS
@@ -24,16 +27,12 @@ CARD = """\
   {max_seq_len}.
 - {num_tokens} tokens: {tokens}. The tokenizer (`tokenizer.json`, of Hugging Face's `tokenizers`) is
   inside of each file.
-- Trained on: {data}
-- Trained for {steps} steps of {batch_size} windows, seed {seed}.
-- Validation loss: {val_loss} on the end of the text, which it was not trained on.
-- Licence of the data: {licence}
-
+{about}
 ## Files
 
 Every file was run in its own runtime on the same windows of validation text. The loss is in nats
-per token over their later parts; "greedy agreement" is how often the likeliest token is the one of
-the Keras model.
+per token over their later parts; "greedy agreement" is how often the most likely token is the one
+of the Keras model.
 
 {table}
 
@@ -46,9 +45,7 @@ Speed and memory on the machine that exported them, each file in a process of it
 {command}
 ```
 
-A `.tflite` runs on LiteRT (its signatures: {signatures}), a
-`.litertlm` in LiteRT-LM, `saved_model/` with TensorFlow.
-
+{runtimes}
 ## Limits
 
 It writes what resembles its training text, and knows nothing else: no facts, no instructions. It
@@ -56,48 +53,68 @@ can repeat passages of that text. Past its context it forgets what came before.
 """
 
 
-def write_model_card(path, run, rows, num_params, tokenizer):
+def write_model_card(path, model, tokenizer, rows, about, text):
     """Writes the card.
 
     Args:
         path: of the file.
-        run: `RunDirectory`.
-        rows: of the report.
-        num_params: of the model.
+        model: `GPT` or `EncoderDecoder`.
         tokenizer: `Tokenizer`.
+        rows: of the report.
+        about: lines about the training.
+        text: of which a prompt is taken, str.
     """
-    model, training = run.model_config, run.training_config
-    data, licence = _describe_data(run.data)
+    config = model.config
     files = [row for row in rows if "size_bytes" in row]
     lines = ["| " + " | ".join(title for title, _ in COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
-    lines += ["| " + " | ".join(text(row) for _, text in COLUMNS) + " |" for row in files]
-    names = [row["file"] for row in files if row["file"].endswith(".tflite")]
-    metrics = run.read_metrics()
-    is_decoder = model.architecture == "decoder-only"
-    purpose = "It continues a text, token by token."
-    if model.end_token_id is not None:
-        purpose = "It makes a target of a source, as in the pairs that it was trained on."
+    lines += ["| " + " | ".join(show(row) for _, show in COLUMNS) + " |" for row in files]
+    names = [row["file"] for row in files]
+    generated = [name for name in names if name.endswith(".tflite")]
+    generated = generated or [name for name in names if name == "saved_model"] or ["RUN"]
     card = CARD.format(
-        kind=" GPT" if is_decoder else "n encoder-decoder",
-        purpose=purpose,
-        signatures=", ".join(f"`{name}`" for name in signature_names(model)),
-        num_params=num_params,
-        num_layers=model.num_layers,
-        num_heads=model.num_heads,
-        hidden_dim=model.hidden_dim,
-        max_seq_len=model.max_seq_len,
-        num_tokens=f"{model.vocab_size:,}",
+        kind="n encoder-decoder" if model.has_encoder else " GPT",
+        purpose="It continues a text, token by token."
+        if config.end_token_id is None
+        else "It makes a target of a source, as in the pairs that it was trained on.",
+        num_params=model.count_params(),
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+        hidden_dim=config.hidden_dim,
+        max_seq_len=config.max_seq_len,
+        num_tokens=f"{config.vocab_size:,}",
         tokens=KINDS[tokenizer.kind].tokens,
-        data=data,
-        licence=licence,
-        steps=f"{metrics.get('best_step') or metrics.get('step') or training.steps:,}",
-        batch_size=training.batch_size,
-        seed=training.seed,
-        val_loss=_describe_loss(metrics),
+        about="".join(f"- {line}\n" for line in about),
         table="\n".join(lines),
-        command=generate_command(run, names[-1] if names else "RUN"),
+        command=generate_command(generated[-1], text, tokenizer),
+        runtimes=_describe_runtimes(names, config),
     )
     write_text(path, card)
+
+
+def _describe_runtimes(names, config):
+    """What runs each kind of file that there is."""
+    kinds = (row for row in FORMATS.values() if fnmatch.filter(names, row.file_name.format("*")))
+    lines = [f"- `{row.file_name.format('*')}` runs in {row.runtime}.\n" for row in kinds]
+    signatures = ", ".join(f"`{name}`" for name in signature_names(config))
+    return "".join([*lines, f"\nA `.tflite` has the signatures {signatures}.\n\n"])
+
+
+def describe_run(run):
+    """What a card says of a training; list of lines.
+
+    Args:
+        run: `RunDirectory`.
+    """
+    training, metrics = run.training_config, run.read_metrics()
+    steps = metrics.get("best_step") or metrics.get("step") or training.steps
+    data, licence = _describe_data(run.data)
+    return [
+        f"Trained on: {data}",
+        f"Trained for {steps:,} steps of {training.batch_size} windows, seed {training.seed}.",
+        f"Validation loss: {_describe_loss(metrics)} on the end of the text, which it was not "
+        "trained on.",
+        f"Licence of the data: {licence}",
+    ]
 
 
 def _describe_data(data):

@@ -8,27 +8,20 @@ import numpy as np
 from keras import ops
 
 from neo_keras.errors import FailedError, InputError
+from neo_keras.export.quantization import QUANTIZATIONS
+from neo_keras.generation.decoding import check_finite
 from neo_keras.generation.sampler import GREEDY
+from neo_keras.text.encoding import encode_text
+from neo_keras.text.pairs import encode_pairs, parse_pairs
+from neo_keras.text.shards import Text
 
 NUM_WINDOWS = 16
 MAX_LOGITS = 2**27  # of all windows: with a large vocabulary and context there are fewer windows
 MAX_PREFIX = 64  # tokens of a window that prefill takes
-
-# How far a right file may stray: the largest logit difference where the weights are floats, and the
-# rise of the loss. A conversion that went wrong is off by far more: it about doubles the loss. The
-# default model's rises by 0.02% in int8 and 0.4% in int4: other models may mind more. Of the loss
-# of a model that knows its text by heart, a share would be less than what rounding does to it.
-MAX_LOGIT_DIFFERENCE = {"float32": 1e-3, "float16": 1e-1}
 USUAL_LOGIT = 5.0  # rounding grows with the logits: where they are larger, so is what is allowed
-MAX_LOSS_RISE = {
-    "float32": 0.01,
-    "float16": 0.01,
-    "int8": 0.02,
-    "int8-weights": 0.02,
-    "int4": 0.1,
-    "int4-block32": 0.1,
-}  # as a share
-ALWAYS_ALLOWED_RISE = 0.01  # nats per token: a wrong file is off by a hundred times that
+# Nats per token that a loss may always rise by: a wrong file is off by a hundred times that. Of the
+# loss of a model that knows its text by heart, a share would be less than what rounding does to it.
+ALWAYS_ALLOWED_RISE = 0.01
 
 
 class VerificationError(FailedError):
@@ -43,7 +36,7 @@ class Reference:
         token_ids: int32 [num_windows, window_len + 1]; -1 where a source or a target is shorter
             than others.
         logits: float32 [num_windows, window_len, vocab_size].
-        known: bool [vocab_size], false for a token that is never to be drawn.
+        known: bool [vocab_size], false for a token that is never to be sampled.
         prefix_len: the loss counts from here on; what stands before is prefilled. With the next
             token it is the source of an encoder-decoder.
     """
@@ -53,6 +46,35 @@ class Reference:
     known: np.ndarray
     prefix_len: int
 
+    @property
+    def targets(self):
+        """int32 [num_windows, number of tokens that may count]."""
+        return self.token_ids[:, self.prefix_len + 1 :]
+
+    @property
+    def expected(self):
+        """The logits of what counts: float32 [number of tokens, vocab_size]."""
+        return self.logits[:, self.prefix_len :][self.targets >= 0]
+
+    @functools.cached_property
+    def loss(self):
+        """The Keras model's, in nats per token."""
+        return self.loss_of(self.expected)
+
+    def loss_of(self, logits):
+        """The loss of logits, float32 [number of tokens, vocab_size], in nats per token."""
+        targets, losses = self.targets[self.targets >= 0], []
+        # In parts: with a large vocabulary, all at once would take gigabytes.
+        parts = (np.array_split(array, len(self.token_ids)) for array in (logits, targets))
+        for rows, part in zip(*parts):
+            # The files suppress the unknown token; so that losses compare, all are without it.
+            rows = np.where(self.known, rows, -np.inf).astype("float64")
+            largest = rows.max(axis=-1, keepdims=True)
+            log_normalizer = largest[:, 0] + np.log(np.exp(rows - largest).sum(axis=-1))
+            part_losses = log_normalizer - rows[np.arange(len(part)), part]
+            losses.append(part_losses[self.known[part]])
+        return float(np.mean(np.concatenate(losses)))
+
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
@@ -60,7 +82,7 @@ class Measurement:
 
     Attributes:
         max_logit_difference: from the Keras model.
-        greedy_agreement: how often the likeliest token is the Keras model's, 0 .. 1.
+        greedy_agreement: how often the most likely token is the Keras model's, 0 .. 1.
         loss: nats per token, over the tokens that are known.
         tokens_per_second: of decoding, one token a call.
     """
@@ -71,68 +93,77 @@ class Measurement:
     tokens_per_second: float
 
 
-def make_reference(model, token_ids, unk_token_id):
-    """Takes evenly spaced windows of a text, as long as the model's context.
+def encode_reference(model, text, tokenizer):
+    """Makes a reference of validation text.
 
     Args:
-        model: `GPT`.
-        token_ids: int array [num_tokens].
-        unk_token_id: a token that is never to be drawn, or None.
+        model: `GPT` or `EncoderDecoder`.
+        text: str; of a model of pairs, JSON Lines of them.
+        tokenizer: `Tokenizer`.
 
     Returns:
-        `Reference`.
+        (`Reference`, `EncodedText` or `EncodedPairs`).
 
     Raises:
         InputError: the text is all but empty, or unknown.
+        FailedError: the model computes no numbers.
     """
-    check_length(token_ids)
-    window_len = min(model.config.max_seq_len, len(token_ids) - 1)
-    windows = _evenly_spaced(model, token_ids, window_len + 1)
+    config, unk_token_id = model.config, tokenizer.unk_token_id
+    if config.end_token_id is not None:
+        encoded = encode_pairs(
+            parse_pairs(text.split("\n"), "validation.jsonl"), tokenizer, config.max_seq_len
+        )
+        reference = make_pairs_reference(model, encoded, unk_token_id)
+    else:
+        encoded = encode_text(tokenizer, Text.in_memory(text))
+        make = make_source_reference if model.has_encoder else make_reference
+        reference = make(model, encoded.token_ids, unk_token_id)
+    check_finite(reference.logits)
+    return reference, encoded
+
+
+def make_reference(model, token_ids, unk_token_id):
+    """Of a `GPT`: windows of a text, int [num_tokens], as long as the model's context."""
+    windows = _evenly_spaced(model, token_ids, model.config.max_seq_len + 1)
+    window_len = windows.shape[1] - 1
     logits = ops.convert_to_numpy(model(windows[:, :-1]))
     known = np.arange(model.config.vocab_size) != unk_token_id
-    prefix_len = min(window_len // 2, MAX_PREFIX)
-    if not known[windows[:, prefix_len + 1 :]].any():
+    reference = Reference(windows, logits, known, min(window_len // 2, MAX_PREFIX))
+    if not known[reference.targets].any():
         raise InputError(
-            "the run's validation.txt must have tokens that are known to verify exports on, got "
-            "none: train again with another --tokenizer"
+            "the validation text must have tokens that are known to verify exports on, got none: "
+            "train again with another --tokenizer"
         )
-    return Reference(windows, logits, known, prefix_len)
-
-
-def check_length(token_ids):
-    if len(token_ids) < 3:
-        raise InputError(
-            f"the run's validation.txt must have at least 3 tokens to verify exports on, got "
-            f"{len(token_ids)}: put it back, or train again"
-        )
-
-
-def _evenly_spaced(model, token_ids, num_tokens):
-    num_windows = np.clip(MAX_LOGITS // (num_tokens * model.config.vocab_size), 2, NUM_WINDOWS)
-    starts = np.linspace(0, len(token_ids) - num_tokens, num_windows).astype(int)
-    return np.asarray(token_ids, "int32")[starts[:, None] + np.arange(num_tokens)]
+    return reference
 
 
 def make_source_reference(model, token_ids, unk_token_id):
-    """The same for an `EncoderDecoder` that continues a text: a window is a source and a target."""
-    check_length(token_ids)
-    num_tokens = min(2 * model.config.max_seq_len, len(token_ids))
-    windows = _evenly_spaced(model, token_ids, num_tokens)
-    source_len = num_tokens // 2
-    return _with_sources(
-        model, windows[:, :source_len], np.full(len(windows), source_len, "int32"),
-        windows[:, source_len:], unk_token_id,
-    )  # fmt: skip
+    """Of an `EncoderDecoder` that continues a text: a window is a source and a target."""
+    windows = _evenly_spaced(model, token_ids, 2 * model.config.max_seq_len)
+    source_len = windows.shape[1] // 2
+    source_lens = np.full(len(windows), source_len, "int32")
+    parts = windows[:, :source_len], source_lens, windows[:, source_len:]
+    return _with_sources(model, *parts, unk_token_id)
 
 
 def make_pairs_reference(model, pairs, unk_token_id):
-    """The same for an `EncoderDecoder` of pairs; pairs: `EncodedPairs`."""
-    rows = np.linspace(0, len(pairs) - 1, NUM_WINDOWS).astype(int)
-    pairs = pairs.part(rows)
-    target_ids = np.where(
-        np.arange(pairs.target_ids.shape[1]) < pairs.target_lens[:, None], pairs.target_ids, -1
-    )
+    """Of an `EncoderDecoder` of pairs; pairs: `EncodedPairs`."""
+    pairs = pairs.part(np.linspace(0, len(pairs) - 1, NUM_WINDOWS).astype(int))
+    is_target = np.arange(pairs.target_ids.shape[1]) < pairs.target_lens[:, None]
+    target_ids = np.where(is_target, pairs.target_ids, -1)
     return _with_sources(model, pairs.source_ids, pairs.source_lens, target_ids, unk_token_id)
+
+
+def _evenly_spaced(model, token_ids, num_tokens):
+    if len(token_ids) < 3:
+        raise InputError(
+            f"the validation text must have at least 3 tokens to verify exports on, got "
+            f"{len(token_ids)}: put back the run's validation.txt, or give another text"
+        )
+    num_tokens = min(num_tokens, len(token_ids))
+    num_windows = np.clip(MAX_LOGITS // (num_tokens * model.config.vocab_size), 2, NUM_WINDOWS)
+    starts = np.linspace(0, len(token_ids) - num_tokens, num_windows).astype(int)
+    return np.asarray(token_ids, "int32")[starts[:, None] + np.arange(num_tokens)]
 
 
 def _with_sources(model, source_ids, source_lens, target_ids, unk_token_id):
@@ -141,8 +172,7 @@ def _with_sources(model, source_ids, source_lens, target_ids, unk_token_id):
     places = np.arange(source_len)
     # In the windows a source ends where its target begins; the padding stands before it.
     moved = np.take_along_axis(source_ids, np.maximum(places - padding, 0), axis=1)
-    moved = np.where(places < padding, -1, moved)
-    token_ids = np.concatenate([moved, target_ids], axis=1)
+    token_ids = np.concatenate([np.where(places < padding, -1, moved), target_ids], axis=1)
     inputs = {
         "source_ids": source_ids,
         "source_lens": source_lens,
@@ -154,62 +184,46 @@ def _with_sources(model, source_ids, source_lens, target_ids, unk_token_id):
     return Reference(token_ids, logits, known, source_len - 1)
 
 
-def reference_loss(reference):
-    """The Keras model's loss on the reference, in nats per token."""
-    return _loss(_expected(reference), reference)
-
-
-def _expected(reference):
-    """float32 [number of tokens that count, vocab_size]."""
-    return reference.logits[:, reference.prefix_len :][_targets(reference) >= 0]
-
-
-def _targets(reference):
-    return reference.token_ids[:, reference.prefix_len + 1 :]
-
-
-def measure(engine, reference, read_ahead=False):
+def measure(engine, reference, speculative=False):
     """Runs an engine over the reference: prefill, then the window's true tokens one by one.
 
     Args:
         engine: `Engine`.
         reference: `Reference`.
-        read_ahead: let it draft, if it does.
+        speculative: decode speculatively.
 
     Returns:
         `Measurement`.
     """
-    prefix_len = reference.prefix_len
-    noise = functools.partial(GREEDY.noise, 0, 0) if read_ahead else None
+    noise = functools.partial(GREEDY.noise, 0, 0) if speculative else None
     logits, seconds = [], 0.0
     for window in reference.token_ids:
-        prefix, rest = window[: prefix_len + 1], window[prefix_len:]
-        engine.begin(prefix[prefix >= 0])
+        prefix, rest = np.split(window, [reference.prefix_len])
+        engine.begin(np.append(prefix[prefix >= 0], rest[0]))
         begin = time.perf_counter()
         logits += [engine.decode(token_id, noise) for token_id in rest[rest >= 0][:-1]]
         seconds += time.perf_counter() - begin
-    logits, expected = np.array(logits), _expected(reference)  # [number of tokens, vocab_size]
-    difference = np.abs(logits - expected)[:, reference.known].max()
-    likeliest, expected = (
-        np.where(reference.known, x, -np.inf).argmax(axis=-1) for x in (logits, expected)
+    logits, known = np.array(logits), reference.known  # [number of tokens, vocab_size]
+    greedy, expected = (
+        np.where(known, x, -np.inf).argmax(axis=-1) for x in (logits, reference.expected)
     )
     return Measurement(
-        max_logit_difference=float(difference),
-        greedy_agreement=float(np.mean(likeliest == expected)),
-        loss=_loss(logits, reference),
-        tokens_per_second=likeliest.size / seconds,
+        max_logit_difference=float(np.abs(logits - reference.expected)[:, known].max()),
+        greedy_agreement=float(np.mean(greedy == expected)),
+        loss=reference.loss_of(logits),
+        tokens_per_second=greedy.size / seconds,
     )
 
 
 def check(measurement, reference, quantization, name):
     """Raises `VerificationError` where a measurement is not what the quantization explains."""
-    largest = np.abs(_expected(reference)[:, reference.known]).max()
-    limit = MAX_LOGIT_DIFFERENCE.get(quantization, np.inf) * max(largest / USUAL_LOGIT, 1.0)
-    difference = measurement.max_logit_difference
-    _check_at_most(limit, difference, f"{name} is wrong: its logits differ from the Keras model's")
-    expected = reference_loss(reference)
-    limit = expected + max(expected * MAX_LOSS_RISE[quantization], ALWAYS_ALLOWED_RISE)
-    sentence = f"{name} is wrong: the Keras model's loss is {expected:.4g}, and its own"
+    allowed = QUANTIZATIONS[quantization]
+    largest = np.abs(reference.expected[:, reference.known]).max()
+    limit = allowed.max_logit_difference * max(largest / USUAL_LOGIT, 1.0)
+    sentence = f"{name} is wrong: its logits differ from the Keras model's"
+    _check_at_most(limit, measurement.max_logit_difference, sentence)
+    limit = reference.loss + max(reference.loss * allowed.max_loss_rise, ALWAYS_ALLOWED_RISE)
+    sentence = f"{name} is wrong: the Keras model's loss is {reference.loss:.4g}, and its own"
     _check_at_most(limit, measurement.loss, sentence)
 
 
@@ -221,18 +235,3 @@ def _check_at_most(limit, value, sentence):
         f"{sentence}: expected at most {limit:.{digits}g}, got {value:.{digits}g}; nothing was "
         "written"
     )
-
-
-def _loss(logits, reference):
-    targets, losses = _targets(reference), []
-    targets = targets[targets >= 0]
-    # In parts: with a large vocabulary, all at once would take gigabytes.
-    num_parts = len(reference.token_ids)
-    for rows, part in zip(np.array_split(logits, num_parts), np.array_split(targets, num_parts)):
-        # The files ban the unknown token; so that the losses compare, all are without it.
-        rows = np.where(reference.known, rows, -np.inf).astype("float64")
-        largest = rows.max(axis=-1, keepdims=True)
-        log_normalizer = largest[:, 0] + np.log(np.exp(rows - largest).sum(axis=-1))
-        part_losses = log_normalizer - rows[np.arange(len(part)), part]
-        losses.append(part_losses[reference.known[part]])
-    return float(np.mean(np.concatenate(losses)))

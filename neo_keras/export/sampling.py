@@ -13,7 +13,7 @@ def sampling_specs():
     """The inputs that `sample_token` has besides logits and step, by name.
 
     Returns:
-        dict of `tf.TensorSpec`, all of shape [1]: `temperature` (0: always the likeliest token),
+        dict of `tf.TensorSpec`, all of shape [1]: `temperature` (0: greedy),
         `top_k` (0: off), `top_p` (1: off), `seed`.
     """
     return {
@@ -25,7 +25,7 @@ def sampling_specs():
 
 
 def sample_token(logits, step, temperature, top_k, top_p, seed):
-    """Draws what `Sampler.sample` draws.
+    """Samples what `Sampler.sample` samples.
 
     Args:
         logits: float32 [1, 1, vocab_size].

@@ -1,59 +1,60 @@
-"""The functional form of what exported files compute: the cache comes in and goes out.
+"""What exported files compute: their signatures, by where the KV cache lives.
 
-SavedModel and LiteRT-LM want it so. `stateful` is the other form. Both share one contract: `tokens`
-int32 [batch_size, N] at `input_pos` int32 [N].
+- external: it goes into each call and comes out anew: SavedModel, LiteRT-LM.
+- external and in place: the same, in memory of the app that grows with the text: the fastest form,
+  which needs LiteRT's `CompiledModel`, as there an input and an output may share a buffer.
+- internal: in variables of the file: an app needs no code for it, and every runtime runs it.
+- bucketed: in variables of which a step reads those that it needs: LiteRT.js has neither open
+  shapes nor buffers that are both input and output.
+
+Each function here makes signatures of (model, bias): `GPT` or `EncoderDecoder`, and float32
+[vocab_size], added to logits. It returns (`KVCache` or None, {name: (function, its inputs)}). All
+take `tokens`, int32 [batch_size, N], at `input_pos`, int32 [N].
 """
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
+from neo_keras.export.kv_cache import KVCache, bucket_ends
+from neo_keras.export.sampling import sample_token, sampling_specs
 from neo_keras.generation.engine import chunk_size_for
+from neo_keras.generation.flatbuffer import IN_PLACE, in_place_functions, signature_names
+from neo_keras.generation.keras_runner import model_functions
 from neo_keras.model.attention import MASKED
 
+STEP_INPUTS = ("tokens", "input_pos")
+GENERATE_INPUTS = ("prompt_len", "max_new_tokens", "stop_token")
 
-def write_functional(model, path, unk_token_id):
-    """Writes a SavedModel with `serve`, `prefill` and `decode`, for any batch and length.
+
+def write_signatures(make_signatures, model, path, unk_token_id):
+    """Writes a SavedModel.
 
     Args:
-        model: `GPT`.
+        make_signatures: one of the functions below.
+        model: `GPT` or `EncoderDecoder`.
         path: of the directory to write.
-        unk_token_id: a token that is never to be drawn, or None.
-    """
-    bias = unknown_bias(model.config.vocab_size, unk_token_id)
-
-    def serve(token_ids):
-        return {"logits": model(token_ids) + bias}
-
-    archive = keras.export.ExportArchive()
-    archive.add_endpoint("serve", serve, [tokens_spec(None, None, "token_ids")])
-    _add_functional_endpoints(archive, model, bias, None, {"prefill": None, "decode": 1})
-    write_archive(archive, path)
-
-
-def write_functional_for_litert_lm(model, path, unk_token_id):
-    """Writes a SavedModel as LiteRT-LM wants it: fixed shapes, a prefill for each chunk size.
-
-    The chunk of 1 fills the last slots of the cache, where LiteRT-LM refuses a larger one.
-
-    Args:
-        as `write_functional`.
+        unk_token_id: a token that is never to be sampled, or None.
 
     Returns:
         list of str, the names of the signatures.
     """
-    sizes = sorted({chunk_size_for(model.config.max_seq_len), 8, 1}, reverse=True)
-    lengths = {f"prefill_{n}": n for n in sizes if n <= model.config.max_seq_len}
-    lengths["decode"] = 1
-    bias = unknown_bias(model.config.vocab_size, unk_token_id)
+    bias = np.zeros(model.config.vocab_size, "float32")
+    if unk_token_id is not None:
+        bias[unk_token_id] = MASKED
+    cache, signatures = make_signatures(model, bias)
     archive = keras.export.ExportArchive()
-    _add_functional_endpoints(archive, model, bias, 1, lengths)
+    if cache:
+        archive.track(cache)
+    for name, (function, specs) in signatures.items():
+        archive.add_endpoint(name, function, specs)
     write_archive(archive, path)
-    return list(lengths)
+    return list(signatures)
 
 
 def write_archive(archive, path):
-    """Writes a `keras.export.ExportArchive` to a directory.
+    """Writes a `keras.export.ExportArchive`.
 
     Raises:
         OSError: where TensorFlow cannot write, of which it has errors of its own.
@@ -65,51 +66,214 @@ def write_archive(archive, path):
         raise OSError(f"{path}: {reason}") from error
 
 
-def unknown_bias(vocab_size, unk_token_id):
-    """Added to logits, it keeps the unknown token from ever being drawn: float32 [vocab_size]."""
-    bias = np.zeros(vocab_size, "float32")
-    if unk_token_id is not None:
-        bias[unk_token_id] = MASKED
-    return bias
+def saved_model_signatures(model, bias):
+    """`serve` for whole texts, and external ones, for any batch and any length.
+
+    Of an encoder-decoder, `decode` takes what `encode` returns, and caches of its own: zeros.
+    """
+
+    def serve(inputs):
+        return {"logits": model(inputs) + bias}
+
+    whole = _spec("token_ids", None, None)
+    steps = {"prefill": ("prefill", None), "decode": ("decode", 1)}
+    if model.has_encoder:
+        lens = _spec("source_lens", None)
+        source_ids = _spec("source_ids", None, None)
+        whole = {"source_ids": source_ids, "source_lens": lens, "token_ids": whole}
+        steps = {"encode": ("encode", None), "decode": ("decode", 1)}
+    external = _external(model, bias, steps, batch_size=None, open_slots="source")
+    return None, {"serve": (serve, [whole]), **external}
 
 
-def _add_functional_endpoints(archive, model, bias, batch_size, lengths):
-    empty_cache = model.empty_cache()
+def litert_lm_signatures(model, bias):
+    """External, of fixed shapes, with a prefill for each chunk size.
 
-    def step(inputs):
-        cache = {name: inputs[name] for name in empty_cache}
-        return model.step(inputs["tokens"], inputs["input_pos"], cache)
+    The chunk of 1 fills the last slots of the cache, where LiteRT-LM refuses a larger one.
+    """
+    max_seq_len = model.config.max_seq_len
+    sizes = sorted({chunk_size_for(max_seq_len), 8, 1}, reverse=True)
+    steps = {f"prefill_{n}": ("prefill", n) for n in sizes if n <= max_seq_len}
+    return None, _external(model, bias, {**steps, "decode": ("decode", 1)})
+
+
+def tflite_signatures(model, bias):
+    """In place and internal; of an encoder-decoder internal only."""
+    cache, signatures = _internal(model, bias)
+    if not model.has_encoder:
+        seq_lens = {"decode": 1, "prefill": chunk_size_for(model.config.max_seq_len),
+                    "verify": 1 + model.config.num_speculative_tokens}  # fmt: skip
+        steps = {IN_PLACE.format(n): (n, seq_lens[n]) for n in in_place_functions(model.config)}
+        signatures |= _external(model, bias, steps, open_slots="kv_cache")
+    return cache, {name: signatures[name] for name in signature_names(model.config)}
+
+
+def page_signatures(model, bias):
+    """Bucketed: `prefill`, and a `sample_N` for tokens in the bucket that ends before slot N.
+
+    A text needs no reset: it begins at position 0, and nothing after its last token is seen.
+    """
+    functions, max_seq_len = model_functions(model, bias), model.config.max_seq_len
+    ends = bucket_ends(max_seq_len)
+    cache = KVCache(model.empty_cache(), ends)
 
     def prefill(inputs):
-        return step(inputs)[1]
+        cache.run(functions["prefill"], inputs)
+        return _next_position(inputs)
+
+    def sample_in(bucket):
+        def sample(inputs):
+            step, sampling = _split(inputs, STEP_INPUTS)
+            logits = cache.run(functions["decode"], step, first=bucket, last=bucket)["logits"]
+            return {"next_token": sample_token(logits, **sampling), "logits": logits}
+
+        return sample
+
+    specs = {**_step_specs(model, "decode", 1), **_int_specs("step"), **sampling_specs()}
+    samples = {sample_name(end): (sample_in(i), [specs]) for i, end in enumerate(ends)}
+    chunk = [_step_specs(model, "prefill", chunk_size_for(max_seq_len))]
+    return cache, {"prefill": (prefill, chunk), **samples}
+
+
+def sample_name(end):
+    """Of the signature for a token in the bucket that ends there."""
+    return f"sample_{end}"
+
+
+def _external(model, bias, steps, batch_size=1, open_slots=None):
+    """Signatures of {name: (name of one of `model_functions`, seq_len)}.
+
+    What begins with `open_slots` has any number of slots; of "kv_cache", the input `key_positions`
+    says how many: int32 [capacity], 0, 1 and so on.
+    """
+    functions, cache_specs = model_functions(model, bias), {}
+    for name, value in model.empty_cache().items():
+        shape = [batch_size, *value.shape[1:]]
+        if len(shape) == 4 and open_slots and name.startswith(open_slots):
+            shape[2] = None
+        cache_specs[name] = tf.TensorSpec(shape, value.dtype, name=name)
+
+    def signature(function, seq_len):
+        specs = _step_specs(model, function, seq_len, batch_size)
+        if open_slots == "kv_cache":
+            specs["key_positions"] = _spec("key_positions", None)
+        held = {} if function == "encode" else cache_specs
+
+        def call(inputs):
+            cache, others = _split(inputs, held)
+            return functions[function](others, cache)
+
+        return call, [{**specs, **held}]
+
+    return {name: signature(*step) for name, step in steps.items()}
+
+
+def _internal(model, bias):
+    functions, max_seq_len = model_functions(model, bias), model.config.max_seq_len
+    cache = KVCache(model.empty_cache(), [max_seq_len])
+
+    def reset():
+        cache.reset()
+        return _first_position()
+
+    def encode(inputs):
+        cache.run(functions["encode"], inputs)
+        return _first_position()
+
+    def prefill(inputs):
+        cache.run(functions["prefill"], inputs)
+        return _next_position(inputs)
 
     def decode(inputs):
-        logits, cache = step(inputs)
-        return {"logits": logits + bias, **cache}
+        return cache.run(functions["decode"], inputs)
 
-    cache_specs = {
-        name: tf.TensorSpec((batch_size, *value.shape[1:]), value.dtype, name=name)
-        for name, value in empty_cache.items()
+    def sample(inputs):
+        step, sampling = _split(inputs, STEP_INPUTS)
+        return {"next_token": sample_token(decode(step)["logits"], **sampling)}
+
+    one = _step_specs(model, "decode", 1)
+    signatures = {"reset": (reset, []), "decode": (decode, [one])}
+    if model.has_encoder:
+        return cache, {
+            "encode": (encode, [_step_specs(model, "encode", max_seq_len)]),
+            **signatures,
+        }
+    whole = {"tokens": _spec("tokens", 1, max_seq_len), **_int_specs(*GENERATE_INPUTS)}
+    return cache, {
+        **signatures,
+        "prefill": (prefill, [_step_specs(model, "prefill", chunk_size_for(max_seq_len))]),
+        "sample": (sample, [{**one, **_int_specs("step"), **sampling_specs()}]),
+        "generate": (_generate(decode, max_seq_len), [{**whole, **sampling_specs()}]),
     }
-    for name, length in lengths.items():
-        specs = {**step_specs(batch_size, length), **cache_specs}
-        archive.add_endpoint(name, decode if name == "decode" else prefill, [specs])
 
 
-def step_specs(batch_size, seq_len):
-    """The inputs `tokens` and `input_pos`, by name."""
-    return {
-        "tokens": tokens_spec(batch_size, seq_len, "tokens"),
-        "input_pos": tf.TensorSpec((seq_len,), tf.int32, name="input_pos"),
-    }
+def _generate(decode, max_seq_len):
+    """A function that continues a prompt, from an empty cache to the end of the context at most.
+
+    It takes the prompt's `tokens` int32 [1, max_seq_len], of which the first `prompt_len` (at least
+    1) count; `max_new_tokens`; and `stop_token`, after which it ends (-1: none). It returns
+    `token_ids` int32 [1, max_seq_len], of which the first `count` are the prompt and its
+    continuation.
+    """
+
+    def generate(inputs):
+        prompt, sampling = _split(inputs, ("tokens", *GENERATE_INPUTS))
+        token_ids, prompt_len, max_new_tokens, stop_token = prompt.values()
+        end = ops.minimum(prompt_len + max_new_tokens, max_seq_len)
+
+        def unfinished(position, token_ids, end):
+            return (position < end - 1)[0]
+
+        def take_one(position, token_ids, end):
+            token = ops.slice(token_ids, (0, position[0]), (1, 1))
+            logits = decode({"tokens": token, "input_pos": position})["logits"]
+            position = position + 1
+            sampled = sample_token(logits, position - prompt_len, **sampling)
+            given = ops.slice(token_ids, (0, position[0]), (1, 1))
+            token = ops.where(position < prompt_len, given, sampled)
+            stopped = ops.logical_and(position >= prompt_len, sampled == stop_token)
+            token_ids = ops.slice_update(token_ids, (0, position[0]), token)
+            return position, token_ids, ops.where(stopped, position + 1, end)
+
+        begin = ops.zeros([1], "int32")
+        _, token_ids, end = ops.while_loop(unfinished, take_one, (begin, token_ids, end))
+        return {"token_ids": token_ids, "count": end}
+
+    return generate
 
 
-def tokens_spec(batch_size, seq_len, name):
-    """Of token ids, with None for a length that is open."""
+# A signature must return something, and not an input as it came: LiteRT's CompiledModel would read
+# that input from the memory of the output, which is garbage.
+def _first_position():
+    return {"input_pos": tf.zeros([1], tf.int32)}
+
+
+def _next_position(inputs):
+    return {"input_pos": inputs["input_pos"] + 1}
+
+
+def _split(inputs, names):
+    """(the named inputs, the others): two dicts."""
+    named = {name: inputs[name] for name in names if name in inputs}
+    return named, {name: x for name, x in inputs.items() if name not in named}
+
+
+def _step_specs(model, function, seq_len, batch_size=1):
+    """What one of `model_functions` takes beside the cache, by name."""
+    specs = {"tokens": _spec("tokens", batch_size, seq_len)}
+    if function == "encode":
+        return {**specs, "source_lens": _spec("source_lens", batch_size)}
+    if function == "verify":
+        shape = seq_len + model.config.num_speculative_tokens, model.config.vocab_size
+        specs["noise"] = tf.TensorSpec(shape, tf.float32, name="noise")
+    return {**specs, "input_pos": _spec("input_pos", seq_len)}
+
+
+def _int_specs(*names):
+    return {name: _spec(name, 1) for name in names}
+
+
+def _spec(name, *shape):
+    """Of integers, with None for a length that is open."""
     # int32: int64 tokens load in LiteRT without an error, and give garbage.
-    return tf.TensorSpec((batch_size, seq_len), tf.int32, name=name)
-
-
-def split_inputs(inputs, *names):
-    """The named inputs, one by one, and a dict of the others."""
-    return *(inputs[n] for n in names), {n: x for n, x in inputs.items() if n not in names}
+    return tf.TensorSpec(shape, tf.int32, name=name)

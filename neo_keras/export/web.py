@@ -7,6 +7,12 @@ import shutil
 import zipfile
 
 from neo_keras.errors import InputError
+from neo_keras.export import parity
+from neo_keras.export.kv_cache import bucket_ends
+from neo_keras.export.signatures import page_signatures, sample_name
+from neo_keras.export.tflite import write_tflite
+from neo_keras.generation.engine import make_engine
+from neo_keras.generation.interpreter_runner import InterpreterRunner
 
 PAGE = pathlib.Path(__file__).parent / "page"
 PACKAGES = pathlib.Path("web", "node_modules", "@litertjs")
@@ -24,7 +30,30 @@ RUNTIME = {
 BARE_IMPORT = '"@litertjs/wasm-utils"'  # a worker has no import map that could resolve it
 
 
-def find_runtime():
+def write(source, path, quantization):
+    """Writes a directory and measures its model; see `formats.Format`."""
+    path.mkdir()
+    model, model_path = source.model, path / "model.tflite"
+    write_tflite(
+        model, model_path, source.tokenizer, quantization, source.flatbuffers, page_signatures
+    )
+    write_page_around(model_path)
+    return parity.measure(page_engine(model_path, model.config), source.reference)
+
+
+def page_engine(path, config):
+    """The engine of a page's `.tflite`, outside of the page, to see its logits."""
+    ends = bucket_ends(config.max_seq_len)
+
+    def signature_of(name, inputs):
+        if name != "decode":
+            return name
+        return sample_name(next(end for end in ends if inputs["input_pos"][0] < end))
+
+    return make_engine(InterpreterRunner(path, signature_of=signature_of), config)
+
+
+def check_installed():
     """Where npm put LiteRT.js: below the current directory, or in the repository.
 
     Returns:
@@ -58,7 +87,7 @@ def write_page_around(model_path):
 
 def _copy_runtime(directory):
     directory.mkdir()
-    runtime = find_runtime()
+    runtime = check_installed()
     for name, source in RUNTIME.items():
         shutil.copyfile(runtime / source, directory / name)
     for name in ("index.js", "wasm-utils.js"):

@@ -21,21 +21,21 @@ SAVED_MODEL_FILES = ("saved_model.pb", "fingerprint.pb", "variables/variables.*"
                      "assets.extra/tokenizer.json")  # fmt: skip
 
 
-def describe(model_config, quantization, model_bytes=b""):
+def describe(model_config, quantization, content=b""):
     """The text of `config.json`.
 
     Args:
         model_config: `ModelConfig`.
         quantization: of the weights, such as "int8".
-        model_bytes: of the flatbuffer or of the `SAVED_MODEL_FILES`, whose size and hash guard
+        content: bytes of the flatbuffer or of the `SAVED_MODEL_FILES`, of which size and hash guard
             against damage.
     """
     config = {
         "format": FORMAT,
         "model": dataclasses.asdict(model_config),
         "quantization": quantization,
-        "size_bytes": len(model_bytes),
-        "sha256": hashlib.sha256(model_bytes).hexdigest(),
+        "size_bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
     }
     return json.dumps(config, indent=2) + "\n"
 
@@ -48,6 +48,15 @@ def pack_tflite(path, model_config, quantization, tokenizer):
     with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
         archive.writestr("config.json", config)
         archive.writestr("tokenizer.json", tokenizer.to_json())
+
+
+def pack_saved_model(path, model_config, tokenizer):
+    """Writes the configuration and the tokenizer into a SavedModel directory."""
+    extra = pathlib.Path(path) / "assets.extra"
+    extra.mkdir(exist_ok=True)
+    tokenizer.save(extra / "tokenizer.json")
+    config = describe(model_config, "float32", _saved_model_bytes(path))
+    (extra / "config.json").write_text(config, encoding="utf-8")
 
 
 def is_tflite(path):
@@ -65,38 +74,32 @@ def unpack_tflite(path):
     Raises:
         InputError: the file is not ours, or it is damaged.
     """
-    content = pathlib.Path(path).read_bytes()
-    if content[4:8] != TFLITE_MAGIC:
+    if not is_tflite(path):
         raise InputError(f"{path} is not a TFLite file: give one that export.py wrote")
     try:
         with zipfile.ZipFile(path) as archive:
             if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
                 raise ValueError("what expands may fill all memory")
-            config_text = archive.read("config.json").decode()
-            tokenizer_text = archive.read("tokenizer.json").decode()
+            texts = [archive.read(name).decode() for name in ("config.json", "tokenizer.json")]
             flatbuffer_size = min(info.header_offset for info in archive.infolist())
     # What a damaged archive raises depends on where the damage is.
     except Exception:
         raise InputError(
             f"{path} carries no tokenizer: it is truncated, or not a file that export.py wrote"
         ) from None
-    config, model_config, tokenizer = _parse(config_text, tokenizer_text, path)
-    _check_hash(content[:flatbuffer_size], config, path)
-    return model_config, tokenizer
+    return _parse(*texts, path, pathlib.Path(path).read_bytes()[:flatbuffer_size])
 
 
-def _check_hash(content, config, path):
-    if hashlib.sha256(content).hexdigest() != config["sha256"]:
-        raise InputError(f"{path} is damaged (its SHA-256 is another): export or copy it again")
-
-
-def pack_saved_model(path, model_config, tokenizer):
-    """Writes the configuration and the tokenizer into a SavedModel directory."""
+def unpack_saved_model(path):
+    """Reads what `pack_saved_model` wrote; as `unpack_tflite`."""
     extra = pathlib.Path(path) / "assets.extra"
-    extra.mkdir(exist_ok=True)
-    tokenizer.save(extra / "tokenizer.json")
-    config = describe(model_config, "float32", _saved_model_bytes(path))
-    (extra / "config.json").write_text(config, encoding="utf-8")
+    try:
+        texts = [(extra / name).read_text("utf-8") for name in ("config.json", "tokenizer.json")]
+    except (OSError, UnicodeDecodeError):
+        raise InputError(
+            f"{path} carries no tokenizer: it is not a SavedModel that export.py wrote"
+        ) from None
+    return _parse(*texts, path, _saved_model_bytes(path))
 
 
 def _saved_model_bytes(path):
@@ -104,37 +107,24 @@ def _saved_model_bytes(path):
     return b"".join(file.read_bytes() for file in files)
 
 
-def unpack_saved_model(path):
-    """Reads what `pack_saved_model` wrote; as `unpack_tflite`."""
-    extra = pathlib.Path(path) / "assets.extra"
-    try:
-        config_text = (extra / "config.json").read_text(encoding="utf-8")
-        tokenizer_text = (extra / "tokenizer.json").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise InputError(
-            f"{path} carries no tokenizer: it is not a SavedModel that export.py wrote"
-        ) from None
-    config, model_config, tokenizer = _parse(config_text, tokenizer_text, path)
-    if config["size_bytes"]:  # 0 where it was exported before this was kept
-        _check_hash(_saved_model_bytes(path), config, path)
-    return model_config, tokenizer
-
-
-def _parse(config_text, tokenizer_text, path):
+def _parse(config_text, tokenizer_text, path, content):
     try:
         config = parse_json(config_text)
-        if config["format"] == FORMAT:
+        if is_known := config["format"] == FORMAT:
             model_config = from_saved(ModelConfig, config["model"])
-            _ = config["sha256"], config["size_bytes"]
+            size, sha256 = config["size_bytes"], config["sha256"]
             tokenizer = Tokenizer.from_json(tokenizer_text)
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"what {path} says of itself is damaged ({error}): export it again"
         ) from None
-    if config["format"] != FORMAT:
+    if not is_known:
         raise InputError(
             f"{path} has the format {config['format']!r}, expected {FORMAT!r}: "
             "export it again with this version of neo_keras"
         )
     tokenizer.check_vocab_size(model_config.vocab_size, path)
-    return config, model_config, tokenizer
+    # A size of 0: a SavedModel that was exported before this was kept.
+    if size and hashlib.sha256(content).hexdigest() != sha256:
+        raise InputError(f"{path} is damaged (its SHA-256 is another): export or copy it again")
+    return model_config, tokenizer

@@ -47,22 +47,20 @@ class CompiledModelRunner(Runner):
         needed = int(inputs["input_pos"][-1]) + 1
         if needed > self._capacity:
             self._grow(next_capacity(self._capacity, needed, self._max_seq_len))
-        buffers, results = self._own[name]
+        writes, arguments, reads = self._calls[name]
         for key, values in inputs.items():
-            buffers[key].write(values)
-        self._model.run_by_index(*self._calls[name])
-        return {
-            key: buffers[key].read(size, OUTPUTS[key]).reshape(shape)
-            for key, shape, size in results
-        }
+            writes[key](values)
+        self._model.run_by_index(*arguments)
+        return {key: read(size, dtype).reshape(shape) for key, read, size, dtype, shape in reads}
 
     def _load(self, num_threads):
         options = Options(cpu_options=CpuOptions(num_threads=num_threads))
         self._model = CompiledModel.from_buffer(
             self._content, environment=_environment(), options=options
         )
-        self._own = {name: self._make_own(IN_PLACE.format(name)) for name in self.names}
         self._capacity, self._cache = 0, {}
+        self._names = self._model.get_signature_list()
+        self._own = {name: self._make_own(IN_PLACE.format(name)) for name in self.names}
         details = self._model.get_input_tensor_details(IN_PLACE.format("decode"))
         shapes = {name: details[name]["shape"] for name in details if name.startswith("kv_cache")}
         self._growing = {name: shape for name, shape in shapes.items() if len(shape) == 4}
@@ -70,20 +68,21 @@ class CompiledModelRunner(Runner):
             self._add_buffer(name, np.zeros(shapes[name], "int32"))
 
     def _make_own(self, signature):
-        """(buffers by name, [(name, shape, size)] of the results): they do not grow."""
-        model, names = self._model, self._model.get_signature_list()[signature]
-        seq_len = model.get_input_tensor_details(signature)["tokens"]["shape"][1]
-        buffers = {
+        """What does not grow: (buffers by name, functions that write them, what to read)."""
+        model, names = self._model, self._names[signature]
+        inputs = {
             name: model.create_input_buffer_by_name(signature, name)
             for name in names["inputs"]
             if name in INPUTS
         }
-        results = []
+        seq_len = model.get_input_tensor_details(signature)["tokens"]["shape"][1]
+        outputs, reads = {}, []
         for name in set(names["outputs"]).intersection(OUTPUTS):
-            buffers[name] = model.create_output_buffer_by_name(signature, name)
-            shape = (1, seq_len, self._widths[name])
-            results.append((name, shape, int(np.prod(shape))))
-        return buffers, results
+            outputs[name] = model.create_output_buffer_by_name(signature, name)
+            shape = (seq_len, self._widths[name])
+            reads.append((name, outputs[name].read, int(np.prod(shape)), OUTPUTS[name], shape))
+        writes = {name: buffer.write for name, buffer in inputs.items()}
+        return {**inputs, **outputs}, writes, reads
 
     def _grow(self, capacity):
         """Gives the cache more slots; what it holds stays."""
@@ -101,9 +100,8 @@ class CompiledModelRunner(Runner):
         """Makes a buffer of another shape."""
         if name in self._cache:
             self._cache[name].destroy()
-        signatures = self._model.get_signature_list()
         for signature in map(IN_PLACE.format, self.names):
-            index = signatures[signature]["inputs"].index(name)
+            index = self._names[signature]["inputs"].index(name)
             signature_index = self._model.get_signature_index(signature)
             self._model.resize_input_tensor(index, values.shape, signature_index)
         self._add_buffer(name, values)
@@ -114,12 +112,11 @@ class CompiledModelRunner(Runner):
         self._cache[name].write(values)
 
     def _call(self, name):
-        """The arguments of `run_by_index`."""
-        signature = IN_PLACE.format(name)
-        buffers = {**self._cache, **self._own[name][0]}
-        names = self._model.get_signature_list()[signature]
+        """What `run` needs: functions that write, arguments of `run_by_index`, what to read."""
+        signature, (own, writes, reads) = IN_PLACE.format(name), self._own[name]
+        buffers, names = {**self._cache, **own}, self._names[signature]
         inputs, outputs = ([buffers[n] for n in names[form]] for form in ("inputs", "outputs"))
-        return self._model.get_signature_index(signature), inputs, outputs
+        return writes, (self._model.get_signature_index(signature), inputs, outputs), reads
 
 
 @functools.cache  # to the end of the process: LiteRT says on stderr that it closes one

@@ -28,9 +28,7 @@ def generate_ids(engine, prompt_ids, sampler, seed, suppress_tokens=()):
     Raises:
         FailedError: the model gives no numbers.
     """
-    window = [int(token_id) for token_id in prompt_ids[-engine.max_seq_len :]]
-    engine.begin(window)
-    source_len = _source_len(engine, window)
+    window, source_len = _begin(engine, prompt_ids)
     for step in itertools.count():
         noise = functools.partial(sampler.noise, seed, step)
         logits = _next_logits(engine, window, source_len, sampler, suppress_tokens, noise)
@@ -38,8 +36,8 @@ def generate_ids(engine, prompt_ids, sampler, seed, suppress_tokens=()):
         if token_id == engine.end_token_id:
             return
         yield token_id
-        window = _context_shift(engine, [*window, token_id])
-        if not window:
+        window.append(token_id)
+        if not (window := _context_shift(engine, window)):
             return
 
 
@@ -58,9 +56,7 @@ def beam_search(engine, prompt_ids, num_beams, max_tokens, suppress_tokens=(), s
     Returns:
         list of int token ids.
     """
-    window = [int(token_id) for token_id in prompt_ids[-engine.max_seq_len :]]
-    engine.begin(window)
-    source_len = _source_len(engine, window)
+    window, source_len = _begin(engine, prompt_ids)
     beams, ended = [(0.0, [], window, engine.state)], []  # log-probability, new tokens, ...
     while beams and len(beams[0][1]) < max_tokens:
         grown = []
@@ -87,9 +83,11 @@ def beam_search(engine, prompt_ids, num_beams, max_tokens, suppress_tokens=(), s
     return max(ended, key=lambda text: text[0])[1]
 
 
-def _source_len(engine, window):
-    """How many tokens of the window are the source of a pair, and not of the text itself."""
-    return 0 if engine.end_token_id is None else len(window)
+def _begin(engine, prompt_ids):
+    """(the window, how many of its tokens are the source of a pair, and not of the text itself)."""
+    window = [int(token_id) for token_id in prompt_ids[-engine.max_seq_len :]]
+    engine.begin(window)
+    return window, 0 if engine.end_token_id is None else len(window)
 
 
 def _next_logits(engine, window, source_len, sampler, suppress_tokens, noise=None):
@@ -167,9 +165,8 @@ def _warn_of_unknown(tokenizer, prompt):
         names = ", ".join(map(repr, unknown[:10]))
         more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
         unk_token = tokenizer.decode([tokenizer.unk_token_id])
-        warnings.warn(
-            f"the model has never seen {names}{more}: replaced by {unk_token}", stacklevel=3
-        )
+        message = f"the model has never seen {names}{more}: replaced by {unk_token}"
+        warnings.warn(message, stacklevel=3)
 
 
 def _prompt_ids(engine, tokenizer, prompt):

@@ -45,15 +45,15 @@ class Runner(abc.ABC):
                 `GPT.verify`.
 
         Returns:
-            dict of NumPy arrays. "decode": `logits`, float32 [1, 1, vocab_size]; "verify":
-            `logits`, float32 [1, seq_len, vocab_size], and `drafts`, int32 [1, seq_len,
-            num_speculative_tokens].
+            dict of NumPy arrays. "decode": `logits`, float32 [1, vocab_size]; "verify": `logits`,
+            float32 [seq_len, vocab_size], and `drafts`, int32 [seq_len, num_speculative_tokens].
         """
 
     def _keep_cache(self, outputs, to_numpy=np.asarray):
-        """Keeps the cache of a function's outputs; returns the others as NumPy arrays."""
-        results = {name: to_numpy(outputs.pop(name)) for name in RESULTS if name in outputs}
-        self.cache = {**self.cache, **outputs}
+        """What `run` returns of a function's outputs; the others are the cache, if it has one."""
+        results = {name: to_numpy(outputs.pop(name))[0] for name in RESULTS if name in outputs}
+        if self.cache is not None:
+            self.cache = {**self.cache, **outputs}
         return results
 
 
@@ -132,8 +132,9 @@ class Engine:
         """
         if self.position >= self.max_seq_len:
             raise ValueError(f"the cache holds {self.max_seq_len} tokens and is full: reset it")
-        if not self._drafts.follow(int(token_id)):
-            self._step(int(token_id), noise)
+        token_id = int(token_id)
+        if not self._drafts.follow(token_id):
+            self._step(token_id, noise)
         self.position += 1
         return self._drafts.logits
 
@@ -141,8 +142,9 @@ class Engine:
         has_room = self.position + 1 + self.num_speculative_tokens <= self.max_seq_len
         if not (self.num_speculative_tokens and noise and has_room and self._drafts.pays):
             tokens = np.array([[token_id]], "int32")
-            outputs = self._runner.run("decode", tokens=tokens, input_pos=self._positions(1))
-            self._drafts.keep([token_id], outputs["logits"][0])
+            position = np.array([self.position], "int32")
+            outputs = self._runner.run("decode", tokens=tokens, input_pos=position)
+            self._drafts.keep([token_id], outputs["logits"])
             return
         token_ids = [token_id, *self._drafts.draft(self.num_speculative_tokens)]
         outputs = self._runner.run(
@@ -151,7 +153,7 @@ class Engine:
             input_pos=self._positions(len(token_ids)),
             noise=noise(len(token_ids) + self.num_speculative_tokens, self.vocab_size),
         )
-        self._drafts.keep(token_ids, outputs["logits"][0], outputs["drafts"][0])
+        self._drafts.keep(token_ids, **outputs)
 
     def _positions(self, seq_len):
         return np.arange(self.position, self.position + seq_len, dtype="int32")
@@ -186,9 +188,6 @@ class EncoderDecoderEngine(Engine):
 
     When the decoder's cache is full, what was written last becomes the source of what follows; but
     a model of pairs was never trained on longer targets.
-
-    Args:
-        as `Engine`.
     """
 
     def __init__(self, runner, config):
@@ -212,13 +211,5 @@ ENGINES = {"decoder-only": Engine, "encoder-decoder": EncoderDecoderEngine}  # b
 
 
 def make_engine(runner, config):
-    """The engine for a runner's model.
-
-    Args:
-        runner: `Runner`.
-        config: `ModelConfig` of its model.
-
-    Returns:
-        `Engine`.
-    """
+    """The `Engine` for a `Runner` and the `ModelConfig` of its model."""
     return ENGINES[config.architecture](runner, config)

@@ -54,11 +54,7 @@ def _shapes(graph, get, length):
 
 
 def signature_names(config):
-    """The signatures of a `.tflite` of a model, in their order: a tuple of str.
-
-    Args:
-        config: `ModelConfig`.
-    """
+    """The signatures of a `.tflite` of a model, in their order."""
     if config.architecture == "encoder-decoder":
         return ENCODER_DECODER_SIGNATURES
     return (*map(IN_PLACE.format, in_place_functions(config)), *DECODER_SIGNATURES)
@@ -66,19 +62,17 @@ def signature_names(config):
 
 def in_place_functions(config):
     """What of a decoder-only model has a signature whose cache is the caller's; see `Runner`."""
+    # First what may run with a single slot: LiteRT's Interpreter tries the first one.
     return ("decode", "prefill", "verify")[: 3 if config.num_speculative_tokens else 2]
 
 
 def check_signatures(signatures, path, config):
-    """Checks that signatures are those of a model.
+    """Raises `InputError` unless the signatures of a file are those of a model.
 
     Args:
         signatures: as `read_signatures` returns them.
         path: of the file.
         config: `ModelConfig`.
-
-    Raises:
-        InputError: names or sizes are others.
     """
     if any(name.startswith("sample_") for name in signatures):
         raise InputError(

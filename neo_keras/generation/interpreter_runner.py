@@ -38,8 +38,7 @@ class InterpreterRunner(Runner):
     def run(self, name, **inputs):
         name = self._signature_of(name, inputs)
         inputs = {**self._zeros[name], **(self.cache or {}), **inputs}
-        outputs = self._signatures[name](**inputs)
-        return outputs if self.cache is None else self._keep_cache(outputs)
+        return self._keep_cache(self._signatures[name](**inputs))
 
 
 def _zeros(signature):

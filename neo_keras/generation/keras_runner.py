@@ -27,7 +27,7 @@ class KerasRunner(Runner):
 
 
 def keras_engine(model, speculative=False):
-    """The engine for a Keras model; arguments as for `KerasRunner`."""
+    """The engine of a Keras model; arguments as for `KerasRunner`."""
     return make_engine(KerasRunner(model, speculative), model.config)
 
 
@@ -57,10 +57,10 @@ def model_functions(model, bias=0.0):
         return {"logits": logits + bias, **grown}  # a source stays what it is
 
     def verify(inputs, cache):
-        key_positions = inputs.get("key_positions")
         logits, drafts, cache = model.verify(
-            inputs["tokens"], inputs["input_pos"], cache, inputs["noise"] + bias, key_positions
-        )
+            inputs["tokens"], inputs["input_pos"], cache, inputs["noise"] + bias,
+            inputs.get("key_positions"),
+        )  # fmt: skip
         return {"logits": logits + bias, "drafts": drafts, **cache}
 
     def encode(inputs, cache):

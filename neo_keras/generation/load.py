@@ -47,16 +47,12 @@ def _load_tflite(path, num_threads):
 
 
 def tflite_engine(path, config, num_threads=None, in_place=True):
-    """The engine for a `.tflite` file.
+    """The engine of a `.tflite` file.
 
     Args:
-        path: of the file.
+        path, num_threads: as for `load_engine`.
         config: `ModelConfig`.
-        num_threads: as for `load_engine`.
         in_place: take the faster one of LiteRT's runtimes, where it runs.
-
-    Returns:
-        `Engine`.
 
     Raises:
         InputError: LiteRT cannot load the file, or its signatures are not ours.

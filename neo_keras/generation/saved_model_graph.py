@@ -17,8 +17,6 @@ OPERATIONS = frozenset(
     StridedSlice Sub Sum Tanh Tile Transpose Unpack XlaDynamicUpdateSlice
     """.split()
 )
-
-
 PARTS = {"user_object", "function", "bare_concrete_function", "variable", "constant"}  # of objects
 
 

@@ -36,10 +36,10 @@ class DraftState:
 
     def follow(self, token_id):
         """Accepts a draft if the token is the next one that was read; returns whether it is."""
-        following = self._token_ids[self._row + 1 : self._row + 2]
-        if following != [token_id]:
+        following = self._row + 1
+        if following >= len(self._token_ids) or self._token_ids[following] != token_id:
             return False
-        self._row += 1
+        self._row = following
         self.num_accepted += 1
         return True
 

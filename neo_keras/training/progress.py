@@ -55,13 +55,14 @@ def describe_end(run, metrics):
             f"; with at least half a context {metrics['val_loss_sliding']:.4f} nats, "
             f"{metrics['val_bits_per_char_sliding']:.3f} bits"
         )
+    generate = generate_command(run.path, run.load_validation_text(), run.load_tokenizer())
     return [
         *lines,
         f"validation loss {metrics['val_loss']:.4f} nats per token "
         f"({metrics['val_bits_per_char']:.3f} bits per character{sliding}), "
         f"{metrics['train_seconds']:.0f} s of training at {metrics['tokens_per_second']:,} "
         f"tokens/s, {metrics['compile_seconds']:.0f} s of compilation",
-        f"next: {generate_command(run, run.path)} or python export.py {quoted(run.path)}",
+        f"next: {generate} or python export.py {quoted(run.path)}",
     ]
 
 

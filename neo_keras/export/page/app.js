@@ -49,14 +49,14 @@ const handlers = {
     noteLine.hidden = false;
   },
 
-  piece({ text: piece, count, seconds }) {
+  chunk({ text: chunk, count, seconds }) {
     if (progress.stopped) {
       return;  // it was under way when the button was pressed
     }
     if (!waiting) {
       requestAnimationFrame(show);
     }
-    waiting += piece;
+    waiting += chunk;
     Object.assign(progress, { count, seconds });
   },
 
@@ -110,9 +110,10 @@ form.addEventListener("submit", (event) => {
     type: "write",
     prompt: prompt.value,
     length: Number(length.value),
-    temperature: Number(temperature.value),
-    topK: Number(topK.value),  // 0 where it is empty: off
-    seed: chosenSeed,
+    // By the names of the signatures' inputs; 0 where top-k is empty: off.
+    sampling: {
+      temperature: Number(temperature.value), top_k: Number(topK.value), seed: chosenSeed,
+    },
   });
 });
 

@@ -96,8 +96,8 @@ function addedTokenCutter(tokens) {
       const escaped = round.map(({ content }) => content.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&"));
       const pattern = new RegExp(`(${escaped.join("|")})`, "u");
       return (part) => typeof part === "number" ? [part] :
-        part.split(pattern).map((piece, i) => (i % 2 ? ids.get(piece) : piece))
-          .filter((piece) => piece !== "");
+        part.split(pattern).map((chunk, i) => (i % 2 ? ids.get(chunk) : chunk))
+          .filter((chunk) => chunk !== "");
     });
   return (text) => cutters.reduce((parts, cutter) => parts.flatMap(cutter), [text]);
 }

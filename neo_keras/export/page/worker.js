@@ -1,11 +1,11 @@
 "use strict";
 // Loads the model and writes with it, away from the page, which stays quick.
 //
-// It takes {type: "write", prompt, length, temperature, topK, seed} and {type: "stop"}; it posts
+// It takes {type: "write", prompt, length, sampling} and {type: "stop"}; it posts
 //   {type: "loading", loaded, total}           bytes of the model
 //   {type: "ready", model, quantization, sizeBytes, runtime}
 //   {type: "unknown", names}                   what of the prompt the model has never seen
-//   {type: "piece", text, count, seconds}      some of the text; tokens so far, and their time
+//   {type: "chunk", text, count, seconds}      some of the text; tokens so far, and their time
 //   {type: "done"}
 //   {type: "failed", message}                  one line for people
 
@@ -75,7 +75,7 @@ async function load() {
 // A browser makes code fast only once it has run for a while: let that be while people still type.
 async function warmUp(write, startId) {
   let count = 0;
-  for await (const _ of write([startId], { temperature: 1, topK: 0, seed: 0 })) {
+  for await (const _ of write([startId], {})) {
     await resume();
     if (asked || ++count === WARM_UP) {
       break;
@@ -104,8 +104,7 @@ async function loadRuntime() {
   }
 }
 
-async function write({ tokenizer, write, maxSeqLen }, settings) {
-  const { prompt, length, temperature, topK, seed } = settings;
+async function write({ tokenizer, write, maxSeqLen }, { prompt, length, sampling }) {
   const names = tokenizer.unknownIn(prompt, maxSeqLen);
   if (names.length) {
     postMessage({ type: "unknown", names });
@@ -114,8 +113,8 @@ async function write({ tokenizer, write, maxSeqLen }, settings) {
   const show = tokenizer.stream();
   const begin = performance.now();
   let count = 0, text = "", shown = begin;
-  for await (const id of write(promptIds.length ? promptIds : [tokenizer.startId],
-                               { temperature, topK, seed })) {
+  const start = promptIds.length ? promptIds : [tokenizer.startId];
+  for await (const id of write(start, sampling)) {
     text += show(id);
     const last = ++count >= length;
     const now = performance.now();
@@ -127,7 +126,7 @@ async function write({ tokenizer, write, maxSeqLen }, settings) {
       break;
     }
     text += last ? show() : "";
-    postMessage({ type: "piece", text, count, seconds: (now - begin) / 1000 });
+    postMessage({ type: "chunk", text, count, seconds: (now - begin) / 1000 });
     if (last) {
       break;
     }

@@ -2,14 +2,22 @@
 // The decode loop of neo_keras/generation, over a model that LiteRT.js runs: what it writes in a
 // browser is what Python writes.
 
+// What the sampler of `export/sampling.py` takes: the type of a value, and what it is unless given.
+const SAMPLING = {
+  temperature: [Float32Array, 1],  // 0: greedy
+  top_k: [Int32Array, 0],  // 0: off
+  top_p: [Float32Array, 1],  // 1: off
+  seed: [Int32Array, 0],  // modulo 2**32
+};
+
 /**
  * Makes a writer of token ids.
  *
  * @param {object} liteRt the LiteRT.js module.
  * @param {object} model what its `loadAndCompile` gave.
  * @param {number} maxSeqLen slots in the cache.
- * @returns {function} an async generator `write(promptIds, settings)` of token ids without end;
- *   settings are `temperature` (0: greedy), `topK` (0: off) and `seed`.
+ * @returns {function} an async generator `write(promptIds, sampling)` of token ids without end;
+ *   sampling has values by the names of `SAMPLING`.
  */
 function makeWriter(liteRt, model, maxSeqLen) {
   const { Tensor } = liteRt;
@@ -49,7 +57,7 @@ function makeWriter(liteRt, model, maxSeqLen) {
     }
   }
 
-  // Draws the token after one at a position.
+  // Samples the token after one at a position.
   async function sample(token, position, step, options) {
     const end = ends.find((end) => position < end);
     const stepTensor = new Tensor(Int32Array.of(step), [1]);
@@ -61,13 +69,11 @@ function makeWriter(liteRt, model, maxSeqLen) {
     return next;
   }
 
-  return async function* write(promptIds, settings) {
-    const options = {
-      temperature: new Tensor(Float32Array.of(settings.temperature), [1]),
-      top_k: new Tensor(Int32Array.of(settings.topK), [1]),
-      top_p: new Tensor(Float32Array.of(1), [1]),
-      seed: new Tensor(Int32Array.of(settings.seed), [1]),  // modulo 2**32
-    };
+  return async function* write(promptIds, sampling) {
+    const options = {};
+    for (const [name, [Type, usual]] of Object.entries(SAMPLING)) {
+      options[name] = new Tensor(Type.of(sampling[name] ?? usual), [1]);
+    }
     try {
       let tokens = promptIds.slice(-maxSeqLen);
       await refill(tokens.slice(0, -1), options);

@@ -1,0 +1,18 @@
+"""A SavedModel: for TensorFlow, without the code that made it."""
+
+from neo_keras.atomic_files import plainly_named
+from neo_keras.export import parity
+from neo_keras.export.signatures import saved_model_signatures, write_signatures
+from neo_keras.generation import artifact
+from neo_keras.generation.engine import make_engine
+from neo_keras.generation.saved_model_runner import SavedModelRunner
+
+
+def write(source, path, quantization):
+    """Writes a directory and measures it; see `formats.Format`."""
+    model, tokenizer = source.model, source.tokenizer
+    path.mkdir()
+    with plainly_named(path) as name:
+        write_signatures(saved_model_signatures, model, name, tokenizer.unk_token_id)
+    artifact.pack_saved_model(path, model.config, tokenizer)
+    return parity.measure(make_engine(SavedModelRunner(path), model.config), source.reference)
