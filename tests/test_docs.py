@@ -180,6 +180,12 @@ def test_every_benchmark_is_in_the_index():
             assert f"python {name_of(path)}" in index
 
 
+def test_the_makefile_names_tests():
+    names = re.search(r"addsuffix \.py,([^)]*)", (ROOT / "Makefile").read_text())[1]
+    for name in names.replace("\\", "").split():
+        assert (ROOT / "tests" / f"test_{name}.py").is_file()
+
+
 def test_the_readme_is_short():
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 150
