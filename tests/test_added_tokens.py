@@ -13,7 +13,7 @@ from tokenizers import AddedToken
 from tokenizers_with_added_tokens import MAKE_PLAIN, strewn_text, with_added_tokens
 
 from neo_keras.errors import InputError
-from neo_keras.text import chunks, encoder, encoding, shards
+from neo_keras.text import chunks, encoding, shards
 from neo_keras.text.encoding import encode_text
 from neo_keras.text.shards import Text
 from neo_keras.text.tokenizer import Tokenizer
@@ -28,8 +28,8 @@ def cut_at_random(text: str, num_parts: int, seed: int) -> list[str]:
     return [text[a:b] for a, b in zip([0, *places], [*places, len(text)])]
 
 
-def joined(token_ids: Iterable[np.ndarray]) -> list[int]:
-    return np.concatenate([*token_ids]).tolist()
+def joined(parts: Iterable[tuple[str, np.ndarray]]) -> list[int]:
+    return np.concatenate([ids for _, ids in parts]).tolist()
 
 
 def text_of(parts: list[str]) -> Text:
@@ -94,7 +94,7 @@ def test_a_long_text_without_any_space(name):
 
 
 def test_a_text_without_any_boundary_is_not_cut_within_an_added_token(small_cuts, hf, monkeypatch):
-    monkeypatch.setattr(encoder, "MAX_WORD_CHARS", 8)
+    monkeypatch.setattr("neo_keras.text.tokenizer.MAX_WORD_CHARS", 8)
     token_id = hf.token_to_id("<|endoftext|>")
     ids = Tokenizer(hf).encode("x<|endoftext|>" * 999)
     assert np.count_nonzero(ids == token_id) == 999

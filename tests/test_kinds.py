@@ -130,7 +130,7 @@ def test_plain_tokenizers_give_the_same_ids(tokenizer, tmp_path):
     for text in long_texts():
         assert plain.encode(text).ids == tokenizer.encode(text).tolist()
         parts = [text[i : i + 997] for i in range(0, len(text), 997)]
-        ids = [i for token_ids in tokenizer.encode_parts(parts) for i in token_ids]
+        ids = [i for _, token_ids in tokenizer.encode_parts(parts) for i in token_ids]
         assert plain.encode(text).ids == ids
         assert plain.decode(ids, skip_special_tokens=False) == tokenizer.decode(ids)
 

@@ -87,7 +87,7 @@ def encode_text(tokenizer: Tokenizer, text: Text) -> EncodedText:
         for number, span in enumerate(text.spans):
             skipped, rest = span.split(taken)
             advance(skipped.num_chars)
-            ahead = text.read_ahead(number, tokenizer.encoder.lookahead)
+            ahead = text.read_ahead(number, tokenizer.lookahead)
             token_ids, span_counts = encoder(rest, text.read_span(rest), ahead, advance)
             taken += span_counts["num_chars"] - span.num_chars
             arrays.append(token_ids)
@@ -103,7 +103,7 @@ class _SpanEncoder:
 
     def __init__(self, tokenizer):
         self.dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
-        self._encoder = tokenizer.encoder
+        self._tokenizer = tokenizer
         self._tokenizer_sha256 = hashlib.sha256(tokenizer.to_json().encode()).hexdigest()
         self._unk_token_id = tokenizer.unk_token_id
         if self._unk_token_id is not None:
@@ -129,7 +129,7 @@ class _SpanEncoder:
     def _encode(self, texts, ahead, advance):
         """(parts of the token ids, their counts)."""
         parts, counts = [], dict.fromkeys(COUNTS, 0)
-        for text, token_ids in self._encoder.encode(texts, ahead):
+        for text, token_ids in self._tokenizer.encode_parts(texts, ahead):
             advance(len(text))
             parts.append(token_ids.astype(self.dtype))
             counts["num_chars"] += len(text)

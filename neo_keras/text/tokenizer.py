@@ -1,10 +1,11 @@
 """Text <-> token ids, by a Hugging Face tokenizer that any other program can load too."""
 
 import codecs
-import json
+import functools
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ import tokenizers
 
 from neo_keras.atomic_files import write_text
 from neo_keras.errors import InputError
-from neo_keras.native_logs import native_log_hidden
-from neo_keras.text.encoder import Encoder
+from neo_keras.text.chunks import MAX_WORD_CHARS, AddedTokens, chunks_of
 from neo_keras.text.formats import DOCUMENT_END
-from neo_keras.text.tokenizer_models import BYTE_DECODER, KINDS, kind_of
+from neo_keras.text.tokenizer_models import BYTE_DECODER, KINDS, kind_of, parse_tokenizer
 
 _END_TOKEN = "<|endoftext|>"  # as GPT-2's
+# Large enough to keep every core busy, small enough that the details of a group fit in memory.
+_CHARS_PER_GROUP = 2**18
 
 
 class Tokenizer:
@@ -28,7 +30,7 @@ class Tokenizer:
 
     Attributes:
         kind: A key of `KINDS`: "char", "word", "bpe" or "byte".
-        encoder: Encodes texts that are larger than memory.
+        lookahead: How many characters after a text may belong to an added token that begins in it.
 
     Raises:
         InputError: The tokenizer is of another kind, or is not lossless.
@@ -37,7 +39,8 @@ class Tokenizer:
     def __init__(self, hf_tokenizer: tokenizers.Tokenizer):
         self.kind = kind_of(hf_tokenizer)
         self._hf, self._is_byte_level = hf_tokenizer, KINDS[self.kind].is_byte_level
-        self.encoder = Encoder(hf_tokenizer, KINDS[self.kind])
+        self._added_tokens = AddedTokens(hf_tokenizer)
+        self.lookahead = self._added_tokens.lookahead
         for token_id, token in hf_tokenizer.get_added_tokens_decoder().items():
             if self.token_bytes(token_id) != token.content.encode():
                 raise InputError(
@@ -77,16 +80,8 @@ class Tokenizer:
 
     @classmethod
     def _parse(cls, data, name):
-        hf, error = _parse_hf(data)
-        if error:
-            raise InputError(
-                f"{name}: expected a Hugging Face tokenizer.json, got something else ({error}); "
-                "pass the tokenizer.json that was saved with the model"
-            )
         try:
-            for token in json.loads(data).get("added_tokens", []):
-                _check_id(token, hf.token_to_id(token["content"]))
-            return cls(hf)
+            return cls(parse_tokenizer(data))
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
 
@@ -150,22 +145,44 @@ class Tokenizer:
 
     def encode(self, text: str) -> np.ndarray:
         """Encodes any text, on all cores: int32 [num_tokens]."""
-        return np.concatenate([np.empty(0, "int32"), *self.encode_parts([_well_formed(text)])])
+        parts = [token_ids for _, token_ids in self.encode_parts([_well_formed(text)])]
+        return np.concatenate([np.empty(0, "int32"), *parts])
 
-    def encode_parts(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
-        """Encodes a text that may be larger than memory.
+    def encode_parts(
+        self, texts: Iterable[str], ahead: str = ""
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """Encodes a text that may be larger than memory, as if it were whole.
 
         Args:
             texts: The parts of the text.
+            ahead: The next `lookahead` characters, if the text is part of another.
 
         Yields:
-            The next token ids: int32 [num_tokens].
+            (part, its token ids: int32 [num_tokens]): parts of the text and, where an added token
+            reaches over its end, the rest of that token.
         """
-        return (token_ids for _, token_ids in self.encoder.encode(texts))
+        if self._look_up:
+            for text in texts:
+                for i in range(0, len(text), _CHARS_PER_GROUP):
+                    part = text[i : i + _CHARS_PER_GROUP]
+                    yield part, self._look_up(part)
+            return
+        for group in _groups(self._chunks_of(texts, ahead)):
+            encodings = self._hf.encode_batch_fast(group, add_special_tokens=False)
+            ids = chain.from_iterable(encoding.ids for encoding in encodings)
+            yield "".join(group), np.fromiter(ids, "int32")
+
+    @functools.cached_property
+    def _look_up(self) -> Callable[[str], np.ndarray] | None:
+        make = KINDS[self.kind].make_look_up
+        return make(self._hf) if make and not self.lookahead else None
+
+    def _chunks_of(self, texts, ahead=""):
+        return chunks_of(texts, MAX_WORD_CHARS, self._added_tokens, ahead)
 
     def tail(self, text: str, num_tokens: int) -> str:
         """A short end of a text, of which the last `num_tokens` tokens are those of the text."""
-        chunks = list(self.encoder.chunks_of([_well_formed(text)]))
+        chunks = list(self._chunks_of([_well_formed(text)]))
         start = len(chunks)
         while start and num_tokens > 0:
             start -= 1
@@ -177,7 +194,7 @@ class Tokenizer:
         if self.unk_token_id is None or self.unk_token_id not in self.encode(text):
             return []
         unknown = set()
-        for chunk in self.encoder.chunks_of([_well_formed(text)]):
+        for chunk in self._chunks_of([_well_formed(text)]):
             encoding = self._hf.encode(chunk, add_special_tokens=False)
             for token_id, (start, stop) in zip(encoding.ids, encoding.offsets):
                 if token_id == self.unk_token_id:
@@ -218,27 +235,13 @@ def _well_formed(text):
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
-def _parse_hf(data):
-    """(tokenizer, error), of which one is None."""
-    with native_log_hidden():  # where the library gives up, it shows its stack
-        try:
-            hf = tokenizers.Tokenizer.from_buffer(data)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # it has no type of its own, and giving up is no Exception
-            return None, error
-    # A text's own tokens, and all of them.
-    hf.post_processor = None
-    hf.no_truncation()
-    hf.no_padding()
-    return hf, None
-
-
-def _check_id(token, token_id):
-    """Raises `InputError` where the library, which counts added tokens itself, has another id."""
-    if token["id"] != token_id:
-        raise InputError(
-            f"expected added tokens that go on counting where the others end, got "
-            f"{token['content']!r} with the id {token['id']}, not {token_id}; correct it, or pass "
-            "another tokenizer.json"
-        )
+def _groups(chunks):
+    group, num_chars = [], 0
+    for chunk in chunks:
+        group.append(chunk)
+        num_chars += len(chunk)
+        if num_chars >= _CHARS_PER_GROUP:
+            yield group
+            group, num_chars = [], 0
+    if group:
+        yield group

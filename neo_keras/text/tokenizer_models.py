@@ -4,6 +4,7 @@ The page's `tokenizer.js` has to know it too.
 """
 
 import dataclasses
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -13,6 +14,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from neo_keras.errors import InputError
+from neo_keras.native_logs import native_log_hidden
 from neo_keras.text.chunks import cut_long_words, sample
 
 UNK_TOKEN = "<unk>"
@@ -46,6 +48,36 @@ class TokenizerKind:
     vocab_size: int | None = None  # by default; None: it is not to be chosen
     min_vocab_size: int | None = None
     smallest: str = ""  # what the smallest vocabulary has, for people
+
+
+def parse_tokenizer(data: bytes) -> tokenizers.Tokenizer:
+    """Reads a `tokenizer.json`, of any kind; raises `InputError` where it is none."""
+    failure = None  # raised below: of a block that fails, what the library wrote is shown
+    with native_log_hidden():  # where the library gives up, it shows its stack
+        try:
+            hf = tokenizers.Tokenizer.from_buffer(data)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # it has no type of its own, and giving up is no Exception
+            failure = error
+    if failure:
+        raise InputError(
+            f"expected a Hugging Face tokenizer.json, got something else ({failure}); pass the "
+            "tokenizer.json that was saved with the model"
+        )
+    # A text's own tokens, and all of them.
+    hf.post_processor = None
+    hf.no_truncation()
+    hf.no_padding()
+    for token in json.loads(data).get("added_tokens", []):
+        token_id = hf.token_to_id(token["content"])
+        if token["id"] != token_id:  # the library counts added tokens itself
+            raise InputError(
+                "expected added tokens that go on counting where the others end, got "
+                f"{token['content']!r} with the id {token['id']}, not {token_id}; correct it, or "
+                "pass another tokenizer.json"
+            )
+    return hf
 
 
 def kind_of(hf: tokenizers.Tokenizer) -> str:
