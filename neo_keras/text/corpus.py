@@ -117,7 +117,10 @@ def open_corpus(
     if not paths:
         return Corpus(Text.in_memory(load_plays()))
     if json_files := [path for path in paths if suffix_of(path) == ".json"]:
-        warnings.warn(f"{json_files[0]} is read as plain text, with all its marks", stacklevel=2)
+        warnings.warn(
+            f"{json_files[0]} is read as plain text, with all its marks: records are .jsonl files",
+            stacklevel=2,
+        )
     settings = {"column": column or DEFAULT_COLUMN, "document_end": document_end}
     return _open_text(partial(read_files, paths, **settings), paths)
 

@@ -17,20 +17,14 @@ MIN_KEPT_CHARS = 2**23  # what is shorter is encoded in two or three seconds
 
 @dataclasses.dataclass(frozen=True)
 class EncodedText:
-    """The tokens of a text.
+    """The tokens of a text."""
 
-    Attributes:
-        token_ids: Unsigned int [num_tokens], as narrow as the vocabulary allows: an array in
-            memory or, of a large text, one that is read from files.
-        num_chars: Of the text.
-        num_unknown: Tokens that stand for something that the tokenizer does not know.
-        unknown_bytes: What they stand for, in UTF-8, with a byte for the end of each.
-    """
-
+    # Unsigned int [num_tokens], as narrow as the vocabulary allows: an array in memory or, of a
+    # large text, one that is read from files.
     token_ids: np.ndarray | ConcatTokens
     num_chars: int
-    num_unknown: int
-    unknown_bytes: int
+    num_unknown: int  # tokens that stand for something that the tokenizer does not know
+    unknown_bytes: int  # what they stand for, in UTF-8, with a byte for the end of each
 
     @property
     def tokens_per_char(self) -> float:
@@ -53,22 +47,14 @@ class EncodedText:
 
 @dataclasses.dataclass(frozen=True)
 class TokenizedCorpus:
-    """What to train on, as token ids.
-
-    Attributes:
-        training, validation: `EncodedText`, or `EncodedPairs` both.
-        num_training_rows: Windows or pairs in an epoch.
-        tokens_per_row: How many tokens of each are predicted, on average.
-        description: How much there is, for people.
-        sample_prompt: What samples begin with while training: of pairs, a source.
-    """
+    """What to train on, as token ids: `EncodedText` twice, or `EncodedPairs`."""
 
     training: Any
     validation: Any
-    num_training_rows: int
-    tokens_per_row: float
-    description: str
-    sample_prompt: str = ""
+    num_training_rows: int  # windows or pairs in an epoch
+    tokens_per_row: float  # how many tokens of each are predicted, on average
+    description: str  # how much there is, for people
+    sample_prompt: str = ""  # what samples begin with while training: of pairs, a source
 
 
 def encode_text(tokenizer: Tokenizer, text: Text) -> EncodedText:

@@ -76,7 +76,7 @@ class SequentialReader:
             if last and last[0] == offset:
                 yield last
             else:
-                rest = iter(self._read(offset))
+                last, rest = None, iter(self._read(offset))
             for last in rest:
                 yield last
         finally:

@@ -25,23 +25,14 @@ Pair = tuple[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class EncodedPairs:
-    """Rows of padded token ids. Each source and each target ends with the end token.
+    """Rows of padded token ids. Each source and each target ends with the end token."""
 
-    Attributes:
-        source_ids: int32 [num_pairs, longest source].
-        source_lens: int32 [num_pairs].
-        target_ids: int32 [num_pairs, longest target].
-        target_lens: int32 [num_pairs].
-        target_chars: int32 [num_pairs], characters of each target.
-        target_unknowns: int32 [num_pairs], tokens of each that stand for something unknown.
-    """
-
-    source_ids: np.ndarray
-    source_lens: np.ndarray
-    target_ids: np.ndarray
-    target_lens: np.ndarray
-    target_chars: np.ndarray
-    target_unknowns: np.ndarray
+    source_ids: np.ndarray  # int32 [num_pairs, longest source]
+    source_lens: np.ndarray  # int32 [num_pairs]
+    target_ids: np.ndarray  # int32 [num_pairs, longest target]
+    target_lens: np.ndarray  # int32 [num_pairs]
+    target_chars: np.ndarray  # int32 [num_pairs], characters of each target
+    target_unknowns: np.ndarray  # int32 [num_pairs], tokens that stand for something unknown
 
     def __len__(self) -> int:
         return len(self.source_ids)

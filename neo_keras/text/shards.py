@@ -20,22 +20,13 @@ HEAD_CHARS = 1024  # of a shard, kept to see what comes after the one before it
 
 @dataclasses.dataclass
 class Shard:
-    """A stretch of a text.
+    """A stretch of a text."""
 
-    Attributes:
-        offset: Where to begin to read.
-        skip: Characters there that come before it.
-        num_chars: Its own.
-        num_bytes: Its own, in UTF-8.
-        head: Its first characters.
-        sha256: Of its text.
-    """
-
-    offset: Offset
-    skip: int
+    offset: Offset  # where to begin to read
+    skip: int  # characters there that come before it
     num_chars: int = 0
-    num_bytes: int = 0
-    head: str = ""
+    num_bytes: int = 0  # in UTF-8
+    head: str = ""  # its first characters
 
     def __post_init__(self):
         self._digest = hashlib.sha256()
