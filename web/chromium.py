@@ -112,8 +112,8 @@ class Browser:
     def _read(self, answers):
         with answers:
             rest = b""
-            while piece := answers.read1(1 << 16):
-                *messages, rest = (rest + piece).split(b"\0")
+            while chunk := answers.read1(1 << 16):
+                *messages, rest = (rest + chunk).split(b"\0")
                 for message in map(json.loads, messages):
                     if "id" in message:
                         self._answers[message["id"]].put(message)

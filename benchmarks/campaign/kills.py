@@ -63,7 +63,7 @@ def trial(base, path, stage, seed):
     return outcome
 
 
-def _kill(base, path, stage, draw):
+def _kill(base, path, stage, rng):
     """Starts a process and kills it; what had ended before is done again, and killed earlier."""
     begin, end = stage.marks
     seconds = made.seconds_of(base, stage.right)
@@ -74,7 +74,7 @@ def _kill(base, path, stage, draw):
         process = made.start(path, stage.command(base))
         if begin:
             process.wait_for(begin)
-        if process.kill_after(draw.uniform(0, span)):
+        if process.kill_after(rng.uniform(0, span)):
             return
         span *= 0.8
         for name in ("run", "cache"):

@@ -33,12 +33,12 @@ def open_all(base, path, target, begin, end):
     copy = path / f"copy{source.suffix}"
     right = [_open(command, _copy(source, copy)) for command in target.commands]
     for seed in range(begin, end):
-        draw = random.Random(f"{target.kind} {seed}")
+        rng = random.Random(f"{target.kind} {seed}")
         _copy(source, copy)
         files = [copy]
         if copy.is_dir():
             files = sorted(p for p in copy.glob(target.files) if p.is_file())
-        is_json = _damage(draw.choice(files), target, draw)
+        is_json = _damage(rng.choice(files), target, rng)
         which = seed % len(target.commands)
         result = _open(target.commands[which], copy)
         result |= {"seed": seed, "is_json": is_json, "is_right": result == right[which]}
@@ -54,15 +54,15 @@ def _copy(source, copy):
     return copy_all(source, copy)
 
 
-def _damage(path, target, draw):
+def _damage(path, target, rng):
     """Whether what was changed is a value in a JSON text."""
     change, content = target.change, path.read_bytes()
     if change is None and path.suffix == ".json":
         change = damage.damage_json
-    if change and draw.random() < 0.5:
-        path.write_bytes(change(content, draw))
+    if change and rng.random() < 0.5:
+        path.write_bytes(change(content, rng))
         return True
-    path.write_bytes(damage.damage_bytes(content, draw))
+    path.write_bytes(damage.damage_bytes(content, rng))
     return False
 
 
