@@ -27,6 +27,7 @@ def place(tmp_path, tiny_corpus_text):
     (tmp_path / "image.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
     (tmp_path / "latin1.txt").write_bytes("Où suis-je ?\n".encode("latin-1"))
     (tmp_path / "late.txt").write_bytes(b"text\n" * 500_000 + b"\xc3(")
+    (tmp_path / "stories.jsonl").write_text('{"story": "Once"}\n{"story": 3}\n')
     WORD_PIECE.save(str(tmp_path / "bert.json"))
     (tmp_path / "damaged.json").write_text("{")
     (tmp_path / "folder").mkdir()
@@ -62,6 +63,15 @@ GOOD = ["--data", "good.txt"]
         (["--data", "image.png"], "binary or not UTF-8 at byte 0"),
         (["--data", "latin1.txt"], "binary or not UTF-8 at byte 1"),
         (["--data", "late.txt"], "UTF-8 text in late.txt, .* not UTF-8 at byte 2500000;"),
+        (
+            ["--data", "stories.jsonl"],
+            "stories.jsonl, line 1: expected a column 'text', got 'story'",
+        ),
+        (
+            ["--data", "stories.jsonl", "--column", "story"],
+            "stories.jsonl, line 2: expected a text in 'story', got '3'; correct it",
+        ),
+        ([*GOOD, "--column", "story"], "column (--column) is of .jsonl, .* got good.txt: leave"),
         ([*GOOD, "--tokenizer", "words"], "tokenizer must be one of char, word, bpe, byte or the"),
         ([*GOOD, "--tokenizer", "no.json"], "got 'no.json', which is no file"),
         ([*GOOD, "--tokenizer", "damaged.json"], "damaged.json: expected a Hugging Face tokenizer"),
