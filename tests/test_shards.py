@@ -88,4 +88,4 @@ def test_what_comes_after_a_span(texts, monkeypatch, head_chars):
     for number, span in enumerate(training.spans):
         stop += span.num_chars
         for num_chars in (0, 1, 31, 32, 1024, 1025):
-            assert training.read_ahead(number, num_chars) == text[stop : stop + num_chars]
+            assert training.text_after(number, num_chars) == text[stop : stop + num_chars]

@@ -73,7 +73,7 @@ def encode_text(tokenizer: Tokenizer, text: Text) -> EncodedText:
         for number, span in enumerate(text.spans):
             skipped, rest = span.split(taken)
             advance(skipped.num_chars)
-            ahead = text.read_ahead(number, tokenizer.lookahead)
+            ahead = text.text_after(number, tokenizer.lookahead)
             token_ids, span_counts = encoder(rest, text.read_span(rest), ahead, advance)
             taken += span_counts["num_chars"] - span.num_chars
             arrays.append(token_ids)

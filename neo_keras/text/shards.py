@@ -144,7 +144,7 @@ class Text:
                 "start again when nothing writes to it any more"
             )
 
-    def read_ahead(self, number: int, num_chars: int) -> str:
+    def text_after(self, number: int, num_chars: int) -> str:
         """So many characters after a span, which is given by its number, or those there are."""
         ahead = ""
         for span in self.spans[number + 1 :]:
