@@ -105,15 +105,9 @@ class Attention(keras.layers.Layer):
     """
 
     def __init__(
-        self,
-        num_heads,
-        num_kv_heads,
-        use_bias=False,
-        qk_norm=False,
-        output_stddev=INITIALIZER_STDDEV,
-        cross=False,
-        **kwargs,
-    ):
+        self, num_heads, num_kv_heads, use_bias=False, qk_norm=False,
+        output_stddev=INITIALIZER_STDDEV, cross=False, **kwargs,
+    ):  # fmt: skip
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads

@@ -30,13 +30,9 @@ class FeedForward(keras.layers.Layer):
     """
 
     def __init__(
-        self,
-        feed_forward_dim,
-        activation="relu_squared",
-        use_bias=False,
-        output_stddev=INITIALIZER_STDDEV,
-        **kwargs,
-    ):
+        self, feed_forward_dim, activation="relu_squared", use_bias=False,
+        output_stddev=INITIALIZER_STDDEV, **kwargs,
+    ):  # fmt: skip
         super().__init__(**kwargs)
         self.feed_forward_dim = feed_forward_dim
         self.activation = activation
@@ -99,27 +95,17 @@ class TransformerBlock(keras.layers.Layer):
             )
         self.feed_forward_norm = self._norm("feed_forward_norm")
         self.feed_forward = FeedForward(
-            config.feed_forward_dim,
-            activation=config.activation,
-            use_bias=config.use_bias,
-            output_stddev=self._output_stddev,
-            dtype=self.dtype_policy,
-            name="feed_forward",
-        )
+            config.feed_forward_dim, config.activation, config.use_bias, self._output_stddev,
+            dtype=self.dtype_policy, name="feed_forward",
+        )  # fmt: skip
         self.feed_forward_dropout = self._dropout("feed_forward_dropout")
 
     def _attention(self, name, cross=False):
         config = self.config
         attention = Attention(
-            config.num_heads,
-            config.num_kv_heads,
-            use_bias=config.use_bias,
-            qk_norm=config.qk_norm,
-            output_stddev=self._output_stddev,
-            cross=cross,
-            dtype=self.dtype_policy,
-            name=name,
-        )
+            config.num_heads, config.num_kv_heads, config.use_bias, config.qk_norm,
+            self._output_stddev, cross, dtype=self.dtype_policy, name=name,
+        )  # fmt: skip
         return self._norm(f"{name}_norm"), attention, self._dropout(f"{name}_dropout")
 
     def _norm(self, name):

@@ -53,14 +53,9 @@ class GPT(keras.Model):
         )
         if config.max_ngram > 1:
             self.ngram_embedding = NgramEmbedding(
-                config.max_ngram,
-                config.ngram_rows,
-                config.ngram_dim,
-                config.hidden_dim,
-                dropout=config.ngram_dropout,
-                dtype=dtype,
-                name="ngram_embedding",
-            )
+                config.max_ngram, config.ngram_rows, config.ngram_dim, config.hidden_dim,
+                config.ngram_dropout, dtype=dtype, name="ngram_embedding",
+            )  # fmt: skip
         if config.position == "learned":
             self.position_embedding = keras.layers.Embedding(
                 config.max_seq_len,

@@ -22,14 +22,7 @@ NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.E
 
 
 class Place:
-    """The directory of a run, of which nothing is known yet.
-
-    Args:
-        path: of the directory, which need not exist.
-
-    Attributes:
-        path: `pathlib.Path`.
-    """
+    """The directory of a run, of which nothing is known yet and which need not exist."""
 
     def __init__(self, path):
         self.path = pathlib.Path(path)
@@ -68,10 +61,9 @@ class Place:
         Raises:
             InputError: one does, or the directory cannot be written.
         """
+        busy = f"{self.export} is in use by an export: wait for it"
         try:
-            lock = hold(
-                self.path / EXPORT_LOCK, f"{self.export} is in use by an export: wait for it"
-            )
+            lock = hold(self.path / EXPORT_LOCK, busy)
         except OSError as error:
             raise InputError(
                 f"cannot write to {self.export} ({error.strerror}): choose another --out"
@@ -152,8 +144,8 @@ def hold(path, busy):
         busy: what to say if another process holds it.
 
     Returns:
-        An object to keep. The lock is this process's until the last such object, or the process,
-        is gone; None, after a warning, where the file system has no locks.
+        An object to keep: the lock is this process's until the last such object, or the process,
+        is gone. None, after a warning, where the file system has no locks.
 
     Raises:
         InputError: another process holds it.

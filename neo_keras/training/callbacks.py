@@ -87,7 +87,8 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
     Args:
         run: `RunDirectory`.
         clock: `StepTimer`, called before this one.
-        validation, sliding_validation: of `validation_inputs`; the second is for the end.
+        validation: a dataset.
+        sliding_validation: one of overlapping windows, for the end of training; or None.
         corpus: `TokenizedCorpus`.
         stop: `StopOnSignal`: when it stopped training, the end is saved but not evaluated.
         history: rows of `RunDirectory.read_history`.

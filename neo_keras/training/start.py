@@ -14,28 +14,14 @@ from neo_keras.text.tokenizer_models import KINDS
 from neo_keras.text.tokenizer_training import check_request
 
 # Of a run that is resumed, all else must stay as it was.
-CHANGEABLE = (
-    "steps",
-    "max_seconds",
-    "eval_every",
-    "patience",
-    "sample_every",
-    "sliding_window_eval",
-)
+CHANGEABLE = ("steps", "max_seconds", "eval_every", "patience", "sample_every",
+              "sliding_window_eval")  # fmt: skip
 
 
 def start_run(
-    path,
-    sources=(),
-    preset="shakespeare-cpu",
-    overwrite=False,
-    epochs=None,
-    tokenizer="char",
-    vocab_size=None,
-    column=None,
-    directory=RunDirectory,
-    **changes,
-):
+    path, sources=(), preset="shakespeare-cpu", overwrite=False, epochs=None, tokenizer="char",
+    vocab_size=None, column=None, directory=RunDirectory, **changes,
+):  # fmt: skip
     """Makes the run directory of a new training. Nothing is written unless all is right.
 
     Args:
@@ -82,14 +68,9 @@ def start_run(
 
 
 def resume_run(
-    path,
-    sources=(),
-    epochs=None,
-    tokenizer=None,
-    vocab_size=None,
-    directory=RunDirectory,
+    path, sources=(), epochs=None, tokenizer=None, vocab_size=None, directory=RunDirectory,
     **changes,
-):
+):  # fmt: skip
     """Opens the run directory of a training that is to continue.
 
     Args:
@@ -122,12 +103,8 @@ def resume_run(
     if vocab_size not in (None, run_tokenizer.vocab_size, run.asked.get("vocab_size")):
         raise _must_stay(f"vocab_size ({run_tokenizer.vocab_size})")
     sources = sources or kept_names(run.data["sources"])
-    corpus = open_corpus(
-        sources,
-        run.asked.get("column"),
-        run.model_config.architecture,
-        run_tokenizer.document_end,
-    )
+    column, architecture = run.asked.get("column"), run.model_config.architecture
+    corpus = open_corpus(sources, column, architecture, run_tokenizer.document_end)
     data = _describe(sources, corpus)
     if data["sha256"] != run.data["sha256"]:
         raise InputError(

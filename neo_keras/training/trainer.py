@@ -23,8 +23,7 @@ from neo_keras.training.seq2seq_dataset import (
 from neo_keras.training.signals import StopOnSignal
 from neo_keras.training.train_step import make_train_step, set_dropout_step
 
-VALIDATION_BATCH_SIZE = 64
-VALIDATION_BATCH_RATIO = 2  # to the training's: without gradients a window takes less memory
+MAX_VALIDATION_BATCH_SIZE = 64
 
 
 def train(run, corpus, resume=False, callbacks=(), strategy=None):
@@ -52,7 +51,13 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     config = resolve(run.model_config, run.training_config, corpus, machine)
     run.training_config = config
     share_cores(config.cpu_replicas)
-    validation, sliding = validation_inputs(run.model_config, config, corpus, strategy)
+    make_training, make_validation = _dataset_makers(run.model_config, corpus)
+    make_validation = functools.partial(
+        make_validation, batch_size=_validation_batch_size(config, strategy)
+    )
+    validation, sliding = distribute(strategy, make_validation), None
+    if config.sliding_window_eval:
+        sliding = distribute(strategy, functools.partial(make_validation, sliding=True))
     with strategy.scope():
         train_step = make_train_step(run.model_config, config)
     check_placement(train_step)
@@ -90,7 +95,8 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
         recorder.metrics = metrics if metrics.get("step") == first_step else {}
         recorder.finish()
     else:
-        dataset = training_input(run.model_config, config, corpus, strategy, first_step)
+        settings = config.global_batch_size, config.seed, config.steps, first_step
+        dataset = distribute(strategy, functools.partial(make_training, *settings))
         bar = ProgressBar(clock, recorder, config.steps, tokens_per_step, console)
         with stop.listening(), contextlib.closing(bar):
             all_callbacks = [clock, stop, SyncStop(strategy, stop), recorder, bar, *callbacks]
@@ -125,55 +131,22 @@ def _is_complete(run, history):
     )
 
 
-def training_input(model_config, config, corpus, strategy, first_step):
-    """What `fit` trains on.
-
-    Args:
-        model_config: `ModelConfig`.
-        config: `TrainingConfig`.
-        corpus: `TokenizedCorpus`.
-        strategy: `tf.distribute.Strategy`.
-        first_step: where to begin.
-
-    Returns:
-        `tf.data.Dataset` or, under a strategy, `tf.distribute.DistributedDataset`.
-    """
-    settings = config.global_batch_size, config.seed, config.steps, first_step
+def _dataset_makers(model_config, corpus):
+    """Functions that make the datasets to train and to validate on, given batch size and so on."""
     if model_config.end_token_id is not None:
-        make = functools.partial(pairs_training_dataset, corpus.training, *settings)
-    else:
-        is_decoder = model_config.architecture == "decoder-only"
-        make = functools.partial(
-            training_dataset if is_decoder else continuation_training_dataset,
-            corpus.training.token_ids,
-            model_config.max_seq_len,
-            *settings,
+        return (
+            functools.partial(pairs_training_dataset, corpus.training),
+            functools.partial(pairs_validation_dataset, corpus.validation),
         )
-    return distribute(strategy, make)
-
-
-def validation_inputs(model_config, config, corpus, strategy):
-    """What `evaluate` takes.
-
-    Args:
-        as `training_input`.
-
-    Returns:
-        (validation, sliding validation or None).
-    """
-    num_replicas = strategy.num_replicas_in_sync
-    batch_size = min(VALIDATION_BATCH_SIZE, VALIDATION_BATCH_RATIO * config.batch_size)
-    batch_size = -(-batch_size // num_replicas) * num_replicas
-
-    def make(function, *data, **settings):
-        return distribute(
-            strategy, functools.partial(function, *data, batch_size=batch_size, **settings)
-        )
-
-    if model_config.end_token_id is not None:
-        return make(pairs_validation_dataset, corpus.validation), None
-    text = corpus.validation.token_ids, model_config.max_seq_len
+    makers = training_dataset, validation_dataset
     if model_config.architecture == "encoder-decoder":
-        return make(continuation_validation_dataset, *text), None
-    sliding = make(validation_dataset, *text, sliding=True) if config.sliding_window_eval else None
-    return make(validation_dataset, *text), sliding
+        makers = continuation_training_dataset, continuation_validation_dataset
+    texts = corpus.training.token_ids, corpus.validation.token_ids
+    seq_len = model_config.max_seq_len
+    return [functools.partial(make, text, seq_len) for make, text in zip(makers, texts)]
+
+
+def _validation_batch_size(config, strategy):
+    """Without gradients a window takes less memory than in training."""
+    batch_size = min(MAX_VALIDATION_BATCH_SIZE, 2 * config.batch_size)
+    return -(-batch_size // strategy.num_replicas_in_sync) * strategy.num_replicas_in_sync
