@@ -49,14 +49,7 @@ def check_placement(model):
 
 
 def this_machine(strategy=None):
-    """What there is for a training.
-
-    Args:
-        strategy: `tf.distribute.Strategy`, or None: one device.
-
-    Returns:
-        `Machine`.
-    """
+    """The `Machine` for a training under a `tf.distribute.Strategy`, or on one device."""
     device = next(filter(tf.config.get_visible_devices, ("GPU", "XPU")), "CPU")
     details, gpus = {}, tf.config.get_visible_devices("GPU")
     if gpus:

@@ -116,12 +116,7 @@ def _gather_function(strategy):
 
 
 def check_alike(strategy, *state):
-    """Raises `InputError` on every worker unless all of them are about to do the same.
-
-    Args:
-        strategy: `tf.distribute.Strategy`.
-        *state: whatever must be the same, with a `repr` that tells.
-    """
+    """Raises `InputError` on every worker unless this state, by its `repr`, is that of all."""
     if has_other_workers(strategy):
         checksums = gather(strategy, zlib.crc32(repr(state).encode()) % 2**24)
         if len(set(checksums)) > 1:
@@ -134,9 +129,7 @@ def check_alike(strategy, *state):
 class SyncStop(keras.callbacks.Callback):
     """Ends training after the same step on every worker, when one of them was asked to.
 
-    Args:
-        strategy: `tf.distribute.Strategy`.
-        stop: `StopOnSignal`, called before this one.
+    It is called after `stop`, a `StopOnSignal`.
     """
 
     def __init__(self, strategy, stop):

@@ -100,10 +100,7 @@ def _activation_bytes(config, size, remat):
     Counted in the graph that TensorFlow differentiates: those tensors of the forward pass that its
     backward pass reads. Norms and softmax are in float32, whatever the rest is.
 
-    Args:
-        config: `ModelConfig`.
-        size: bytes of a number.
-        remat: whether a block keeps what goes into it alone.
+    With `remat` a block keeps what goes into it alone; size: bytes of a number.
     """
     queries, keys = config.hidden_dim, config.num_kv_heads * config.head_dim
     attention = 2 * size * (queries + keys)  # queries, keys, values, and what is attended
@@ -123,14 +120,7 @@ def _activation_bytes(config, size, remat):
 
 
 def describe_memory(config, training, on_device=False):
-    """What to say of it before training, with a warning if the machine has less.
-
-    Args:
-        as `memory_parts`.
-
-    Returns:
-        Lines of text.
-    """
+    """Lines to say of `memory_parts` before training, with a warning if the machine has less."""
     needed, there = sum(memory_parts(config, training, on_device).values()), _machine_memory()
     lines = [f"about {needed / 1e9:.1f} GB of memory"]
     if there and needed > there and not on_device:

@@ -76,7 +76,7 @@ def accumulate(function, micro_batches):
 
     Args:
         function: gives a structure of tensors and `tf.IndexedSlices`.
-        micro_batches: structure of tensors, its arguments, one after another on the first axis.
+        micro_batches: structure of tensors, its arguments, stacked on the first axis.
     """
     num_steps = keras.tree.flatten(micro_batches)[0].shape[0]
     specs = keras.tree.map_structure(

@@ -12,17 +12,7 @@ MIN_MEASURED_STEPS = 10  # before the time that is left is said
 
 
 def describe_start(model_config, config, corpus, machine):
-    """What to say before the first step.
-
-    Args:
-        model_config: `ModelConfig`.
-        config: `TrainingConfig` that leaves nothing open.
-        corpus: `TokenizedCorpus`.
-        machine: `Machine`.
-
-    Returns:
-        Lines of text.
-    """
+    """Lines to say before the first step; config leaves nothing open."""
     epochs = config.steps * config.global_batch_size / corpus.num_training_rows
     num_devices, unknown = machine.num_devices or 1, []
     if share := corpus.validation.unknown_share:
@@ -39,15 +29,7 @@ def describe_start(model_config, config, corpus, machine):
 
 
 def describe_end(run, metrics):
-    """What to say when training ended by itself.
-
-    Args:
-        run: `RunDirectory`.
-        metrics: as `train` returns them.
-
-    Returns:
-        Lines of text.
-    """
+    """Lines to say when training ended by itself; metrics: as `train` returns them."""
     lines = describe_stop(run, metrics)
     sliding = ""
     if "val_loss_sliding" in metrics:

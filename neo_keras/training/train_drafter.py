@@ -100,11 +100,7 @@ def _read(model, token_ids, num_tokens, chunk_len, seed):
 
 
 class DrafterTrainer(keras.Model):
-    """A model that is to stay as it is, with its drafter, that is not.
-
-    Args:
-        model: `GPT`.
-    """
+    """Trains the drafter of a `GPT`, which stays as it is otherwise."""
 
     def __init__(self, model):
         super().__init__()
