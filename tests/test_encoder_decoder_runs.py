@@ -78,7 +78,7 @@ def test_all_quantizations(run, tmp_path):
     assert_measured(rows[0], dict(zip(QUANTIZATIONS, rows[1:], strict=True)))
 
 
-@pytest.mark.exhaustive  # in test_objective.py, one resumes at a validation
+@pytest.mark.exhaustive  # in test_train_step.py, one resumes at a validation
 @pytest.mark.parametrize("kind", KINDS)
 def test_resumes_bit_for_bit(files, tmp_path, kind):
     settings = {"steps": 9, "eval_every": 3}
