@@ -6,7 +6,7 @@ import pathlib
 
 from neo_keras.environment import prepare_for_keras
 from neo_keras.errors import ArgumentParser, one_line_errors, utf8_path
-from neo_keras.export.formats import FORMATS, check_names
+from neo_keras.export.formats import FORMATS, check_names, to_generate_with
 from neo_keras.export.quantization import DEFAULTS, QUANTIZATIONS
 from neo_keras.native_logs import import_tensorflow
 
@@ -72,14 +72,14 @@ def run_export(args):
         table.add_row(*(text(row) for text in COLUMNS.values()))
     rich.print(table)
     out = pathlib.Path(args.out or run.export)
-    names = [row["file"] for row in rows]
-    generated = [name for name in names if name.endswith(".tflite")]
-    text, tokenizer = run.load_validation_text(), run.load_tokenizer()
-    commands = [generate_command(out / name, text, tokenizer) for name in generated[-1:]]
-    print(f"in {out}" + "".join(f"; try: {command}" for command in commands))
-    if "web" in names:
-        serve = f"python -m http.server --directory {quoted(out / 'web')}"
-        print(f"the page: {serve}, then http://localhost:8000")
+    command = ""
+    if name := to_generate_with(rows):
+        text, tokenizer = run.load_validation_text(), run.load_tokenizer()
+        command = f"; try: {generate_command(out / name, text, tokenizer)}"
+    print(f"in {out}{command}")
+    for row in rows[1:]:
+        if hint := FORMATS[row["format"]].hint:
+            print(hint.format(quoted(out / row["file"])))
 
 
 def print_row(row):

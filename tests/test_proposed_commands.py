@@ -91,7 +91,13 @@ def test_paths_and_prompts_are_one_word_each(make_run, path, line):
 
 def test_the_card_proposes_a_command_too(make_run, tmp_path):
     run = make_run("a\nab cd\n")
-    row = {"file": "model-int8.tflite", "size_bytes": 5, "bytes_per_parameter": 1.0, "loss": 1.0}
+    row = {
+        "file": "model-int8.tflite",
+        "format": "tflite",
+        "size_bytes": 5,
+        "bytes_per_parameter": 1.0,
+        "loss": 1.0,
+    }
     rows = [{**row, "bits_per_char": 1.0, "greedy_agreement": 1.0}]
     text, tokenizer = run.load_validation_text(), run.load_tokenizer()
     write_model_card(tmp_path / "README.md", GPT(run.model_config), tokenizer, rows, [], text)

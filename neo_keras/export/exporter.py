@@ -57,8 +57,9 @@ def export_model(
 
     Returns:
         list of dict, the rows of `report.json`: the Keras model first, then a row per file. Each
-        has `file`, the fields of `parity.Measurement` and `bits_per_char`; files have `size_bytes`
-        and `bytes_per_parameter`; `.tflite` files what `run_benchmark` returns.
+        has `file`, the fields of `parity.Measurement` and `bits_per_char`; files have `format`,
+        `quantization`, `size_bytes`, `bytes_per_parameter` and, if timed, what `run_benchmark`
+        returns.
 
     Raises:
         InputError: `out` cannot be written or holds something else under one of the names, the
@@ -81,25 +82,24 @@ def export_model(
 
     source, rows = Source(model, tokenizer, reference), []
 
-    def add(name, measurement, is_timed=False):
-        row = {"file": name, **dataclasses.asdict(measurement)}
-        row["bits_per_char"] = encoded.bits_per_char(measurement.loss)
-        if (out / name).exists():
-            row["size_bytes"] = _size_bytes(out / name)
-            row["bytes_per_parameter"] = row["size_bytes"] / model.count_params()
-        if is_timed:
-            row.update(run_benchmark(out / name))
-        rows.append(row)
+    def add(name, measurement, **more):
+        bits_per_char = encoded.bits_per_char(measurement.loss)
+        row = {"file": name, **dataclasses.asdict(measurement), "bits_per_char": bits_per_char}
+        rows.append({**row, **more})
         if on_row:
-            on_row(row)
+            on_row(rows[-1])
 
     add("(Keras)", parity.measure(keras_engine(model), reference))
-    for row, quantization in files:
-        name = row.file_name.format(quantization)
-        with atomic_write(out / name) as partial:
+    for name, quantization in files:
+        row = FORMATS[name]
+        path = out / row.file_name.format(quantization)
+        with atomic_write(path) as partial:
             measurement = row.load_module().write(source, partial, quantization)
-            parity.check(measurement, reference, quantization, name)
-        add(name, measurement, row.is_timed)
+            parity.check(measurement, reference, quantization, path.name)
+        size = _size_bytes(path)
+        more = {"size_bytes": size, "bytes_per_parameter": size / model.count_params()}
+        timed = run_benchmark(path) if row.is_timed else {}
+        add(path.name, measurement, format=name, quantization=quantization, **more, **timed)
     write_json(out / REPORT, rows)
     if validation_text is None:
         about = [*about, "The losses below are on text that the model itself sampled."]
@@ -108,16 +108,13 @@ def export_model(
 
 
 def _plan(config, formats, quantizations, out):
-    """[(Format, quantization)] of the files to write; raises what can be known before the work."""
+    """[(format, quantization)] of the files to write; raises what can be known before the work."""
     check_names("quantizations", quantizations, QUANTIZATIONS)
-    files = [
-        (FORMATS[name], quantization)
-        for name in formats_for(config.architecture, formats)
-        for quantization in FORMATS[name].choose(quantizations)
-    ]
-    for row, _ in files:
-        row.load_module()
-    names = [row.file_name.format(quantization) for row, quantization in files]
+    formats, files = formats_for(config.architecture, formats), []
+    for name in formats:
+        FORMATS[name].load_module()
+        files += [(name, quantization) for quantization in FORMATS[name].choose(quantizations)]
+    names = [FORMATS[name].file_name.format(quantization) for name, quantization in files]
     check_replaceable([out / name for name in (*names, REPORT, CARD)])
     return files
 

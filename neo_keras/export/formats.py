@@ -22,6 +22,8 @@ class Format:
         choose: function of the quantizations asked for, that returns those that are written.
         is_default: written unless others are asked for.
         is_timed: its files are timed, by `benchmark`.
+        generates: `generate.py` takes it.
+        hint: what to do with it, for people, with "{}" for its path as a shell takes it.
     """
 
     file_name: str
@@ -31,6 +33,8 @@ class Format:
     choose: Callable = list
     is_default: bool = True
     is_timed: bool = False
+    generates: bool = False
+    hint: str = ""
 
     def load_module(self):
         """Imports what writes it.
@@ -52,13 +56,15 @@ class Format:
 DECODER_ONLY = ARCHITECTURES[:1]
 FORMATS = {
     "saved_model": Format(
-        "saved_model", "saved_model", "TensorFlow", choose=lambda quantizations: ["float32"]
+        "saved_model", "saved_model", "TensorFlow", generates=True,
+        choose=lambda quantizations: ["float32"],
     ),
-    "tflite": Format("model-{}.tflite", "tflite", "LiteRT", is_timed=True),
+    "tflite": Format("model-{}.tflite", "tflite", "LiteRT", is_timed=True, generates=True),
     "litertlm": Format("model-{}.litertlm", "litertlm", "LiteRT-LM", DECODER_ONLY),
     "web": Format(
         "web", "web", "a browser", DECODER_ONLY, is_default=False,
         choose=lambda quantizations: ["int8"] if "int8" in quantizations else quantizations[:1],
+        hint="the page: python -m http.server --directory {}, then http://localhost:8000",
     ),
 }  # fmt: skip
 
@@ -86,6 +92,12 @@ def formats_for(architecture, names=None):
             f"it has the formats {','.join(possible)}"
         )
     return list(names)
+
+
+def to_generate_with(rows):
+    """Of the rows of a report, the name of the last file that `generate.py` takes, or None."""
+    names = [row["file"] for row in rows if "format" in row and FORMATS[row["format"]].generates]
+    return names[-1] if names else None
 
 
 def check_names(what, names, allowed):

@@ -1,10 +1,10 @@
 """`export/README.md`: what a person who gets the files should know of them."""
 
-import fnmatch
+import dataclasses
 
 from neo_keras.atomic_files import write_text
 from neo_keras.commands import generate_command
-from neo_keras.export.formats import FORMATS
+from neo_keras.export.formats import FORMATS, to_generate_with
 from neo_keras.generation.flatbuffer import signature_names
 from neo_keras.text.sources import TINY_SHAKESPEARE
 from neo_keras.text.tokenizer_models import KINDS
@@ -25,8 +25,8 @@ CARD = """\
 
 - {num_params:,} parameters: {num_layers} layers, {num_heads} heads, {hidden_dim} wide, context
   {max_seq_len}.
-- {num_tokens} tokens: {tokens}. The tokenizer (`tokenizer.json`, of Hugging Face's `tokenizers`) is
-  inside of each file.
+- {vocab_size:,} tokens: {tokens}. The tokenizer (`tokenizer.json`, of Hugging Face's `tokenizers`)
+  is inside of each file.
 {about}
 ## Files
 
@@ -68,33 +68,26 @@ def write_model_card(path, model, tokenizer, rows, about, text):
     files = [row for row in rows if "size_bytes" in row]
     lines = ["| " + " | ".join(title for title, _ in COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     lines += ["| " + " | ".join(show(row) for _, show in COLUMNS) + " |" for row in files]
-    names = [row["file"] for row in files]
-    generated = [name for name in names if name.endswith(".tflite")]
-    generated = generated or [name for name in names if name == "saved_model"] or ["RUN"]
     card = CARD.format(
         kind="n encoder-decoder" if model.has_encoder else " GPT",
         purpose="It continues a text, token by token."
         if config.end_token_id is None
         else "It makes a target of a source, as in the pairs that it was trained on.",
         num_params=model.count_params(),
-        num_layers=config.num_layers,
-        num_heads=config.num_heads,
-        hidden_dim=config.hidden_dim,
-        max_seq_len=config.max_seq_len,
-        num_tokens=f"{config.vocab_size:,}",
+        **dataclasses.asdict(config),
         tokens=KINDS[tokenizer.kind].tokens,
         about="".join(f"- {line}\n" for line in about),
         table="\n".join(lines),
-        command=generate_command(generated[-1], text, tokenizer),
-        runtimes=_describe_runtimes(names, config),
+        command=generate_command(to_generate_with(files) or "RUN", text, tokenizer),
+        runtimes=_describe_runtimes(files, config),
     )
     write_text(path, card)
 
 
-def _describe_runtimes(names, config):
+def _describe_runtimes(files, config):
     """What runs each kind of file that there is."""
-    kinds = (row for row in FORMATS.values() if fnmatch.filter(names, row.file_name.format("*")))
-    lines = [f"- `{row.file_name.format('*')}` runs in {row.runtime}.\n" for row in kinds]
+    formats = [FORMATS[name] for name in dict.fromkeys(row["format"] for row in files)]
+    lines = [f"- `{row.file_name.format('*')}` runs in {row.runtime}.\n" for row in formats]
     signatures = ", ".join(f"`{name}`" for name in signature_names(config))
     return "".join([*lines, f"\nA `.tflite` has the signatures {signatures}.\n\n"])
 

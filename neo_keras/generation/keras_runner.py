@@ -40,8 +40,8 @@ def model_functions(model, bias=0.0):
 
     Returns:
         dict: the name of each function, as in `Runner`, to a function of (inputs, cache), both
-        dicts by name. Inputs may have `key_positions`, as for `GPT.step`. It returns one dict: what
-        `Runner.run` returns, and what it changes of the cache.
+        dicts by name. Inputs may have `key_positions`, as for `GPT.step`. It returns one dict:
+        `logits` and `drafts`, with a batch axis, and what it changes of the cache.
     """
 
     def step(inputs, cache):
