@@ -122,6 +122,8 @@ def test_the_file_is_whole_and_continues_the_prompt(executed, tiny_corpus_text):
 def test_the_card_and_the_keras_file(executed):
     import keras
 
+    from neo_keras import GPT, make_optimizer  # noqa: F401 (as the cell says)
+
     notebook, directory = executed
     model = keras.saving.load_model(directory / "my_gpt" / "model.keras")
     size = (directory / "my_gpt" / "model-int8.tflite").stat().st_size
