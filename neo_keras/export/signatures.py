@@ -99,7 +99,7 @@ def litert_lm_signatures(model, bias):
 
 def tflite_signatures(model, bias):
     """In place and internal; of an encoder-decoder internal only."""
-    cache, signatures = _internal(model, bias)
+    cache, signatures = _internal(model, bias, [model.config.max_seq_len])
     if not model.has_encoder:
         seq_lens = {"decode": 1, "prefill": chunk_size_for(model.config.max_seq_len),
                     "verify": 1 + model.config.num_speculative_tokens}  # fmt: skip
@@ -113,26 +113,20 @@ def page_signatures(model, bias):
 
     A text needs no reset: it begins at position 0, and nothing after its last token is seen.
     """
-    functions, max_seq_len = model_functions(model, bias), model.config.max_seq_len
-    ends = bucket_ends(max_seq_len)
-    cache = KVCache(model.empty_cache(), ends)
-
-    def prefill(inputs):
-        cache.run(functions["prefill"], inputs)
-        return _next_position(inputs)
+    ends = bucket_ends(model.config.max_seq_len)
+    cache, signatures = _internal(model, bias, ends)
+    decode, (_, specs) = model_functions(model, bias)["decode"], signatures["sample"]
 
     def sample_in(bucket):
         def sample(inputs):
             step, sampling = _split(inputs, STEP_INPUTS)
-            logits = cache.run(functions["decode"], step, first=bucket, last=bucket)["logits"]
+            logits = cache.run(decode, step, first=bucket, last=bucket)["logits"]
             return {"next_token": sample_token(logits, **sampling), "logits": logits}
 
         return sample
 
-    specs = {**_step_specs(model, "decode", 1), **_int_specs("step"), **sampling_specs()}
-    samples = {sample_name(end): (sample_in(i), [specs]) for i, end in enumerate(ends)}
-    chunk = [_step_specs(model, "prefill", chunk_size_for(max_seq_len))]
-    return cache, {"prefill": (prefill, chunk), **samples}
+    samples = {sample_name(end): (sample_in(i), specs) for i, end in enumerate(ends)}
+    return cache, {"prefill": signatures["prefill"], **samples}
 
 
 def sample_name(end):
@@ -168,21 +162,24 @@ def _external(model, bias, steps, batch_size=1, open_slots=None):
     return {name: signature(*step) for name, step in steps.items()}
 
 
-def _internal(model, bias):
+def _internal(model, bias, ends):
+    """All that a decoder-only model or an encoder-decoder may have."""
     functions, max_seq_len = model_functions(model, bias), model.config.max_seq_len
-    cache = KVCache(model.empty_cache(), [max_seq_len])
+    cache = KVCache(model.empty_cache(), ends)
 
+    # A signature must return something, and not an input as it came: LiteRT's CompiledModel would
+    # read that input from the memory of the output, which is garbage.
     def reset():
         cache.reset()
-        return _first_position()
+        return {"input_pos": tf.zeros([1], tf.int32)}
 
     def encode(inputs):
         cache.run(functions["encode"], inputs)
-        return _first_position()
+        return {"input_pos": tf.zeros([1], tf.int32)}
 
     def prefill(inputs):
         cache.run(functions["prefill"], inputs)
-        return _next_position(inputs)
+        return {"input_pos": inputs["input_pos"] + 1}
 
     def decode(inputs):
         return cache.run(functions["decode"], inputs)
@@ -192,16 +189,12 @@ def _internal(model, bias):
         return {"next_token": sample_token(decode(step)["logits"], **sampling)}
 
     one = _step_specs(model, "decode", 1)
-    signatures = {"reset": (reset, []), "decode": (decode, [one])}
-    if model.has_encoder:
-        return cache, {
-            "encode": (encode, [_step_specs(model, "encode", max_seq_len)]),
-            **signatures,
-        }
     whole = {"tokens": _spec("tokens", 1, max_seq_len), **_int_specs(*GENERATE_INPUTS)}
     return cache, {
-        **signatures,
+        "reset": (reset, []),
+        "encode": (encode, [_step_specs(model, "encode", max_seq_len)]),
         "prefill": (prefill, [_step_specs(model, "prefill", chunk_size_for(max_seq_len))]),
+        "decode": (decode, [one]),
         "sample": (sample, [{**one, **_int_specs("step"), **sampling_specs()}]),
         "generate": (_generate(decode, max_seq_len), [{**whole, **sampling_specs()}]),
     }
@@ -240,16 +233,6 @@ def _generate(decode, max_seq_len):
         return {"token_ids": token_ids, "count": end}
 
     return generate
-
-
-# A signature must return something, and not an input as it came: LiteRT's CompiledModel would read
-# that input from the memory of the output, which is garbage.
-def _first_position():
-    return {"input_pos": tf.zeros([1], tf.int32)}
-
-
-def _next_position(inputs):
-    return {"input_pos": inputs["input_pos"] + 1}
 
 
 def _split(inputs, names):

@@ -8,12 +8,11 @@ from ai_edge_litert.compiled_model import CompiledModel
 from ai_edge_litert.environment import Environment
 from ai_edge_litert.options import CpuOptions, Options
 
-from neo_keras.generation.engine import Runner
+from neo_keras.generation.engine import RESULTS, Runner
 from neo_keras.generation.flatbuffer import IN_PLACE, in_place_functions, keep_first_signatures
 from neo_keras.native_logs import hide_native_farewell, native_log_hidden
 
 INPUTS = ("tokens", "input_pos", "noise")  # what each signature has of its own
-OUTPUTS = {"logits": np.float32, "drafts": np.int32}
 STEP = 64  # slots by which a cache grows at least
 
 
@@ -77,10 +76,10 @@ class CompiledModelRunner(Runner):
         }
         seq_len = model.get_input_tensor_details(signature)["tokens"]["shape"][1]
         outputs, reads = {}, []
-        for name in set(names["outputs"]).intersection(OUTPUTS):
+        for name in set(names["outputs"]).intersection(RESULTS):
             outputs[name] = model.create_output_buffer_by_name(signature, name)
             shape = (seq_len, self._widths[name])
-            reads.append((name, outputs[name].read, int(np.prod(shape)), OUTPUTS[name], shape))
+            reads.append((name, outputs[name].read, int(np.prod(shape)), RESULTS[name], shape))
         writes = {name: buffer.write for name, buffer in inputs.items()}
         return {**inputs, **outputs}, writes, reads
 

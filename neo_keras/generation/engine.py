@@ -8,7 +8,7 @@ from neo_keras.errors import InputError
 from neo_keras.generation.speculative import DraftState
 
 MAX_CHUNK_SIZE = 64
-RESULTS = ("logits", "drafts")  # what a function returns beside the cache
+RESULTS = {"logits": np.float32, "drafts": np.int32}  # what functions return beside the cache
 
 
 def chunk_size_for(max_seq_len):
