@@ -32,12 +32,12 @@ def texts(tmp_path):
 @pytest.fixture
 def encoded_shards(monkeypatch):
     """The texts that are encoded, in order."""
-    seen, encode = [], encoding._SpanEncoder._encode
+    seen, encode = [], encoding._ShardEncoder._encode
 
     def record(self, texts, ahead, advance):
         texts = list(texts)
         seen.append("".join(texts))
         return encode(self, texts, ahead, advance)
 
-    monkeypatch.setattr(encoding._SpanEncoder, "_encode", record)
+    monkeypatch.setattr(encoding._ShardEncoder, "_encode", record)
     return seen

@@ -39,7 +39,7 @@ def text_of(parts: list[str]) -> Text:
         for i in range(offset[1], len(parts)):
             yield (0, i), parts[i]
 
-    return Text.open(read, lambda text, num_bytes: None)
+    return Text.open(read)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_what_comes_after_a_shard_decides_about_its_last_token(small_cuts):
     """The tokens of a shard in a file are those of a text that goes on in the same way."""
     parts = [["z" * 70, "x" * 80 + f"[END OF TEXT{end}" + "y" * 80] for end in "]-"]
     texts = [text_of(part) for part in parts]
-    assert len({text.spans[0].shard.sha256 for text in texts}) == 1
+    assert len({text.shards[0].digest.hexdigest() for text in texts}) == 1
     hf = TOKENIZERS["byte"]
     for text in texts:
         encoded = encode_text(Tokenizer(hf), text)

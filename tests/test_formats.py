@@ -251,7 +251,7 @@ def test_a_gzip_file_is_unpacked_from_the_beginning_few_times(tmp_path, tiny_sha
     path, opened = write(tmp_path / "a.jsonl.gz", documents()), []
     monkeypatch.setattr(readers, "open", lambda *a: opened.append(a[0]) or open(*a), raising=False)
     corpus = open_corpus([str(path)])
-    assert len(corpus.text.spans) > 10
+    assert len(corpus.text.shards) > 10
     tokenizer = corpus.make_tokenizer("byte").with_end_token()
     corpus.tokenize(tokenizer, ModelConfig(257, 5))
     assert text_of(documents()).endswith(corpus.validation_excerpt())
@@ -279,15 +279,15 @@ def test_what_goes_on_is_what_begins_there():
 
 def kill_at(number, path):
     """Encodes records in a process that is killed amid a shard; a target of `multiprocessing`."""
-    encode, spans = encoding._SpanEncoder._encode, []
+    encode, calls = encoding._ShardEncoder._encode, []
 
     def die(self, *arguments):
-        spans.append(arguments)
-        if len(spans) == number:
+        calls.append(arguments)
+        if len(calls) == number:
             os.kill(os.getpid(), signal.SIGKILL)
         return encode(self, *arguments)
 
-    encoding._SpanEncoder._encode = die
+    encoding._ShardEncoder._encode = die
     encode_text(make_tokenizer("byte", []), open_corpus([path]).text)
 
 

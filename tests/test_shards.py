@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from tiny_texts import CHUNK_BYTES, spans_of, whole
+from tiny_texts import CHUNK_BYTES, shards_of, whole
 
 from neo_keras.text import readers, shards, tokenizer_models
 from neo_keras.text.corpus import open_corpus
@@ -21,14 +21,14 @@ def test_shards_are_the_text(texts):
     corpus, text = open_corpus([str(texts)]), whole(texts)
     assert "".join(corpus) == text and len(corpus) == len(text)
     assert corpus.sha256 == hashlib.sha256(text.encode()).hexdigest()
-    assert len(corpus.text.spans) > 25
+    assert len(corpus.text.shards) > 25
     sizes = []
-    for span, part in zip(corpus.text.spans, spans_of(corpus.text)):
-        assert hashlib.sha256(part.encode()).hexdigest() == span.shard.sha256
-        assert (span.start, span.stop) == (0, len(part))
+    for shard, part in zip(corpus.text.shards, shards_of(corpus.text)):
+        assert hashlib.sha256(part.encode()).hexdigest() == shard.digest.hexdigest()
+        assert shard.num_chars == len(part)
         sizes.append(len(part.encode()))
     assert min(sizes[:-1]) > 200 - CHUNK_BYTES and max(sizes) <= 700 + 2 * CHUNK_BYTES
-    assert "".join(spans_of(corpus.text)) == text
+    assert "".join(shards_of(corpus.text)) == text
 
 
 def test_a_part_of_the_text_is_read_from_where_it_begins(texts, monkeypatch):
@@ -38,10 +38,11 @@ def test_a_part_of_the_text_is_read_from_where_it_begins(texts, monkeypatch):
     assert ("".join(training), "".join(validation)) == (text[:cut], text[cut:])
     assert (len(training), len(validation)) == (cut, len(text) - cut)
     for part in (training, validation):
-        assert "".join(spans_of(part)) == "".join(part)
+        assert "".join(shards_of(part)) == "".join(part)
     opened = []
     monkeypatch.setattr(readers, "open", lambda *a: opened.append(a[0]) or open(*a), raising=False)
-    assert "".join(corpus.text.split(cut)[1]) == text[cut:]
+    last = corpus.text.shards[-1]
+    assert text.endswith("".join(corpus.text.read_shard(last, 17)))
     assert [os.path.basename(path) for path in opened] == ["d"]
     assert "".join(validation) == text[cut:] and len(opened) == 1  # it is in memory
 
@@ -75,17 +76,17 @@ def test_what_shards_do_not_know(name, texts):
 
 def test_a_text_without_any_boundary_is_cut_all_the_same(texts):
     (texts / "b").write_text("x" * 5000)
-    spans = spans_of(open_corpus([str(texts)]).text)
-    assert "".join(spans) == whole(texts)
-    assert max(len(span.encode()) for span in spans) <= 700 + 2 * CHUNK_BYTES
+    parts = shards_of(open_corpus([str(texts)]).text)
+    assert "".join(parts) == whole(texts)
+    assert max(len(part.encode()) for part in parts) <= 700 + 2 * CHUNK_BYTES
 
 
 @pytest.mark.parametrize("head_chars", [1024, 31])
-def test_what_comes_after_a_span(texts, monkeypatch, head_chars):
+def test_what_comes_after_a_shard(texts, monkeypatch, head_chars):
     monkeypatch.setattr(shards, "HEAD_CHARS", head_chars)
     training = open_corpus([str(texts)]).training
     text, stop = "".join(training), 0
-    for number, span in enumerate(training.spans):
-        stop += span.num_chars
+    for number, shard in enumerate(training.shards):
+        stop += shard.num_chars
         for num_chars in (0, 1, 31, 32, 1024, 1025):
             assert training.text_after(number, num_chars) == text[stop : stop + num_chars]

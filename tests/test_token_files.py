@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import rich.console
-from tiny_texts import spans_of, whole
+from tiny_texts import shards_of, whole
 from waits import HANG_SECONDS
 
 from neo_keras.errors import FailedError, InputError
@@ -84,7 +84,7 @@ def test_a_new_file_leaves_the_shards_of_the_others(texts, encoded_shards):
 
 def kill_at(number, sources):
     """Encodes a text in a process that is killed amid a shard; a target of `multiprocessing`."""
-    encode, count = encoding._SpanEncoder._encode, 0
+    encode, count = encoding._ShardEncoder._encode, 0
 
     def die(self, *arguments):
         nonlocal count
@@ -95,7 +95,7 @@ def kill_at(number, sources):
             os.kill(os.getpid(), signal.SIGKILL)
         return encode(self, *arguments)
 
-    encoding._SpanEncoder._encode = die
+    encoding._ShardEncoder._encode = die
     encode_text(make_tokenizer("byte", []), open_corpus(sources).text)
 
 
@@ -106,7 +106,7 @@ def test_killed_and_started_again(texts, encoded_shards):
     assert process.exitcode == -signal.SIGKILL
     encoded = encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]).text)
     assert bytes(encoded.token_ids[:]).decode() == whole(texts)
-    assert encoded_shards == spans_of(open_corpus([str(texts)]).text)[6:]
+    assert encoded_shards == shards_of(open_corpus([str(texts)]).text)[6:]
     # What the killed process left goes when it is surely no one's.
     (partial,) = token_files_directory().glob(".partial-*")
     os.utime(partial, (0, 0))

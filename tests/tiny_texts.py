@@ -22,6 +22,6 @@ def whole(folder):
     return re.sub("\r\r?\n|\r", "\n", text)
 
 
-def spans_of(text):
+def shards_of(text):
     """What a `Text` has of each shard."""
-    return ["".join(text.read_span(span)) for span in text.spans]
+    return ["".join(text.read_shard(shard)) for shard in text.shards]

@@ -17,13 +17,12 @@ from neo_keras.text.formats import (
 )
 from neo_keras.text.pairs import PairCorpus, are_pairs, load_pairs
 from neo_keras.text.plays import load_plays
-from neo_keras.text.progress import progress
-from neo_keras.text.shards import Text
+from neo_keras.text.shards import MAX_TAIL_CHARS, Text
 from neo_keras.text.sources import find_files, unreadable
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_training import make_tokenizer
 
-MAX_VALIDATION_CHARS = 1_000_000  # enough for a loss to five digits, and seconds to measure it
+MAX_VALIDATION_CHARS = MAX_TAIL_CHARS  # enough for a loss to five digits, in seconds
 
 
 class Corpus:
@@ -31,7 +30,6 @@ class Corpus:
 
     Args:
         text: All of it.
-        tail: Its last characters, if they are in memory: a gzip file is else unpacked for them.
 
     Attributes:
         text: All of it.
@@ -39,11 +37,11 @@ class Corpus:
         sha256: Of the whole text.
     """
 
-    def __init__(self, text: Text, tail: str = ""):
+    def __init__(self, text: Text):
         self.text, self.sha256 = text, text.sha256
-        self.training, self.validation = text.split(_training_length(len(text)))
-        if tail:
-            self.validation = Text.in_memory(tail[-len(self.validation) :])
+        cut = _training_length(len(text))
+        self.training = text.head(cut)
+        self.validation = Text.in_memory(text.tail[cut - len(text) :])
 
     def __len__(self) -> int:
         """How many characters the whole text has."""
@@ -122,29 +120,16 @@ def open_corpus(
             stacklevel=2,
         )
     settings = {"column": column or DEFAULT_COLUMN, "document_end": document_end}
-    return _open_text(partial(read_files, paths, **settings), paths)
-
-
-def _open_text(read, paths):
-    tail, is_blank = "", True
-
-    def seen(text, num_bytes):
-        nonlocal tail, is_blank
-        tail = (tail + text)[-MAX_VALIDATION_CHARS:]
-        is_blank = is_blank and not text.strip()
-        advance(num_bytes)
-
     try:
-        with progress("reading the text", sum(map(os.path.getsize, paths))) as advance:
-            text = Text.open(read, seen)
+        text = Text.open(partial(read_files, paths, **settings), sum(map(os.path.getsize, paths)))
     except OSError as error:
         raise unreadable(error) from error
-    if is_blank:
+    if not text.tail.strip() and not any(map(str.strip, text)):
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         raise InputError(
             f"expected text to train on, got none in {paths[0]}{more}; pass other files"
         )
-    return Corpus(text, tail)
+    return Corpus(text)
 
 
 def load_corpus(sources: Sequence[str] = (), column: str | None = None) -> str:

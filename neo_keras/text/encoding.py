@@ -66,25 +66,26 @@ def encode_text(tokenizer: Tokenizer, text: Text) -> EncodedText:
         FailedError: There is no room.
         InputError: The text changed since it was opened.
     """
-    encoder = _SpanEncoder(tokenizer)
+    encoder = _ShardEncoder(tokenizer)
     arrays, counts = [], dict.fromkeys(COUNTS, 0)
     taken = 0  # characters of the next shard, by an added token that begins in this one
     with progress("encoding the text", len(text)) as advance:
-        for number, span in enumerate(text.spans):
-            skipped, rest = span.split(taken)
-            advance(skipped.num_chars)
+        for number, shard in enumerate(text.shards):
+            start = min(taken, shard.num_chars)
+            advance(start)
             ahead = text.text_after(number, tokenizer.lookahead)
-            token_ids, span_counts = encoder(rest, text.read_span(rest), ahead, advance)
-            taken += span_counts["num_chars"] - span.num_chars
+            parts = text.read_shard(shard, start)
+            token_ids, shard_counts = encoder(shard, start, parts, ahead, advance)
+            taken += shard_counts["num_chars"] - shard.num_chars
             arrays.append(token_ids)
-            counts = {name: counts[name] + span_counts[name] for name in COUNTS}
+            counts = {name: counts[name] + shard_counts[name] for name in COUNTS}
     if not arrays:
         arrays = [np.empty(0, encoder.dtype)]
     is_small = len(arrays) == 1 and not isinstance(arrays[0], np.memmap)
     return EncodedText(arrays[0] if is_small else ConcatTokens(arrays), **counts)
 
 
-class _SpanEncoder:
+class _ShardEncoder:
     """Encodes what a text has of a shard, or finds that this was done before."""
 
     def __init__(self, tokenizer):
@@ -97,19 +98,20 @@ class _SpanEncoder:
             self._num_bytes = np.array([len(tokenizer.token_bytes(i)) for i in ids])
             self._num_bytes[self._unk_token_id] = -1  # its end
 
-    def __call__(self, span, texts, ahead, advance):
-        """(array of the token ids, their counts)."""
-        if span.num_chars < MIN_KEPT_CHARS:
+    def __call__(self, shard, start, texts, ahead, advance):
+        """(array of the token ids, their counts) of the texts from a character of a shard on."""
+        num_chars = shard.num_chars - start
+        if num_chars < MIN_KEPT_CHARS:
             parts, counts = self._encode(texts, ahead, advance)
             return np.concatenate([np.empty(0, self.dtype), *parts]), counts
-        part = f"{span.start} {span.stop}"
-        path = token_file(self._tokenizer_sha256, span.shard.sha256, part, ahead)
+        part = f"{start} {shard.num_chars}"
+        path = token_file(self._tokenizer_sha256, shard.digest.hexdigest(), part, ahead)
         try:
             token_ids, counts = read_tokens(path)
         except (OSError, ValueError):  # it is missing or damaged
             write_tokens(path, *self._encode(texts, ahead, advance))
             return read_tokens(path)
-        advance(span.num_chars)
+        advance(num_chars)
         return token_ids, counts
 
     def _encode(self, texts, ahead, advance):

@@ -4,152 +4,136 @@ import dataclasses
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from neo_keras.errors import InputError
 from neo_keras.text.chunks import last_boundary
 from neo_keras.text.formats import BEGINNING, Offset, Part, SequentialReader
 from neo_keras.text.progress import progress
 
-Reader = Callable[[Offset], Iterable[Part]]
-
 MIN_SHARD_BYTES = 2**25
 MAX_SHARD_BYTES = 2**26
 PARTS_PER_CUT = 8  # above the least size, one part of the text in so many ends a shard
 HEAD_CHARS = 1024  # of a shard, kept to see what comes after the one before it
+MAX_TAIL_CHARS = 1_000_000  # of a text, kept: a gzip file is else unpacked for them
 
 
 @dataclasses.dataclass
 class Shard:
-    """A stretch of a text."""
+    """A stretch of a text. The text may end within it."""
 
     offset: Offset  # where to begin to read
     skip: int  # characters there that come before it
-    num_chars: int = 0
-    num_bytes: int = 0  # in UTF-8
+    num_chars: int = 0  # of those in the text
+    whole_chars: int = 0  # of all of it
+    whole_bytes: int = 0  # the same in UTF-8
     head: str = ""  # its first characters
-
-    def __post_init__(self):
-        self._digest = hashlib.sha256()
+    digest: Any = dataclasses.field(default_factory=hashlib.sha256)  # of all of it
 
     def add(self, text: str):
         """Makes it longer."""
         data = text.encode()
         self.num_chars += len(text)
-        self.num_bytes += len(data)
+        self.whole_chars += len(text)
+        self.whole_bytes += len(data)
         self.head += text[: HEAD_CHARS - len(self.head)]
-        self._digest.update(data)
-
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
+        self.digest.update(data)
 
 
 @dataclasses.dataclass(frozen=True)
-class ShardSpan:
-    """What a text has of a shard, from and to a character: all of it, but at the text's ends."""
-
-    shard: Shard
-    start: int
-    stop: int
-
-    @property
-    def num_chars(self) -> int:
-        return self.stop - self.start
-
-    def split(self, num_chars: int) -> tuple["ShardSpan", "ShardSpan"]:
-        """Its first characters, or those that there are, and the others."""
-        cut = self.start + min(num_chars, self.num_chars)
-        return ShardSpan(self.shard, self.start, cut), ShardSpan(self.shard, cut, self.stop)
-
-
 class Text:
     """A text that may be larger than memory: it is read, in parts, each time it is iterated over.
 
-    Args:
-        read: A function that yields (offset, text) from an offset on, as `read_files`.
-        spans: What it has of each shard, in order.
-        sha256: Of the whole text that `read` reads.
+    Attributes:
+        shards: Of which it consists, in order.
+        sha256: Of the whole text that was opened.
+        tail: The last `MAX_TAIL_CHARS` characters of that.
     """
 
-    def __init__(self, read: Reader, spans: Sequence[ShardSpan], sha256: str):
-        self._read, self.spans, self.sha256 = read, spans, sha256
+    _read: Callable[[Offset], Iterable[Part]]  # as `read_files`, from an offset on
+    shards: Sequence[Shard]
+    sha256: str
+    tail: str
 
     @classmethod
-    def open(cls, read: Reader, seen: Callable[[str, int], None]) -> "Text":
+    def open(cls, read: Callable[[Offset], Iterable[Part]], num_bytes: int = 0) -> "Text":
         """Reads a whole text once, and cuts it where no token is cut.
 
         What the text holds says where, and not how much of it came before: so a text that changed,
         or a new file among the others, moves the next few cuts only.
 
         Args:
-            read: As above. A part without an offset is not cut.
-            seen: Called with each part, and how many bytes it has.
+            read: Yields (offset, text) from an offset on. A part without an offset is not cut.
+            num_bytes: Of the files, to show how far it is.
         """
-        read, whole, shards = SequentialReader(read), hashlib.sha256(), [Shard(BEGINNING, 0)]
-        for offset, text in read(BEGINNING):
-            data = text.encode()
-            whole.update(data)
-            seen(text, len(data))
-            cut = _find_cut(text, data, shards[-1].num_bytes) if offset else None
-            if cut:
-                shards[-1].add(text[:cut])
-                shards.append(Shard(offset, cut))
-                text = text[cut:]
-            shards[-1].add(text)
-        spans = [ShardSpan(shard, 0, shard.num_chars) for shard in shards if shard.num_chars]
-        return cls(read, spans, whole.hexdigest())
+        read, whole = SequentialReader(read), hashlib.sha256()
+        shards, tail = [Shard(BEGINNING, 0)], ""
+        with progress("reading the text", num_bytes) as advance:
+            for offset, text in read(BEGINNING):
+                data = text.encode()
+                whole.update(data)
+                tail = (tail + text)[-MAX_TAIL_CHARS:]
+                advance(len(data))
+                cut = _find_cut(text, data, shards[-1].whole_bytes) if offset else None
+                if cut:
+                    shards[-1].add(text[:cut])
+                    shards.append(Shard(offset, cut))
+                    text = text[cut:]
+                shards[-1].add(text)
+        return cls(read, [shard for shard in shards if shard.num_chars], whole.hexdigest(), tail)
 
     @classmethod
     def in_memory(cls, text: str) -> "Text":
         """A text that is in memory."""
-        return cls.open(lambda offset: [(None, text)], lambda text, num_bytes: None)
+        return cls.open(lambda offset: [(None, text)])
 
     def __len__(self) -> int:
         """How many characters it has."""
-        return sum(span.num_chars for span in self.spans)
+        return sum(shard.num_chars for shard in self.shards)
 
     def __iter__(self) -> Iterator[str]:
         with progress("reading the text", len(self)) as advance:
-            for span in self.spans:
-                for part in self.read_span(span):
+            for shard in self.shards:
+                for part in self.read_shard(shard):
                     yield part
                     advance(len(part))
 
-    def split(self, num_chars: int) -> tuple["Text", "Text"]:
-        """Its first characters, and the others."""
-        first, second = [], []
-        for span in self.spans:
-            head, tail = span.split(num_chars)
-            num_chars -= head.num_chars
-            first += [head] if head.num_chars else []
-            second += [tail] if tail.num_chars else []
-        return Text(self._read, first, self.sha256), Text(self._read, second, self.sha256)
+    def head(self, num_chars: int) -> "Text":
+        """The text of its first characters."""
+        shards = []
+        for shard in self.shards:
+            shard = dataclasses.replace(shard, num_chars=min(shard.num_chars, num_chars))
+            num_chars -= shard.num_chars
+            shards += [shard] if shard.num_chars else []
+        return dataclasses.replace(self, shards=shards)
 
-    def read_span(self, span: ShardSpan) -> Iterator[str]:
-        """Yields the parts of a span; raises `InputError` if its shard is not what it was."""
-        shard, digest = span.shard, hashlib.sha256()
-        position = -shard.skip  # in the shard, where the next part begins
+    def read_shard(self, shard: Shard, start: int = 0) -> Iterator[str]:
+        """Yields what the text has of a shard, from a character on.
+
+        Raises:
+            InputError: The shard is not what it was.
+        """
+        position, skip, digest = 0, shard.skip, hashlib.sha256()
         for _, text in self._read(shard.offset):
-            own = text[max(-position, 0) : shard.num_chars - position]
-            digest.update(own.encode())
-            start = max(position, 0)
-            if part := own[max(span.start - start, 0) : max(span.stop - start, 0)]:
+            text, skip = text[skip : skip + shard.whole_chars - position], 0
+            digest.update(text.encode())
+            if part := text[max(start - position, 0) : max(shard.num_chars - position, 0)]:
                 yield part
             position += len(text)
-            if position >= shard.num_chars:
+            if position == shard.whole_chars:
                 break
-        if digest.hexdigest() != shard.sha256:
+        if digest.digest() != shard.digest.digest():
             raise InputError(
                 "expected a text that stays as it is, got one that changed while it was read: "
                 "start again when nothing writes to it any more"
             )
 
     def text_after(self, number: int, num_chars: int) -> str:
-        """So many characters after a span, which is given by its number, or those there are."""
+        """So many characters after a shard, which is given by its number, or those there are."""
         ahead = ""
-        for span in self.spans[number + 1 :]:
-            is_in_head = num_chars <= HEAD_CHARS and span.start == 0
-            parts = [span.shard.head[: span.stop]] if is_in_head else self.read_span(span)
+        for shard in self.shards[number + 1 :]:
+            is_in_head = num_chars <= HEAD_CHARS
+            parts = [shard.head[: shard.num_chars]] if is_in_head else self.read_shard(shard)
             for part in parts:
                 ahead += part
                 if len(ahead) >= num_chars:
