@@ -182,5 +182,5 @@ def test_description():
     config = TrainingConfig(jit_compile=False, mixed_precision="bfloat16", cpu_replicas=1)
     assert compute.describe_compute(config) == "bfloat16, TensorFlow's own kernels"
     config = TrainingConfig(jit_compile=True, mixed_precision="float32", cpu_replicas=2)
-    described = "float32, compiled by XLA, 2 parts of a batch side by side"
+    described = "float32, compiled by XLA, 2 CPU replicas"
     assert compute.describe_compute(config) == described

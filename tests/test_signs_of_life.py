@@ -34,13 +34,13 @@ class StepTimer:
 
 @pytest.mark.parametrize("is_terminal", [False, True])
 def test_a_line_every_half_minute(is_terminal):
-    output, clock = io.StringIO(), StepTimer()
+    output, timer = io.StringIO(), StepTimer()
     console = rich.console.Console(file=output, force_terminal=is_terminal, width=80)
-    recorder = types.SimpleNamespace(history=[], bits_per_char=lambda row: 1.5)
-    bar = ProgressBar(clock, recorder, 1000, 64, console)
+    evaluator = types.SimpleNamespace(history=[], bits_per_char=lambda row: 1.5)
+    bar = ProgressBar(timer, evaluator, 1000, 64, console)
 
     def take(seconds, loss=2.5):
-        clock.take(seconds)
+        timer.take(seconds)
         bar.on_train_batch_end(0, {"loss": loss})
 
     take(100)  # compiles
@@ -49,7 +49,7 @@ def test_a_line_every_half_minute(is_terminal):
     take(1, loss=2.25)  # step 40
     take(LINE_SECONDS - 1)
     row = {"step": 60, "train_seconds": 175, "train_loss": 2.125, "val_loss": 2.0}
-    recorder.history.append(row)
+    evaluator.history.append(row)
     take(1)  # says so itself
     take(LINE_SECONDS - 1)
     take(1, loss=1.75)  # step 80

@@ -86,7 +86,7 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
 
     Args:
         run: `RunDirectory`.
-        clock: `StepTimer`, called before this one.
+        timer: `StepTimer`, called before this one.
         validation: a dataset.
         sliding_validation: one of overlapping windows, for the end of training; or None.
         corpus: `TokenizedCorpus`.
@@ -96,11 +96,11 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, run, clock, validation, sliding_validation, corpus, stop, history, tokens_per_step
+        self, run, timer, validation, sliding_validation, corpus, stop, history, tokens_per_step
     ):
         super().__init__()
         self.run = run
-        self.clock = clock
+        self.timer = timer
         self.validation = validation
         self.sliding_validation = sliding_validation
         self.corpus = corpus
@@ -109,7 +109,7 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
         self.tokens_per_step = tokens_per_step
         self.best = run.read_best() if run.keeps_files else None
         self.metrics = {}
-        self._recorded_step = clock.first_step
+        self._recorded_step = timer.first_step
         self._logs = {}
 
     def on_train_begin(self, logs=None):
@@ -121,14 +121,14 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self._logs = logs
         every = self.run.training_config.eval_every
-        if self.clock.step // every > self._recorded_step // every:
+        if self.timer.step // every > self._recorded_step // every:
             self._record()
 
     # `fit` makes a single Keras epoch of the run. At the end of training it would be too late: by
     # then Keras has replaced the weights by their average.
     def on_epoch_end(self, epoch, logs=None):
-        finished = self.clock.step >= self.run.training_config.steps
-        if self.clock.step > self._recorded_step:
+        finished = self.timer.step >= self.run.training_config.steps
+        if self.timer.step > self._recorded_step:
             self._record(evaluate=finished or not self.stop.signal)
         if finished or self.metrics["stopped_early"]:
             self.finish()
@@ -154,8 +154,8 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
 
     def _record(self, evaluate=True):
         row = {
-            "step": self.clock.step,
-            "train_seconds": round(self.clock.train_seconds, 3),
+            "step": self.timer.step,
+            "train_seconds": round(self.timer.train_seconds, 3),
             "learning_rate": float(self.model.optimizer.learning_rate),
             "train_loss": float(self._logs["loss"]),
             "val_loss": None,
@@ -165,7 +165,7 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
                 row["val_loss"] = self.model.evaluate(self.validation, verbose=0)
         self._check_finite(row)
         self.model.reset_metrics()  # so that the next training loss is of the next steps only
-        self._recorded_step = self.clock.step
+        self._recorded_step = self.timer.step
         self.history.append(row)
         # First, for it has all that the others are made of: see `restore`.
         self.run.save_last(self.model, self.history)
@@ -197,25 +197,25 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
             )
 
     def _write_metrics(self):
-        config, clock, training = self.run.training_config, self.clock, self.corpus.training
+        config, timer, training = self.run.training_config, self.timer, self.corpus.training
         evaluated = [row for row in self.history if row["val_loss"] is not None]
         last, row = evaluated[-1] if evaluated else None, self.history[-1]
         best = self.best if self.best and self.best["val_loss"] is not None else None
         self.metrics |= {
-            "step": clock.step,
+            "step": timer.step,
             "val_loss": last and last["val_loss"],  # nats per token
             "val_bits_per_char": last and self.bits_per_char(last),
             "val_unknown_share": self.corpus.validation.unknown_share,
             "best_val_loss": best and best["val_loss"],
             "best_val_bits_per_char": best and self.bits_per_char(best),
             "best_step": best and best["step"],
-            "stopped_early": clock.step < config.steps
+            "stopped_early": timer.step < config.steps
             and out_of_patience(self.history, config.patience),
             "train_loss": row["train_loss"],
             "train_bits_per_char": training.bits_per_char(row["train_loss"]),
-            "tokens_per_second": round(self.tokens_per_step / clock.seconds_per_step),
+            "tokens_per_second": round(self.tokens_per_step / timer.seconds_per_step),
             "train_seconds": row["train_seconds"],
-            "compile_seconds": round(clock.compile_seconds, 3),
+            "compile_seconds": round(timer.compile_seconds, 3),
             "num_params": count_weights(self.run.model_config).total,
         }
         self.run.write_metrics(self.metrics)

@@ -90,9 +90,7 @@ def share_cores(num_replicas):
 def describe_compute(config):
     """What was chosen, for people."""
     compiler = "compiled by XLA" if config.jit_compile else "TensorFlow's own kernels"
-    replicas = (
-        f", {config.cpu_replicas} parts of a batch side by side" if config.cpu_replicas > 1 else ""
-    )
+    replicas = f", {config.cpu_replicas} CPU replicas" if config.cpu_replicas > 1 else ""
     return f"{config.mixed_precision}, {compiler}{replicas}"
 
 

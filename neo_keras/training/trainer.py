@@ -82,28 +82,28 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
         lines.append(f"{run.path} has no best.keras: the weights of step {first_step} are that now")
     console.print(*lines, sep="\n", soft_wrap=True)
     seconds = history[-1]["train_seconds"] if history else 0.0
-    clock = StepTimer(first_step, seconds, config.max_seconds)
+    timer = StepTimer(first_step, seconds, config.max_seconds)
     stop = StopOnSignal(console)
     tokens_per_step = config.global_batch_size * corpus.tokens_per_row
-    recorder = EvaluateAndCheckpoint(
-        run, clock, validation, sliding, corpus, stop, history, tokens_per_step
+    evaluator = EvaluateAndCheckpoint(
+        run, timer, validation, sliding, corpus, stop, history, tokens_per_step
     )
     if nothing_left:
-        recorder.set_model(train_step)
-        recorder.restore()
+        evaluator.set_model(train_step)
+        evaluator.restore()
         metrics = run.read_metrics()
-        recorder.metrics = metrics if metrics.get("step") == first_step else {}
-        recorder.finish()
+        evaluator.metrics = metrics if metrics.get("step") == first_step else {}
+        evaluator.finish()
     else:
         settings = config.global_batch_size, config.seed, config.steps, first_step
         dataset = distribute(strategy, functools.partial(make_training, *settings))
-        bar = ProgressBar(clock, recorder, config.steps, tokens_per_step, console)
+        bar = ProgressBar(timer, evaluator, config.steps, tokens_per_step, console)
         with stop.listening(), contextlib.closing(bar):
-            all_callbacks = [clock, stop, SyncStop(strategy, stop), recorder, bar, *callbacks]
+            all_callbacks = [timer, stop, SyncStop(strategy, stop), evaluator, bar, *callbacks]
             train_step.fit(dataset, shuffle=False, verbose=0, callbacks=all_callbacks)
     if run.keeps_files:
-        plot_losses(run.path / "loss.png", recorder.history)
-    return recorder.metrics, stop.signal if clock.step < config.steps else None
+        plot_losses(run.path / "loss.png", evaluator.history)
+    return evaluator.metrics, stop.signal if timer.step < config.steps else None
 
 
 def _why_nothing_is_left(run, step, history):
