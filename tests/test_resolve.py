@@ -147,6 +147,7 @@ def test_this_machine(monkeypatch, threads, devices, expected):
     details = {"compute_capability": devices.get("GPU")}
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: details)
     assert compute.this_machine() == expected
+    assert threads == ({} if devices else {"inter": 8})
 
 
 @pytest.fixture
@@ -165,14 +166,15 @@ def threads(monkeypatch):
 def test_cores_are_shared(threads, monkeypatch, num_cores, replicas, intra):
     monkeypatch.setattr(compute, "num_cores", lambda: num_cores)
     compute.share_cores(replicas)
-    assert threads == ({"inter": replicas, "intra": intra} if intra else {})
+    assert threads == ({"intra": intra} if intra else {})
 
 
 def test_cores_are_not_shared_once_tensorflow_has_computed(monkeypatch):
     def refuse(num_threads):
         raise RuntimeError
 
-    monkeypatch.setattr(tf.config.threading, "set_inter_op_parallelism_threads", refuse)
+    for kind in ("inter", "intra"):
+        monkeypatch.setattr(tf.config.threading, f"set_{kind}_op_parallelism_threads", refuse)
     monkeypatch.setattr(compute, "num_cores", lambda: 2)
     assert compute.this_machine().num_cores == 1
     compute.share_cores(2)  # of a run that began so: it goes on with the threads there are

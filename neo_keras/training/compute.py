@@ -65,7 +65,7 @@ def this_machine(strategy=None):
 
 
 def _num_cores_to_share():
-    """1 where TensorFlow has computed already: then its threads stay as they are."""
+    """1 if TensorFlow has computed already: then its threads stay, unless they were set here."""
     try:
         tf.config.threading.set_inter_op_parallelism_threads(num_cores())
     except RuntimeError:
@@ -81,10 +81,8 @@ def share_cores(num_replicas):
     """
     if num_replicas > 1:
         with contextlib.suppress(RuntimeError):  # TensorFlow has computed something already
-            tf.config.threading.set_inter_op_parallelism_threads(num_replicas)
-            tf.config.threading.set_intra_op_parallelism_threads(
-                max(1, num_cores() // num_replicas)
-            )
+            threads = max(1, num_cores() // num_replicas)
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
 
 
 def describe_compute(config):

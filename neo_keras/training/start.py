@@ -45,7 +45,7 @@ def start_run(
     run.check_free(overwrite)
     # A mistake here need not wait for the text.
     model_config, training_config = from_preset(preset, vocab_size=1, **changes)
-    _check_sliding_loss(model_config, training_config)
+    _check_sliding_window_eval(model_config, training_config)
     check_request(tokenizer, vocab_size)
     document_end = DOCUMENT_END if tokenizer in KINDS else Tokenizer.load(tokenizer).document_end
     corpus = open_corpus(sources, column, model_config.architecture, document_end)
@@ -117,11 +117,11 @@ def resume_run(
     if epochs is not None:
         changes["steps"] = _count_steps(epochs, tokenized, run.training_config)
     run.training_config = dataclasses.replace(run.training_config, **changes)
-    _check_sliding_loss(run.model_config, run.training_config)
+    _check_sliding_window_eval(run.model_config, run.training_config)
     return run, tokenized
 
 
-def _check_sliding_loss(model_config, training_config):
+def _check_sliding_window_eval(model_config, training_config):
     if training_config.sliding_window_eval and model_config.architecture == "encoder-decoder":
         raise InputError(
             "--sliding-window-eval is for a decoder-only model: an encoder-decoder is validated "

@@ -1,4 +1,4 @@
-"""Slices of a batch, one after another or side by side, make the very step of the whole."""
+"""Micro-batches and CPU replicas make the very step of the whole batch."""
 
 import pytest
 from short_runs import assert_resumes, losses_and_weights, train_here
