@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 XLA_FLAGS=--xla_cpu_max_isa=AVX2 \
 	GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX512F
 NUMERIC := $(addprefix tests/test_,$(addsuffix .py,attention beam_search decoding ema \
-	encoder_decoder gpt optimizer sampler slices train_step training))
+	encoder_decoder gpt optimizer micro_batches sampler train_step training))
 
 XPU_VENV ?= .venv-xpu
 ITEX_VENV ?= .venv-itex
