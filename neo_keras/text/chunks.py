@@ -24,23 +24,17 @@ MAX_SAMPLE_WORD_BYTES = 2**22
 MAX_SAMPLE_WORD_CHARS = 256
 _LONG_WORD_HEAD = re.compile(rf"\S{{{MAX_SAMPLE_WORD_CHARS}}}(?=\S)")
 
-_CONTEXT_FLAGS = ("lstrip", "rstrip", "single_word")
-
 
 class AddedTokens:
     """Finds the added tokens of a tokenizer in a text, as Hugging Face's library does first.
 
-    Attributes:
-        lookahead: How many characters after a place may decide about an added token before it.
-
-    Raises:
-        InputError: An added token takes, or looks at, what stands around it.
+    Raises `InputError` where one takes, or looks at, what stands around it.
     """
 
     def __init__(self, hf: tokenizers.Tokenizer | None = None):
         tokens = list(hf.get_added_tokens_decoder().values()) if hf else []
         for token in tokens:
-            for flag in _CONTEXT_FLAGS:
+            for flag in ("lstrip", "rstrip", "single_word"):
                 if getattr(token, flag):
                     raise InputError(
                         "expected added tokens that leave the text around them alone, got "
@@ -51,17 +45,13 @@ class AddedTokens:
             _pattern([token.content for token in tokens if token.normalized == is_normalized])
             for is_normalized in (False, True)
         ]
+        # How many characters after a place may decide about an added token before it.
         self.lookahead = 2 * max((len(token.content) for token in tokens), default=0)
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where the added tokens of a text stand.
+        """Yields (start, stop) of the added tokens of a text, which begins with none that is cut.
 
-        Args:
-            text: It begins where no added token is cut.
-
-        Yields:
-            (start, stop), in order. What comes within `lookahead` characters of the end may be
-            another one when the text goes on.
+        Within `lookahead` characters of the end it may be another one when the text goes on.
         """
         first, second = self._rounds
         start = 0

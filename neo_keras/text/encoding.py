@@ -19,8 +19,7 @@ MIN_KEPT_CHARS = 2**23  # what is shorter is encoded in two or three seconds
 class EncodedText:
     """The tokens of a text."""
 
-    # Unsigned int [num_tokens], as narrow as the vocabulary allows: an array in memory or, of a
-    # large text, one that is read from files.
+    # Unsigned int [num_tokens], as narrow as the vocabulary allows; of a large text, in files.
     token_ids: np.ndarray | ConcatTokens
     num_chars: int
     num_unknown: int  # tokens that stand for something that the tokenizer does not know
@@ -63,7 +62,7 @@ def encode_text(tokenizer: Tokenizer, text: Text) -> EncodedText:
     The tokens of its larger shards are kept in files, for the next time: see `token_cache`.
 
     Raises:
-        FailedError: There is no room.
+        FailedError: There is no room for the files.
         InputError: The text changed since it was opened.
     """
     encoder = _ShardEncoder(tokenizer)

@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from neo_keras.atomic_files import parse_json
 from neo_keras.errors import InputError, shortened
 from neo_keras.text import readers
-from neo_keras.text.readers import normalize_string, open_unpacked, read_lines, read_plain_text
+from neo_keras.text.readers import (
+    damaged,
+    normalize_string,
+    open_unpacked,
+    read_lines,
+    read_plain_text,
+)
 
 Offset = tuple[int, int]  # the number of a file, and a position in it, as its reader counts
 BEGINNING: Offset = (0, 0)
@@ -35,8 +41,8 @@ def read_files(
         document_end: What to put after each record.
 
     Yields:
-        (offset, text): Parts of the text, none of them empty, with "\\n" line ends and without byte
-        order marks; and where each begins, or None of a line end that is put between two files.
+        (offset, text): Parts of the text, none of them empty, as `normalize` makes them; and where
+        each begins, or None of a line end that is put between two files.
 
     Raises:
         InputError: A file is not UTF-8 text or is damaged, or a record has no such field.
@@ -58,10 +64,9 @@ def read_files(
 
 
 class SequentialReader:
-    """Goes on where it stopped, if it is to begin there: a gzip file is else unpacked anew.
+    """Yields parts from an offset on, as the function that it is given, such as `read_files`.
 
-    Args:
-        read: A function that yields parts from an offset on, as `read_files`.
+    It goes on where it stopped, if it is to begin there: a gzip file is else unpacked anew.
     """
 
     def __init__(self, read: Callable[[Offset], Iterable[Part]]):
@@ -69,7 +74,6 @@ class SequentialReader:
         self._last = self._rest = None
 
     def __call__(self, offset: Offset) -> Iterator[Part]:
-        """Yields the parts from an offset on."""
         last, rest = self._last, self._rest
         self._last = None  # while this one reads, another begins anew
         try:
@@ -197,10 +201,7 @@ def _read_parquet(path, column, begin):
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             if getattr(error, "errno", None):  # the disk's, not the library's
                 raise
-            raise InputError(
-                f"expected a whole Parquet file in {path}, got a damaged one ({error}); copy it "
-                "again, or pass another file"
-            ) from None
+            raise damaged(path, "Parquet", error) from None
 
 
 # Suffix -> a function of (path, column, the position to begin at) that yields (position, value) of

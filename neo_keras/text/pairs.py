@@ -57,13 +57,9 @@ class EncodedPairs:
 
 
 class PairCorpus:
-    """As `Corpus`, of pairs.
+    """As `Corpus`, of pairs; raises `InputError` where these are too few.
 
-    Args:
-        pairs: All of them: the first nine tenths are trained on, the last tenth is validated on.
-
-    Raises:
-        InputError: There are too few.
+    The first nine tenths are trained on, the last tenth is validated on.
     """
 
     def __init__(self, pairs: Sequence[Pair]):
@@ -86,9 +82,9 @@ class PairCorpus:
 
     def tokenize(self, tokenizer: Tokenizer, model_config: ModelConfig) -> TokenizedCorpus:
         """Encodes both parts; raises `InputError` where a source or a target is too long."""
-        parts = self.training, self.validation
         training, validation = (
-            encode_pairs(part, tokenizer, model_config.max_seq_len) for part in parts
+            encode_pairs(pairs, tokenizer, model_config.max_seq_len)
+            for pairs in (self.training, self.validation)
         )
         return TokenizedCorpus(
             training,
@@ -136,17 +132,10 @@ def are_pairs(paths: Sequence[str]) -> bool:
 
 
 def load_pairs(paths: Sequence[str]) -> list[Pair]:
-    """Loads pairs.
+    """Loads pairs; raises `InputError` for a file that is unreadable, or a line that is no pair.
 
-    Args:
-        paths: Of the files. A line of a `.tsv` file is a source, a tab and a target; of a `.jsonl`
-            file, `{"source": "...", "target": "..."}`. Empty lines are left out.
-
-    Returns:
-        The pairs, in order.
-
-    Raises:
-        InputError: A file that is unreadable, or a line that is no pair.
+    A line of a `.tsv` file is a source, a tab and a target; of a `.jsonl` file,
+    `{"source": "...", "target": "..."}`. Empty lines are left out.
     """
     try:
         return [pair for path in paths for pair in parse_pairs(read_short_lines(path), path)]

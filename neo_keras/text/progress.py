@@ -8,7 +8,7 @@ MIN_TOTAL = 2**25  # what is shorter takes seconds
 
 @contextlib.contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows a bar and the time left on a terminal, if there is much to do; nothing elsewhere.
+    """Shows a bar and the time left on a terminal, if there is much to do.
 
     Yields a function to call with how much more of `total` was done.
     """

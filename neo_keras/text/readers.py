@@ -20,14 +20,11 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_plain_text(path: str, begin: int = 0) -> Iterator[tuple[int, str]]:
-    """Reads a file of plain text.
+    """Reads a file of plain text; raises `InputError` where it is not UTF-8, or damaged.
 
     Yields:
         (position, text): Its parts from `begin` on, none of them empty, as `normalize` makes them.
         Positions are in bytes of what is unpacked; `begin` is one of them.
-
-    Raises:
-        InputError: It is not UTF-8 text, or its gzip is damaged.
     """
     for position, text in _decode_file(path, begin):
         if text := normalize(text):
@@ -69,6 +66,14 @@ def normalize_string(text: str) -> str:
     return text if text.isascii() else re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
+def damaged(path: str, kind: str, error: Exception) -> InputError:
+    """The error for a file that does not hold what its kind does."""
+    return InputError(
+        f"expected a whole {kind} file in {path}, got a damaged one ({error}); copy it again, or "
+        "pass another file"
+    )
+
+
 @contextlib.contextmanager
 def open_unpacked(path: str) -> Iterator[BinaryIO]:
     """Opens a file, which may be packed by gzip, to read what is in it."""
@@ -76,10 +81,7 @@ def open_unpacked(path: str) -> Iterator[BinaryIO]:
         with open(path, "rb") as raw:
             yield gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == _GZIP else raw
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(
-            f"expected a whole gzip file in {path}, got a damaged one ({error}); copy it again, or "
-            "pass another file"
-        ) from None
+        raise damaged(path, "gzip", error) from None
 
 
 def _decode_file(path, begin=0):

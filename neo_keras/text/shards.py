@@ -42,18 +42,12 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """A text that may be larger than memory: it is read, in parts, each time it is iterated over.
+    """A text that may be larger than memory: each iteration reads it, in parts."""
 
-    Attributes:
-        shards: Of which it consists, in order.
-        sha256: Of the whole text that was opened.
-        tail: The last `MAX_TAIL_CHARS` characters of that.
-    """
-
-    _read: Callable[[Offset], Iterable[Part]]  # as `read_files`, from an offset on
+    _read: Callable[[Offset], Iterable[Part]]  # yields (offset, text) from an offset on
     shards: Sequence[Shard]
-    sha256: str
-    tail: str
+    sha256: str  # of all that was opened
+    tail: str  # its last characters
 
     @classmethod
     def open(cls, read: Callable[[Offset], Iterable[Part]], num_bytes: int = 0) -> "Text":
@@ -108,11 +102,7 @@ class Text:
         return dataclasses.replace(self, shards=shards)
 
     def read_shard(self, shard: Shard, start: int = 0) -> Iterator[str]:
-        """Yields what the text has of a shard, from a character on.
-
-        Raises:
-            InputError: The shard is not what it was.
-        """
+        """Yields what the text has of a shard; raises `InputError` where that changed."""
         position, skip, digest = 0, shard.skip, hashlib.sha256()
         for _, text in self._read(shard.offset):
             text, skip = text[skip : skip + shard.whole_chars - position], 0

@@ -20,13 +20,13 @@ from neo_keras.atomic_files import atomic_write
 from neo_keras.environment import cache_directory
 from neo_keras.errors import FailedError, InputError
 
-STDIN = "-"  # a source that is no path; and how a run remembers a text that came through a pipe
-TINY_SHAKESPEARE = "tiny-shakespeare"  # another one
+# Sources that are no paths.
+STDIN = "-"  # and how a run remembers a text that came through a pipe
+TINY_SHAKESPEARE = "tiny-shakespeare"
 TINY_SHAKESPEARE_URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 )
 _TINY_SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
-_PATTERN = re.compile("[*?[]")
 # What says that there is nothing of a name; Windows says that a pattern cannot be a name.
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
 
@@ -35,13 +35,13 @@ def find_files(sources: Sequence[str]) -> list[str]:
     """Finds the files that sources stand for.
 
     Args:
-        sources: Names of files; of folders: every file below; patterns such as "a/**/*.txt", of
-            which a part that exists under that very name is that; "-": what comes through stdin;
-            "tiny-shakespeare". Folders and patterns leave out what is hidden, and run directories.
+        sources: Files; folders, for every file below; patterns such as "a/**/*.txt", of which a
+            part that exists under that very name is that; "-" for stdin; "tiny-shakespeare".
+            Folders and patterns leave out what is hidden, and run directories.
 
     Returns:
         Paths, each file once: in the order of the sources, those of one source in natural order
-        (2 before 10). What comes through a pipe is a copy, which can be read again.
+        (2 before 10). Of a pipe it is a copy, which can be read again.
 
     Raises:
         InputError: A source that is missing or unreadable.
@@ -78,7 +78,7 @@ def kept_names(names: Sequence[str]) -> Sequence[str]:
 
 
 def unreadable(error: OSError) -> InputError:
-    """What to say of a file or a folder that cannot be read."""
+    """The error for a file or a folder that cannot be read."""
     return InputError(
         f"expected a readable file or folder, got {error.strerror or error} at {error.filename}; "
         "change its permissions, or pass another with --data"
@@ -93,11 +93,8 @@ def _find(source):
     mode = _mode(source)
     if stat.S_ISREG(mode):
         return [source]
-    if stat.S_ISDIR(mode):
-        files = _matching(source, ["**"])
-    else:
-        files = _matching("", pathlib.Path(source).parts)
-    files = sorted(files, key=_natural_order)
+    place = (source, ["**"]) if stat.S_ISDIR(mode) else ("", pathlib.Path(source).parts)
+    files = sorted(_matching(*place), key=_natural_order)
     if not files:
         raise InputError(
             "expected a file, a folder of files or a glob such as 'texts/**/*.txt', "
@@ -108,10 +105,7 @@ def _find(source):
 
 
 def _matching(folder: str, parts: Sequence[str]) -> Iterator[str]:
-    """Files below a folder whose paths match the parts of a pattern.
-
-    What Python's `glob` finds, but a folder is not searched within itself, however links go.
-    """
+    """As Python's `glob`, but a folder is not searched within itself, however links go."""
     if not parts:
         if stat.S_ISREG(_mode(folder)):
             yield folder
@@ -123,7 +117,7 @@ def _matching(folder: str, parts: Sequence[str]) -> Iterator[str]:
             yield from _matching(below, rest or ["*"])
     elif _mode(path):
         yield from _matching(path, rest)
-    elif _PATTERN.search(part):
+    elif re.search("[*?[]", part):
         for name in _visible_names(folder, even_hidden=part.startswith(".")):
             path = os.path.join(folder, name)
             if fnmatch.fnmatch(name, part) and not _is_run(path):

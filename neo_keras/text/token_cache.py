@@ -1,6 +1,7 @@
 """Files of token ids, which are made once for a text and a tokenizer, and mapped from then on."""
 
 import bisect
+import contextlib
 import hashlib
 import itertools
 import json
@@ -8,7 +9,7 @@ import mmap
 import os
 import pathlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,7 +21,6 @@ _FORMAT = "neo_keras tokens 2"  # of the file, and of how a text is cut and enco
 _HEADER_BYTES = 256
 _DTYPES = ("uint8", "uint16", "uint32")
 COUNTS = ("num_chars", "num_unknown", "unknown_bytes")  # of `EncodedText`
-_SECONDS_OF_A_DAY = 86_400
 _READS_PER_RELEASE = 500  # of some 64 KB each: a system maps what is near, too
 
 
@@ -36,14 +36,10 @@ def token_file(*content: str) -> pathlib.Path:
 
 
 def read_tokens(path: os.PathLike) -> tuple[np.memmap, dict[str, int]]:
-    """Maps the token ids in a file into memory: they stay there, and are read when they are needed.
+    """Maps a file of tokens into memory; raises `OSError` or, if it is damaged, `ValueError`.
 
     Returns:
         (unsigned int [num_tokens], the counts that `write_tokens` was given)
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: It is damaged.
     """
     with open(path, "rb") as file:
         header = _parse_header(file.read(_HEADER_BYTES))
@@ -60,26 +56,22 @@ def _advise(token_ids, name):
 
 
 def _parse_header(data):
-    try:
-        header = json.loads(data)
-        fields = [header[name] for name in ("num_tokens", *COUNTS)]
-        if header["format"] == _FORMAT and header["dtype"] in _DTYPES:
-            if all(isinstance(field, int) for field in fields):
-                return header
-    except (TypeError, KeyError):
-        pass
+    header = json.loads(data)
+    with contextlib.suppress(TypeError, KeyError):
+        are_counts = all(isinstance(header[name], int) for name in ("num_tokens", *COUNTS))
+        if are_counts and header["format"] == _FORMAT and header["dtype"] in _DTYPES:
+            return header
     raise ValueError("the header is not that of a file of tokens")
 
 
-def write_tokens(path: os.PathLike, parts: Iterable[np.ndarray], counts: dict[str, int]):
-    """Writes the file of tokens, all of it or nothing; raises `FailedError` if it cannot.
+def write_tokens(path: os.PathLike, parts: Sequence[np.ndarray], counts: dict[str, int]):
+    """Writes a file of tokens, all of it or nothing; raises `FailedError` if it cannot.
 
     Args:
         path: The file.
-        parts: The token ids, all of one dtype.
+        parts: The token ids, all of one dtype, which are at least one array.
         counts: A value for each of `COUNTS`.
     """
-    parts = list(parts)
     dtype, num_tokens = str(parts[0].dtype), sum(map(len, parts))
     header = {"format": _FORMAT, "dtype": dtype, "num_tokens": num_tokens, **counts}
     directory = pathlib.Path(path).parent
@@ -101,19 +93,13 @@ def write_tokens(path: os.PathLike, parts: Iterable[np.ndarray], counts: dict[st
 def _remove_remains(directory):
     """Removes what killed processes left; what is younger than a day may still be written."""
     for path in directory.glob(f"{PARTIAL_PREFIX}*"):
-        try:
-            if time.time() - path.stat().st_mtime > _SECONDS_OF_A_DAY:
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            if time.time() - path.stat().st_mtime > 86_400:
                 path.unlink()
-        except FileNotFoundError:  # another process was faster
-            pass
 
 
 class ConcatTokens:
-    """Token ids of several arrays, one after another, to be read as if they were one.
-
-    Args:
-        arrays: Of one dtype; in memory, or mapped by `read_tokens`.
-    """
+    """Arrays of token ids of one dtype, in memory or mapped, to be read as if they were one."""
 
     def __init__(self, arrays: Sequence[np.ndarray]):
         self.dtype = arrays[0].dtype
