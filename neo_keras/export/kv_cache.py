@@ -31,7 +31,7 @@ class KVCache(tf.Module):
         # Keys and values have their slots along axis 2. The others, which have none, are small.
         self.whole = {name: tf.Variable(x) for name, x in cache.items() if len(x.shape) != 4}
         self.buckets = [
-            {name: tf.Variable(cache[name][:, :, span]) for name in cache.keys() - self.whole}
+            {name: tf.Variable(x[:, :, span]) for name, x in cache.items() if len(x.shape) == 4}
             for span in self._slices
         ]
 
@@ -52,13 +52,16 @@ class KVCache(tf.Module):
         cache = {name: _join([bucket[name] for bucket in read]) for name in read[0]}
         key_positions = ops.arange(self._slices[last].stop, dtype="int32")
         outputs = function({**inputs, "key_positions": key_positions}, {**self.whole, **cache})
-        for name in self.whole.keys() & outputs:
-            self.whole[name].assign(outputs.pop(name))
-        for name in cache.keys() & outputs:
-            value = outputs.pop(name)
-            for bucket, span in zip(read[first:], self._slices[first:]):
-                bucket[name].assign(value[:, :, span] if len(self.buckets) > 1 else value)
-        return outputs
+        others = {}
+        for name, value in outputs.items():
+            if name in self.whole:
+                self.whole[name].assign(value)
+            elif name in cache:
+                for bucket, span in zip(read[first:], self._slices[first:]):
+                    bucket[name].assign(value[:, :, span] if len(self.buckets) > 1 else value)
+            else:
+                others[name] = value
+        return others
 
     def reset(self):
         """Begins a new sequence."""
