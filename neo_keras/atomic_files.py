@@ -25,7 +25,7 @@ def atomic_write(path):
 
     Raises:
         OSError: the disk is full, the directory is read-only, or the like.
-        What the block raises. Errors of ours name `path`, where they would name the temporary one.
+        What the block raises, with `path` for the temporary path.
     """
     path = pathlib.Path(path)
     partial = path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
@@ -62,16 +62,10 @@ def _replace(partial, path):
 
 @contextlib.contextmanager
 def plainly_named(directory):
-    """Yields a name of a directory that TensorFlow takes as it is.
+    """Yields a path of a directory that TensorFlow takes as it is; if need be, that of a link.
 
-    It looks for the files of a SavedModel by patterns, so that a bracket is none to it, and its
-    names are in UTF-8.
-
-    Args:
-        directory: its path. It exists.
-
-    Yields:
-        str: the path or, if need be, that of a link to it, which goes with the block.
+    TensorFlow looks for the files of a SavedModel by patterns, so that a bracket is none to it, and
+    its names are in UTF-8.
     """
     path = os.fspath(directory)
     if not re.search(r"[][*?\\]|[\ud800-\udfff]", path) or os.name == "nt":

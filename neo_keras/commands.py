@@ -20,13 +20,7 @@ def _quote(text):
 
 
 def generate_command(model, text, tokenizer):
-    """Lets a model write after a prompt that it knows.
-
-    Args:
-        model: path that `generate.py` takes.
-        text: str, validation text of the model.
-        tokenizer: `Tokenizer` of the model.
-    """
+    """Lets a model, given by its path, write after a prompt from its validation text."""
     prompt, option = example_prompt(text, tokenizer), ""
     if prompt:
         option = f" --prompt{'=' if prompt.startswith('-') else ' '}{_quote(prompt)}"
@@ -34,18 +28,16 @@ def generate_command(model, text, tokenizer):
 
 
 def example_prompt(text, tokenizer):
-    """The first words of a line of validation text or, of pairs, a source.
+    """The first words of a line of validation text or, of pairs, a source; "" if none fits.
 
-    Returns:
-        str without a line break, all of which the tokenizer knows; empty if there is none.
+    It has no line break, and the tokenizer knows all of it.
     """
     if tokenizer.end_token_id is None:
         _, *lines = text.split("\n")  # the first one may begin amid a word
         prompts = (" ".join(line.split()[:MAX_WORDS])[:MAX_CHARS].rstrip() for line in lines)
     else:
-        sources = [
-            source.strip() for source, _ in parse_pairs(text.split("\n"), "validation.jsonl")
-        ]
+        pairs = parse_pairs(text.split("\n"), "validation.jsonl")
+        sources = [source.strip() for source, _ in pairs]
         prompts = sorted(sources, key=lambda source: len(source) > MAX_CHARS)
     usable = (
         prompt

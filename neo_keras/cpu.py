@@ -16,11 +16,7 @@ def num_cores():
 
 
 def cpu_features():
-    """The instruction sets that Linux names in /proc/cpuinfo.
-
-    Returns:
-        set of str, such as "avx512_bf16" or, on ARM64, "atomics"; empty on other systems.
-    """
+    """A set of the instruction sets that Linux names, such as "avx512_bf16"; else an empty one."""
     try:
         lines = CPUINFO.read_text().splitlines()
     except OSError:

@@ -47,10 +47,9 @@ def utf8_path(text):
 
 @contextlib.contextmanager
 def one_line_errors():
-    """Turns a mistake or a failed write into one line on stderr; for the scripts' `main`.
+    """For the scripts: turns a mistake into one line on stderr and exit code 2, a failure into 1.
 
-    Exits with 2 for bad input and with 1 for a failure such as a full disk. Warnings are one line
-    too. Anything else is a bug of ours and keeps its traceback.
+    Warnings are one line too. Anything else is a bug of ours and keeps its traceback.
     """
     open_standard_streams()
     sys.stdout.reconfigure(errors="replace")  # text may hold what the terminal cannot show

@@ -28,15 +28,9 @@ KINDS = {
 
 
 def mistaken(path, expected, also=()):
-    """The error for a path that is not `expected`.
+    """The `InputError` for a path that is not what was expected, such as "a run directory".
 
-    Args:
-        path: that was given.
-        expected: what it should be, such as "a run directory".
-        also: names of what a directory may hold that can be given; a run above it or below can.
-
-    Returns:
-        `InputError`.
+    It proposes a run above or below the path, or one of `also` in it: names of what can be given.
     """
     path = pathlib.Path(path)
     if not path.exists():

@@ -23,10 +23,7 @@ _CHARS_PER_GROUP = 2**18
 
 
 class Tokenizer:
-    """Text <-> token ids.
-
-    Args:
-        hf_tokenizer: The Hugging Face tokenizer that does the work.
+    """Text <-> token ids, by a Hugging Face tokenizer.
 
     Attributes:
         kind: A key of `KINDS`: "char", "word", "bpe" or "byte".
@@ -50,11 +47,9 @@ class Tokenizer:
 
     @classmethod
     def characters_of(cls, texts: str | Iterable[str]) -> "Tokenizer":
-        """Makes a tokenizer for which every character of a text is a token.
+        """Makes a tokenizer for which every character of a text, or of its parts, is a token.
 
-        Args:
-            texts: The text, or its parts. Its distinct characters, sorted, get the ids from 0;
-                "<unk>" gets the last id.
+        The characters, sorted, get the ids from 0; "<unk>" gets the last id.
         """
         return cls(KINDS["char"].train([texts] if isinstance(texts, str) else texts, None))
 
@@ -65,11 +60,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Tokenizer":
-        """Reads a `tokenizer.json`.
-
-        Raises:
-            InputError: The file is missing, unreadable, not a tokenizer, or of another kind.
-        """
+        """Reads a `tokenizer.json`; raises `InputError` if it is missing or none of `KINDS`."""
         try:
             return cls._parse(Path(path).read_bytes(), path)
         except OSError as error:
@@ -116,11 +107,10 @@ class Tokenizer:
 
     @property
     def document_end(self) -> str:
-        """What to put after each document where a text has many.
+        """What to put after each document where a text has many, so that `--stop` finds it.
 
-        A model needs it to tell one document from the next, and generates it where a text ends, so
-        that `--stop` finds it. It is the end token or, without one, a blank line: any tokenizer can
-        encode that, but it may stand within a document, too.
+        It is the end token or, without one, a blank line: any tokenizer can encode that, but it may
+        stand within a document, too.
         """
         return DOCUMENT_END if self.end_token_id is None else _END_TOKEN
 
@@ -131,12 +121,7 @@ class Tokenizer:
         return Tokenizer(hf)
 
     def check_vocab_size(self, expected: int, where: str | os.PathLike):
-        """Raises `InputError` unless the model beside the tokenizer has as many tokens.
-
-        Args:
-            expected: How many tokens the model has.
-            where: The file or directory that holds both.
-        """
+        """Raises `InputError` unless it has as many tokens as the model; where: of both."""
         if self.vocab_size != expected:
             raise InputError(
                 f"the tokenizer of {where} has {self.vocab_size} tokens but its model has "
@@ -158,8 +143,8 @@ class Tokenizer:
             ahead: The next `lookahead` characters, if the text is part of another.
 
         Yields:
-            (part, its token ids: int32 [num_tokens]): parts of the text and, where an added token
-            reaches over its end, the rest of that token.
+            (part, its token ids: int32 [num_tokens]); the last part has the rest of an added token
+            that reaches over the end of the text.
         """
         if self._look_up:
             for text in texts:
@@ -213,14 +198,9 @@ class Tokenizer:
         return self._hf.decode(np.asarray(token_ids).tolist(), skip_special_tokens=False)
 
     def stream(self, token_ids: Iterable[int]) -> Iterator[str]:
-        """Decodes token ids as they come.
+        """Yields the text of token ids as they come; all together it is what `decode` returns.
 
-        Args:
-            token_ids: They may have no end.
-
-        Yields:
-            The text that can now be shown, never empty: the first bytes of a character wait for
-            the others. All together is what `decode` returns.
+        No part is empty: the first bytes of a character wait for the others.
         """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for token_id in token_ids:

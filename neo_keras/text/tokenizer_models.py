@@ -36,8 +36,6 @@ BYTE_DECODER = _byte_of_letter()  # how the vocabulary of a byte-level BPE spell
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerKind:
-    """What there is to know of a kind of tokenizers."""
-
     tokens: str  # what they are, for people
     # Of the parts of a text, which are read more than once, and the size of the vocabulary.
     train: Callable[[Iterable[str], int], tokenizers.Tokenizer]
@@ -81,10 +79,9 @@ def parse_tokenizer(data: bytes) -> tokenizers.Tokenizer:
 
 
 def kind_of(hf: tokenizers.Tokenizer) -> str:
-    """The key of `KINDS` that a tokenizer is of.
+    """The key of `KINDS` that a tokenizer is of; raises `InputError` for any other.
 
-    Raises:
-        InputError: It is of another kind: it may not be lossless, or need a text as a whole.
+    Others may not be lossless, or need a text as a whole.
     """
     size = hf.get_vocab_size()
     if sorted(hf.get_vocab().values()) != list(range(size)):
@@ -108,18 +105,15 @@ WORD = r"[\p{L}\p{M}\p{N}_]+|[\s\S]"  # a word, or any other character by itself
 
 
 def from_tokens(pattern: str, tokens: Iterable[str]) -> tokenizers.Tokenizer:
-    """Makes a tokenizer that looks up what a pattern matches.
+    """Makes a tokenizer that looks up what a pattern matches. LiteRT-LM needs this very structure.
 
     Args:
         pattern: `CHARACTER` or `WORD`.
         tokens: They get the ids from 0; "<unk>" gets the last id.
-
-    Returns:
-        The tokenizer. LiteRT-LM can load it too, which needs just this structure.
     """
     vocab = {token: i for i, token in enumerate([*tokens, UNK_TOKEN])}
     hf = tokenizers.Tokenizer(models.WordLevel(vocab, unk_token=UNK_TOKEN))
-    hf.pre_tokenizer = _split(pattern)
+    hf.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated")
     hf.decoder = decoders.Fuse()  # the default decoder puts spaces between tokens
     return hf
 
@@ -129,10 +123,12 @@ def _split(pattern):
 
 
 def _is_word_level(hf, pattern):
-    is_alike = isinstance(hf.model, models.WordLevel) and isinstance(hf.decoder, decoders.Fuse)
-    if not is_alike or hf.pre_tokenizer.__getstate__() != _split(pattern).__getstate__():
-        return False
-    return hf.model.unk_token in hf.get_vocab(with_added_tokens=False)
+    return (
+        isinstance(hf.model, models.WordLevel)
+        and isinstance(hf.decoder, decoders.Fuse)
+        and hf.pre_tokenizer.__getstate__() == _split(pattern).__getstate__()
+        and hf.model.unk_token in hf.get_vocab(with_added_tokens=False)
+    )
 
 
 def code_points(text: str) -> np.ndarray:

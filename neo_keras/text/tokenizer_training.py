@@ -18,9 +18,6 @@ def make_tokenizer(
         texts: The text to train on, or its parts, which are read more than once.
         vocab_size: Of a kind that has one to choose; None: its default. A small text may give less.
 
-    Returns:
-        The tokenizer.
-
     Raises:
         InputError: There is no such tokenizer, or it cannot have this size.
     """
