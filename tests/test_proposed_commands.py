@@ -89,6 +89,20 @@ def test_paths_and_prompts_are_one_word_each(make_run, path, line):
     assert stopped.endswith(f"python train.py --run {quoted(path)} --resume")
 
 
+@pytest.mark.parametrize(
+    ("path", "word"),
+    [
+        ("it's", '"it\'s"'),
+        ("it's $HOME", "'it'\"'\"'s $HOME'"),  # within double quotes a shell would replace it
+        ("plain", "plain"),
+        ("a b", "'a b'"),
+    ],
+)
+def test_an_apostrophe_is_one_that_a_person_can_read(path, word):
+    assert quoted(path) == word
+    assert shlex.split(word) == [path]
+
+
 def test_the_card_proposes_a_command_too(make_run, tmp_path):
     run = make_run("a\nab cd\n")
     row = {
