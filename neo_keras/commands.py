@@ -36,7 +36,7 @@ def example_prompt(text, tokenizer):
         _, *lines = text.split("\n")  # the first one may begin amid a word
         prompts = (" ".join(line.split()[:MAX_WORDS])[:MAX_CHARS].rstrip() for line in lines)
     else:
-        pairs = parse_pairs(text.split("\n"), "validation.jsonl")
+        pairs = parse_pairs(text)
         sources = [source.strip() for source, _ in pairs]
         prompts = sorted(sources, key=lambda source: len(source) > MAX_CHARS)
     usable = (

@@ -64,7 +64,7 @@ def test_loads_both_formats(tmp_path):
 def test_a_line_that_is_no_pair(name, line):
     good = "a\tb\n" if name == "a.tsv" else '{"source": "a", "target": "b"}\n'
     with pytest.raises(InputError, match=f"{name}, line 4: expected .* got '"):
-        parse_pairs(f"{good}\n{good}{line}\n{good}".split("\n"), name)
+        parse_pairs(f"{good}\n{good}{line}\n{good}", name)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from neo_keras.run_directory.directory import FORMAT
 from neo_keras.text import sources
 from neo_keras.text.corpus import load_corpus, open_corpus
 from neo_keras.text.pairs import are_pairs, load_pairs
-from neo_keras.text.sources import find_files, kept_names, names_to_keep
+from neo_keras.text.sources import find_files, saved_sources, sources_to_save
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def place(tmp_path, monkeypatch):
 def test_a_name_that_exists_is_no_pattern(place, name):
     place("a1.txt", "aa.txt", "b1/x.txt", name)
     assert find_files([name]) == [name]
-    assert find_files(names_to_keep([name])) == [os.path.abspath(name)]
+    assert find_files(sources_to_save([name])) == [os.path.abspath(name)]
 
 
 @pytest.mark.parametrize("folder", ["br [x]", "b*", "[ab]", "?"])
@@ -42,7 +42,7 @@ def test_a_part_that_exists_is_no_pattern(place, monkeypatch, folder):
     place(f"{folder}/1.txt", f"{folder}/c/2.txt", "br x/3.txt", "a/4.txt", "bb/5.txt")
     assert find_files([f"{folder}/*.txt"]) == [f"{folder}/1.txt"]
     monkeypatch.chdir(folder)
-    names = names_to_keep(["**/*.txt"])
+    names = sources_to_save(["**/*.txt"])
     monkeypatch.chdir("/")
     assert [os.path.basename(path) for path in find_files(names)] == ["1.txt", "2.txt"]
 
@@ -113,10 +113,10 @@ def test_a_pipe_is_read_once_and_kept(place, tmp_path):
     corpus = open_corpus(["pipe"])
     writer.join()
     assert [("".join(corpus)) for _ in range(2)] == ["a\ntext\n"] * 2
-    names = names_to_keep(["a.txt", "pipe"])
+    names = sources_to_save(["a.txt", "pipe"])
     assert names == [str(tmp_path / "a.txt"), "-"]
     with pytest.raises(InputError, match="came through a pipe, .* again with --data"):
-        kept_names(names)
+        saved_sources(names)
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_stdin(place, stdin, source):
     place("a.txt")
     stdin(gzip.compress(b"from stdin\n"))
     assert load_corpus(["a.txt", source]) == "a.txt\nfrom stdin\n"
-    assert names_to_keep([source]) == ["-"]
+    assert sources_to_save([source]) == ["-"]
     stdin(b"\xff")
     with pytest.raises(InputError, match="text in .*/stdin, got a file that is binary"):
         load_corpus([source])
@@ -187,7 +187,7 @@ def test_names_that_are_not_utf8(place):
     with open(name, "w") as file:
         file.write("text\n")
     assert load_corpus(["*.txt"]) == load_corpus([name]) == "text\n"
-    kept = json.loads(json.dumps(names_to_keep([name])))
+    kept = json.loads(json.dumps(sources_to_save([name])))
     assert load_corpus(kept) == "text\n"
 
 

@@ -110,9 +110,7 @@ def encode_reference(model, text, tokenizer):
     """
     config, unk_token_id = model.config, tokenizer.unk_token_id
     if config.end_token_id is not None:
-        encoded = encode_pairs(
-            parse_pairs(text.split("\n"), "validation.jsonl"), tokenizer, config.max_seq_len
-        )
+        encoded = encode_pairs(parse_pairs(text), tokenizer, config.max_seq_len)
         reference = make_pairs_reference(model, encoded, unk_token_id)
     else:
         encoded = encode_text(tokenizer, Text.in_memory(text))

@@ -18,7 +18,7 @@ from neo_keras.text.formats import (
 from neo_keras.text.pairs import PairCorpus, are_pairs, load_pairs
 from neo_keras.text.plays import load_plays
 from neo_keras.text.shards import MAX_TAIL_CHARS, Text
-from neo_keras.text.sources import find_files, unreadable
+from neo_keras.text.sources import find_files, reading_sources
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_training import make_tokenizer
 
@@ -114,10 +114,8 @@ def open_corpus(
             stacklevel=2,
         )
     settings = {"column": column or DEFAULT_COLUMN, "document_end": document_end}
-    try:
+    with reading_sources():
         text = Text.open(partial(read_files, paths, **settings), sum(map(os.path.getsize, paths)))
-    except OSError as error:
-        raise unreadable(error) from error
     if not text.tail.strip() and not any(map(str.strip, text)):
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         raise InputError(

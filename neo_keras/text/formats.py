@@ -23,7 +23,6 @@ Part = tuple[Offset | None, str]  # a part of a text, and where it begins
 
 DEFAULT_COLUMN = "text"
 DOCUMENT_END = "\n\n"  # see `Tokenizer.document_end`
-PAIRS_SUFFIXES = (".tsv", ".jsonl", ".ndjson")  # of files that may hold pairs: see `pairs`
 
 
 def read_files(

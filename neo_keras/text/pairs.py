@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,9 +12,9 @@ from neo_keras.atomic_files import parse_json
 from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError, shortened
 from neo_keras.text.encoding import TokenizedCorpus
-from neo_keras.text.formats import PAIRS_SUFFIXES, suffix_of
-from neo_keras.text.readers import normalize_string, read_short_lines
-from neo_keras.text.sources import unreadable
+from neo_keras.text.formats import suffix_of
+from neo_keras.text.readers import normalize_string, read_whole
+from neo_keras.text.sources import reading_sources
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_training import make_tokenizer
 
@@ -121,8 +121,8 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, max_seq_len: int) 
 
 
 def are_pairs(paths: Sequence[str]) -> bool:
-    """Whether files hold pairs, by their names; raises `InputError` where only some do."""
-    pairs = [path for path in paths if suffix_of(path) in PAIRS_SUFFIXES]
+    """Whether files may hold pairs, by their names; raises `InputError` where only some may."""
+    pairs = [path for path in paths if suffix_of(path) in PAIR_FORMATS]
     if pairs and (others := sorted(set(paths) - set(pairs))):
         raise InputError(
             f"expected files of pairs or files of plain text, got {pairs[0]} and {others[0]}: "
@@ -132,24 +132,20 @@ def are_pairs(paths: Sequence[str]) -> bool:
 
 
 def load_pairs(paths: Sequence[str]) -> list[Pair]:
-    """Loads pairs; raises `InputError` for a file that is unreadable, or a line that is no pair.
+    """Loads files of pairs; raises `InputError` for an unreadable one, as `parse_pairs` does."""
+    with reading_sources():
+        return [pair for path in paths for pair in parse_pairs(read_whole(path), path)]
 
-    A line of a `.tsv` file is a source, a tab and a target; of a `.jsonl` file,
-    `{"source": "...", "target": "..."}`. Empty lines are left out.
+
+def parse_pairs(text: str, path: str = "validation.jsonl") -> list[Pair]:
+    """Reads the lines of a text as its path says: see `PAIR_FORMATS`. Empty lines are left out.
+
+    Raises:
+        InputError: A line is no pair.
     """
-    try:
-        return [pair for path in paths for pair in parse_pairs(read_short_lines(path), path)]
-    except OSError as error:
-        raise unreadable(error) from error
-
-
-def parse_pairs(lines: Iterable[str], path: str) -> list[Pair]:
-    """As `load_pairs`, of the lines of one file."""
-    parse, expected = _parse_json, '{"source": "...", "target": "..."}'
-    if suffix_of(path) == ".tsv":
-        parse, expected = (lambda line: line.split("\t")), "a source, a tab and a target"
+    parse, expected = PAIR_FORMATS[suffix_of(path)]
     pairs = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             pair = tuple(map(normalize_string, parse(line)))
             if len(pair) != 2 or not all(part.strip() for part in pair):
@@ -162,7 +158,7 @@ def parse_pairs(lines: Iterable[str], path: str) -> list[Pair]:
 
 
 def to_json_lines(pairs: Sequence[Pair]) -> str:
-    """The text of a `.jsonl` file with these pairs."""
+    """The text of a `.jsonl` file with these pairs, as `parse_pairs` reads it."""
     lines = ({"source": source, "target": target} for source, target in pairs)
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
@@ -174,3 +170,11 @@ def _parse_json(line):
     except (ValueError, TypeError, KeyError):
         return ()
     return pair if all(isinstance(part, str) for part in pair) else ()
+
+
+# Suffix -> a function of a line that returns its fields, and what these should be.
+PAIR_FORMATS = {
+    ".tsv": (lambda line: line.split("\t"), "a source, a tab and a target"),
+    ".jsonl": (_parse_json, '{"source": "...", "target": "..."}'),
+    ".ndjson": (_parse_json, '{"source": "...", "target": "..."}'),
+}

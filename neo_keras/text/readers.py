@@ -31,10 +31,10 @@ def read_plain_text(path: str, begin: int = 0) -> Iterator[tuple[int, str]]:
             yield position, text
 
 
-def read_short_lines(path: str) -> list[str]:
-    """All lines of a file, whose strings may hold other line ends than theirs, as JSON does."""
+def read_whole(path: str) -> str:
+    """A whole file as text. Unicode's own line ends stay: a JSON string may hold them."""
     text = "".join(text for _, text in _decode_file(path))
-    return _CARRIAGE_RETURN.sub("\n", text).replace(_BYTE_ORDER_MARK, "").split("\n")
+    return _CARRIAGE_RETURN.sub("\n", text).replace(_BYTE_ORDER_MARK, "")
 
 
 def read_lines(file: BinaryIO, path: str) -> Iterator[str]:

@@ -48,16 +48,14 @@ def find_files(sources: Sequence[str]) -> list[str]:
         FailedError: There is no room for a copy.
     """
     paths = {}
-    try:
+    with reading_sources():
         for source in sources:
             for path in _find(source):
                 paths.setdefault(os.path.realpath(path), path)
-    except OSError as error:
-        raise unreadable(error) from error
     return list(paths.values())
 
 
-def names_to_keep(sources: Sequence[str]) -> list[str]:
+def sources_to_save(sources: Sequence[str]) -> list[str]:
     """What to call sources later, and in another directory."""
 
     def name(source):
@@ -68,8 +66,8 @@ def names_to_keep(sources: Sequence[str]) -> list[str]:
     return list(map(name, sources))
 
 
-def kept_names(names: Sequence[str]) -> Sequence[str]:
-    """What `names_to_keep` returned, unless one came through a pipe: then `InputError`."""
+def saved_sources(names: Sequence[str]) -> Sequence[str]:
+    """What `sources_to_save` returned, unless one came through a pipe: then `InputError`."""
     if STDIN in names:
         raise InputError(
             "the text of this run came through a pipe, and is not kept: give it again with --data"
@@ -77,12 +75,16 @@ def kept_names(names: Sequence[str]) -> Sequence[str]:
     return names
 
 
-def unreadable(error: OSError) -> InputError:
-    """The error for a file or a folder that cannot be read."""
-    return InputError(
-        f"expected a readable file or folder, got {error.strerror or error} at {error.filename}; "
-        "change its permissions, or pass another with --data"
-    )
+@contextlib.contextmanager
+def reading_sources():
+    """Turns the error of a file or a folder that cannot be read into an `InputError`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"expected a readable file or folder, got {error.strerror or error} at "
+            f"{error.filename}; change its permissions, or pass another with --data"
+        ) from error
 
 
 def _find(source):

@@ -8,7 +8,7 @@ from neo_keras.presets import from_preset
 from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.text.corpus import open_corpus
 from neo_keras.text.formats import DOCUMENT_END
-from neo_keras.text.sources import kept_names, names_to_keep
+from neo_keras.text.sources import saved_sources, sources_to_save
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_models import KINDS
 from neo_keras.text.tokenizer_training import check_request
@@ -102,7 +102,7 @@ def resume_run(
     # A small text gives fewer tokens than were asked for, and pairs have one more.
     if vocab_size not in (None, run_tokenizer.vocab_size, run.asked.get("vocab_size")):
         raise _must_stay(f"vocab_size ({run_tokenizer.vocab_size})")
-    sources = sources or kept_names(run.data["sources"])
+    sources = sources or saved_sources(run.data["sources"])
     column, architecture = run.asked.get("column"), run.model_config.architecture
     corpus = open_corpus(sources, column, architecture, run_tokenizer.document_end)
     data = _describe(sources, corpus)
@@ -151,4 +151,4 @@ def _count_steps(epochs, corpus, training_config):
 
 
 def _describe(sources, corpus):
-    return {"sources": names_to_keep(sources), "sha256": corpus.sha256}
+    return {"sources": sources_to_save(sources), "sha256": corpus.sha256}
