@@ -20,7 +20,8 @@ from neo_keras.errors import InputError
 from neo_keras.text import encoding, formats, readers, tokenizer_models
 from neo_keras.text.corpus import load_corpus, open_corpus
 from neo_keras.text.encoding import encode_text
-from neo_keras.text.formats import SequentialReader, read_files
+from neo_keras.text.formats import read_files
+from neo_keras.text.shards import SequentialReader
 from neo_keras.text.token_cache import token_files_directory
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_training import make_tokenizer

@@ -4,7 +4,7 @@ import csv
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from neo_keras.atomic_files import parse_json
 from neo_keras.errors import InputError, shortened
@@ -60,30 +60,6 @@ def read_files(
             yield (number, position), text
             is_first, last = False, "\n" if read_records else text[-1]
         begin = 0
-
-
-class SequentialReader:
-    """Yields parts from an offset on, as the function that it is given, such as `read_files`.
-
-    It goes on where it stopped, if it is to begin there: a gzip file is else unpacked anew.
-    """
-
-    def __init__(self, read: Callable[[Offset], Iterable[Part]]):
-        self._read = read
-        self._last = self._rest = None
-
-    def __call__(self, offset: Offset) -> Iterator[Part]:
-        last, rest = self._last, self._rest
-        self._last = None  # while this one reads, another begins anew
-        try:
-            if last and last[0] == offset:
-                yield last
-            else:
-                last, rest = None, iter(self._read(offset))
-            for last in rest:
-                yield last
-        finally:
-            self._last, self._rest = last, rest
 
 
 def suffix_of(path: str) -> str:

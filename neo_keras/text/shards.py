@@ -8,7 +8,7 @@ from typing import Any
 
 from neo_keras.errors import InputError
 from neo_keras.text.chunks import last_boundary
-from neo_keras.text.formats import BEGINNING, Offset, Part, SequentialReader
+from neo_keras.text.formats import BEGINNING, Offset, Part
 from neo_keras.text.progress import progress
 
 MIN_SHARD_BYTES = 2**25
@@ -122,13 +122,35 @@ class Text:
         """So many characters after a shard, which is given by its number, or those there are."""
         ahead = ""
         for shard in self.shards[number + 1 :]:
-            is_in_head = num_chars <= HEAD_CHARS
-            parts = [shard.head[: shard.num_chars]] if is_in_head else self.read_shard(shard)
-            for part in parts:
-                ahead += part
-                if len(ahead) >= num_chars:
-                    return ahead[:num_chars]
-        return ahead
+            if len(ahead) >= num_chars:
+                break
+            in_head = num_chars <= HEAD_CHARS
+            ahead += shard.head[: shard.num_chars] if in_head else "".join(self.read_shard(shard))
+        return ahead[:num_chars]
+
+
+class SequentialReader:
+    """Yields parts from an offset on, as the function that it is given, such as `read_files`.
+
+    It goes on where it stopped, if it is to begin there: a gzip file is else unpacked anew.
+    """
+
+    def __init__(self, read: Callable[[Offset], Iterable[Part]]):
+        self._read = read
+        self._last = self._rest = None
+
+    def __call__(self, offset: Offset) -> Iterator[Part]:
+        last, rest = self._last, self._rest
+        self._last = None  # while this one reads, another begins anew
+        try:
+            if last and last[0] == offset:
+                yield last
+            else:
+                last, rest = None, iter(self._read(offset))
+            for last in rest:
+                yield last
+        finally:
+            self._last, self._rest = last, rest
 
 
 def _find_cut(text, data, num_bytes):

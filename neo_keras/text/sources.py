@@ -67,7 +67,7 @@ def sources_to_save(sources: Sequence[str]) -> list[str]:
 
 
 def saved_sources(names: Sequence[str]) -> Sequence[str]:
-    """What `sources_to_save` returned, unless one came through a pipe: then `InputError`."""
+    """Returns what `sources_to_save` did; raises `InputError` if one came through a pipe."""
     if STDIN in names:
         raise InputError(
             "the text of this run came through a pipe, and is not kept: give it again with --data"
