@@ -15,15 +15,10 @@ NORM_POSITIONS = ("pre", "post")
 
 @dataclasses.dataclass(frozen=True)
 class Activation:
-    """Of the feed-forward layer.
+    """Of the feed-forward layer."""
 
-    Attributes:
-        function: of (ops, x).
-        num_kept: tensors of the shape of x that its backward pass needs.
-    """
-
-    function: Callable
-    num_kept: int
+    function: Callable  # of (ops, x)
+    num_kept: int  # tensors of the shape of x that its backward pass needs
 
 
 ACTIVATIONS = {
@@ -38,21 +33,13 @@ ACTIVATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """An optimizer of Keras, and what suits it. The rates were measured (docs/lab_notes.md).
+    """An optimizer of Keras, and what suits it. The rates were measured (docs/lab_notes.md)."""
 
-    Attributes:
-        make: of (keras.optimizers, `TrainingConfig`, **settings that all of them have).
-        learning_rate: at its highest.
-        max_warmup_steps: a tenth of the training is warm-up, but so many steps at most.
-        weight_decay: None if it has none.
-        num_moments: what it keeps for each weight: in a matrix of a block, and anywhere else.
-    """
-
-    make: Callable
-    learning_rate: float
-    max_warmup_steps: int
-    weight_decay: float | None
-    num_moments: tuple
+    make: Callable  # of (keras.optimizers, `TrainingConfig`, **settings that all of them have)
+    learning_rate: float  # at its highest
+    max_warmup_steps: int  # a tenth of the training is warm-up, but so many steps at most
+    weight_decay: float | None  # None if it has none
+    num_moments: tuple  # kept for each weight: in a matrix of a block, and anywhere else
 
 
 def _make_muon(optimizers, config, **settings):
@@ -129,17 +116,11 @@ SCHEDULES = {
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """Of arithmetic; weights are float32.
+    """Of arithmetic; weights are float32."""
 
-    Attributes:
-        policy: Keras' name of it.
-        num_bytes: of a number.
-        loss_scale: whether small gradients must be scaled up, not to vanish.
-    """
-
-    policy: str
-    num_bytes: int
-    loss_scale: bool = False
+    policy: str  # Keras' name of it
+    num_bytes: int  # of a number
+    loss_scale: bool = False  # whether small gradients must be scaled up, not to vanish
 
 
 PRECISIONS = {

@@ -57,19 +57,18 @@ class Corpus:
 
     def tokenize(self, tokenizer: Tokenizer, model_config: ModelConfig) -> TokenizedCorpus:
         """Encodes both parts; raises `InputError` where one is shorter than a window."""
-        training, validation = (
-            encode_text(tokenizer, part) for part in (self.training, self.validation)
-        )
+        training = encode_text(tokenizer, self.training)
+        validation = encode_text(tokenizer, self.validation)
+        num_training, num_validation = len(training.token_ids), len(validation.token_ids)
         window_len = model_config.window_len
-        sizes = [len(part.token_ids) for part in (training, validation)]
-        num_training_rows = count_training_windows(sizes[0], window_len)
-        count_validation_windows(sizes[1], window_len, stride=window_len)
+        num_training_rows = count_training_windows(num_training, window_len)
+        count_validation_windows(num_validation, window_len, stride=window_len)
         return TokenizedCorpus(
             training,
             validation,
             num_training_rows,
             tokens_per_row=model_config.max_seq_len,
-            description=f"{sizes[0]:,} to train on, {sizes[1]:,} to validate on",
+            description=f"{num_training:,} to train on, {num_validation:,} to validate on",
         )
 
     def validation_excerpt(self) -> str:

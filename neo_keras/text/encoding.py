@@ -78,10 +78,9 @@ def encode_text(tokenizer: Tokenizer, text: Text) -> EncodedText:
             taken += shard_counts["num_chars"] - shard.num_chars
             arrays.append(token_ids)
             counts = {name: counts[name] + shard_counts[name] for name in COUNTS}
-    if not arrays:
-        arrays = [np.empty(0, encoder.dtype)]
-    is_small = len(arrays) == 1 and not isinstance(arrays[0], np.memmap)
-    return EncodedText(arrays[0] if is_small else ConcatTokens(arrays), **counts)
+    if len(arrays) > 1 or any(isinstance(array, np.memmap) for array in arrays):
+        return EncodedText(ConcatTokens(arrays), **counts)
+    return EncodedText(np.concatenate([np.empty(0, encoder.dtype), *arrays]), **counts)
 
 
 class _ShardEncoder:

@@ -82,10 +82,8 @@ class PairCorpus:
 
     def tokenize(self, tokenizer: Tokenizer, model_config: ModelConfig) -> TokenizedCorpus:
         """Encodes both parts; raises `InputError` where a source or a target is too long."""
-        training, validation = (
-            encode_pairs(pairs, tokenizer, model_config.max_seq_len)
-            for pairs in (self.training, self.validation)
-        )
+        training = encode_pairs(self.training, tokenizer, model_config.max_seq_len)
+        validation = encode_pairs(self.validation, tokenizer, model_config.max_seq_len)
         return TokenizedCorpus(
             training,
             validation,

@@ -61,8 +61,12 @@ def normalize(text: str) -> str:
 
 
 def normalize_string(text: str) -> str:
-    """The same of what was typed or stood in JSON: halves of characters become "\\ufffd"."""
-    text = normalize(text)
+    """The same of what was typed, or stood in JSON, and may not be well-formed."""
+    return well_formed(normalize(text))
+
+
+def well_formed(text: str) -> str:
+    """Replaces lone surrogates, of JSON or a command line that is not UTF-8, by "\\ufffd"."""
     return text if text.isascii() else re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 

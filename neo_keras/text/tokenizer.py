@@ -3,7 +3,6 @@
 import codecs
 import functools
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -15,6 +14,7 @@ from neo_keras.atomic_files import write_text
 from neo_keras.errors import InputError
 from neo_keras.text.chunks import MAX_WORD_CHARS, AddedTokens, chunks_of
 from neo_keras.text.formats import DOCUMENT_END
+from neo_keras.text.readers import well_formed
 from neo_keras.text.tokenizer_models import BYTE_DECODER, KINDS, kind_of, parse_tokenizer
 
 _END_TOKEN = "<|endoftext|>"  # as GPT-2's
@@ -81,7 +81,7 @@ class Tokenizer:
         return self._hf.to_str()
 
     def save(self, path: str | os.PathLike):
-        """Writes the `tokenizer.json`: all of it or, if that fails, nothing."""
+        """Writes the `tokenizer.json`, all of it or nothing."""
         write_text(path, self.to_json())
 
     @property
@@ -130,7 +130,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> np.ndarray:
         """Encodes any text, on all cores: int32 [num_tokens]."""
-        parts = [token_ids for _, token_ids in self.encode_parts([_well_formed(text)])]
+        parts = [token_ids for _, token_ids in self.encode_parts([well_formed(text)])]
         return np.concatenate([np.empty(0, "int32"), *parts])
 
     def encode_parts(
@@ -167,7 +167,7 @@ class Tokenizer:
 
     def tail(self, text: str, num_tokens: int) -> str:
         """A short end of a text, of which the last `num_tokens` tokens are those of the text."""
-        chunks = list(self._chunks_of([_well_formed(text)]))
+        chunks = list(self._chunks_of([well_formed(text)]))
         start = len(chunks)
         while start and num_tokens > 0:
             start -= 1
@@ -179,7 +179,7 @@ class Tokenizer:
         if self.unk_token_id is None or self.unk_token_id not in self.encode(text):
             return []
         unknown = set()
-        for chunk in self._chunks_of([_well_formed(text)]):
+        for chunk in self._chunks_of([well_formed(text)]):
             encoding = self._hf.encode(chunk, add_special_tokens=False)
             for token_id, (start, stop) in zip(encoding.ids, encoding.offsets):
                 if token_id == self.unk_token_id:
@@ -208,11 +208,6 @@ class Tokenizer:
                 yield text
         if text := decoder.decode(b"", final=True):
             yield text
-
-
-def _well_formed(text):
-    # Bytes of a command line that are not UTF-8 become surrogates, which the library refuses.
-    return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 def _groups(chunks):
