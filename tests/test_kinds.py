@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny_tokenizers import MAKE, SAMPLE
 
 from neo_keras.text import tokenizer_models
-from neo_keras.text.chunks import MAX_CHUNK_CHARS, MIN_CHUNK_CHARS, chunks_of
+from neo_keras.text.chunks import MAX_CHUNK_CHARS, MIN_CHUNK_CHARS, Chunker
 from neo_keras.text.corpus import load_corpus
 from neo_keras.text.tokenizer import Tokenizer
 
@@ -110,7 +110,7 @@ def test_round_trip_of_the_plays(kind):
         "char": lambda: tokenizer_models.from_tokens(tokenizer_models.CHARACTER, sorted(set(text))),
     }
     # Twice, so that no word is too rare.
-    make["word"] = lambda: tokenizer_models.train_word_level(chunks_of([text, text]), 2**20)
+    make["word"] = lambda: tokenizer_models.train_word_level(Chunker().chunks([text, text]), 2**20)
     tokenizer = Tokenizer(make[kind]())
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
@@ -157,7 +157,7 @@ def test_pieces():
     for text in long_texts():
         for size in (1, 997, len(text)):
             parts = (text[i : i + size] for i in range(0, len(text), size))
-            pieces = list(chunks_of(parts))
+            pieces = list(Chunker().chunks(parts))
             assert "".join(pieces) == text
             assert max(map(len, pieces)) <= MAX_CHUNK_CHARS
             for before, after in zip(pieces, pieces[1:]):
@@ -167,7 +167,7 @@ def test_pieces():
 
 def test_a_text_without_any_space_is_cut_too(tokenizer):
     text = "日" * 50_000
-    sizes = [len(piece) for piece in chunks_of([text])]
+    sizes = [len(piece) for piece in Chunker().chunks([text])]
     assert sizes == [16384, 16384, 16384, 848]
     if tokenizer.unk_token_id is None:
         assert tokenizer.decode(tokenizer.encode(text)) == text

@@ -25,13 +25,23 @@ MAX_SAMPLE_WORD_CHARS = 256
 _LONG_WORD_HEAD = re.compile(rf"\S{{{MAX_SAMPLE_WORD_CHARS}}}(?=\S)")
 
 
-class AddedTokens:
-    """Finds the added tokens of a tokenizer in a text, as Hugging Face's library does first.
+class Chunker:
+    """Cuts a text of any size into chunks of some `MIN_CHUNK_CHARS`.
 
-    Raises `InputError` where one takes, or looks at, what stands around it.
+    Args:
+        hf: The tokenizer, whose added tokens are never cut; None: there are none.
+        max_word_chars: Only what has no space or punctuation for so long is cut anywhere.
+
+    Attributes:
+        lookahead: How many characters after a place may decide about an added token before it.
+
+    Raises:
+        InputError: An added token takes, or looks at, what stands around it.
     """
 
-    def __init__(self, hf: tokenizers.Tokenizer | None = None):
+    def __init__(
+        self, hf: tokenizers.Tokenizer | None = None, max_word_chars: int = MAX_CHUNK_CHARS
+    ):
         tokens = list(hf.get_added_tokens_decoder().values()) if hf else []
         for token in tokens:
             for flag in ("lstrip", "rstrip", "single_word"):
@@ -40,20 +50,57 @@ class AddedTokens:
                         "expected added tokens that leave the text around them alone, got "
                         f"{token.content!r} with {flag}; set that to false in its tokenizer.json"
                     )
-        # Those that are not normalized come first; the others are looked for in what is left.
-        self._rounds = [
+        # As in Hugging Face's library, those that are not normalized come first; the others are
+        # looked for in what is left.
+        self._added_tokens = [
             _pattern([token.content for token in tokens if token.normalized == is_normalized])
             for is_normalized in (False, True)
         ]
-        # How many characters after a place may decide about an added token before it.
+        self._max_word_chars = max_word_chars
         self.lookahead = 2 * max((len(token.content) for token in tokens), default=0)
 
-    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+    def chunks(self, texts: Iterable[str], ahead: str = "") -> Iterator[str]:
+        """Yields the chunks.
+
+        Args:
+            texts: The parts of the text.
+            ahead: What comes after the text: the last chunk takes of it what an added token does.
+        """
+        rest = ""
+        for text in texts:
+            rest += text
+            start = 0
+            for stop in self._cuts(rest):
+                yield rest[start:stop]
+                start = stop
+            rest = rest[start:]
+        if rest:
+            spans = self._spans(rest + ahead)
+            reached = (stop for start, stop in spans if start < len(rest) < stop)
+            yield (rest + ahead)[: next(reached, len(rest))]
+
+    def _cuts(self, text):
+        """Yields where to cut a text of which more may come."""
+        spans, (token_start, token_stop) = self._spans(text), (0, 0)
+        position = 0
+        while len(text) - position > MAX_CHUNK_CHARS + self.lookahead:
+            last = min(position + self._max_word_chars, len(text) - self.lookahead)
+            boundary = _BOUNDARY.search(text, position + MIN_CHUNK_CHARS, last)
+            if not boundary and last < position + self._max_word_chars:
+                return
+            position = boundary.start() if boundary else last
+            while token_stop <= position:
+                token_start, token_stop = next(spans, (len(text), len(text) + 1))
+            if token_start < position:
+                position = token_stop
+            yield position
+
+    def _spans(self, text):
         """Yields (start, stop) of the added tokens of a text, which begins with none that is cut.
 
         Within `lookahead` characters of the end it may be another one when the text goes on.
         """
-        first, second = self._rounds
+        first, second = self._added_tokens
         start = 0
         for match in first.finditer(text):
             yield from (m.span() for m in second.finditer(text, start, match.start()))
@@ -68,54 +115,6 @@ def _pattern(contents):
     return re.compile("|".join(map(re.escape, contents)) or r"(?!)")
 
 
-_NO_ADDED_TOKENS = AddedTokens()
-
-
-def chunks_of(
-    texts: Iterable[str],
-    max_word_chars: int = MAX_CHUNK_CHARS,
-    added_tokens: AddedTokens = _NO_ADDED_TOKENS,
-    ahead: str = "",
-) -> Iterator[str]:
-    """Cuts a text of any size into chunks of some `MIN_CHUNK_CHARS`.
-
-    Args:
-        texts: The parts of the text.
-        max_word_chars: Only what has no space or punctuation for so long is cut anywhere.
-        added_tokens: Of the tokenizer; they are never cut.
-        ahead: What comes after the text: the last chunk takes of it what an added token does.
-    """
-    rest = ""
-    for text in texts:
-        rest += text
-        start = 0
-        for stop in _cuts(rest, max_word_chars, added_tokens):
-            yield rest[start:stop]
-            start = stop
-        rest = rest[start:]
-    if rest:
-        spans = added_tokens.spans(rest + ahead)
-        reached = (stop for start, stop in spans if start < len(rest) < stop)
-        yield (rest + ahead)[: next(reached, len(rest))]
-
-
-def _cuts(text, max_word_chars, added_tokens):
-    """Yields where to cut a text of which more may come."""
-    spans, (token_start, token_stop) = added_tokens.spans(text), (0, 0)
-    lookahead, position = added_tokens.lookahead, 0
-    while len(text) - position > MAX_CHUNK_CHARS + lookahead:
-        last = min(position + max_word_chars, len(text) - lookahead)
-        boundary = _BOUNDARY.search(text, position + MIN_CHUNK_CHARS, last)
-        if not boundary and last < position + max_word_chars:
-            return
-        position = boundary.start() if boundary else last
-        while token_stop <= position:
-            token_start, token_stop = next(spans, (len(text), len(text) + 1))
-        if token_start < position:
-            position = token_stop
-        yield position
-
-
 def last_boundary(text: str) -> int | None:
     """The last place near the end of a text where no token but an added one is cut, or None."""
     tail = max(len(text) - MAX_WORD_CHARS, 0)
@@ -126,7 +125,7 @@ def sample(texts: Iterable[str]) -> Iterator[str]:
     """Yields chunks from all parts of a text, which are read twice; all, if these are few."""
     num_chars = sum(len(text) for text in texts)
     step = max(math.ceil(num_chars / MAX_SAMPLE_CHARS), 1)
-    chunks = [chunk for i, chunk in enumerate(chunks_of(texts)) if i % step == 0]
+    chunks = [chunk for i, chunk in enumerate(Chunker().chunks(texts)) if i % step == 0]
     # So that what is taken before the limit is reached is from everywhere, too.
     random.Random(0).shuffle(chunks)
     words, num_bytes = set(), 0

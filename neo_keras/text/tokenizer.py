@@ -12,7 +12,7 @@ import tokenizers
 
 from neo_keras.atomic_files import write_text
 from neo_keras.errors import InputError
-from neo_keras.text.chunks import MAX_WORD_CHARS, AddedTokens, chunks_of
+from neo_keras.text.chunks import MAX_WORD_CHARS, Chunker
 from neo_keras.text.formats import DOCUMENT_END
 from neo_keras.text.readers import well_formed
 from neo_keras.text.tokenizer_models import BYTE_DECODER, KINDS, kind_of, parse_tokenizer
@@ -36,8 +36,8 @@ class Tokenizer:
     def __init__(self, hf_tokenizer: tokenizers.Tokenizer):
         self.kind = kind_of(hf_tokenizer)
         self._hf, self._is_byte_level = hf_tokenizer, KINDS[self.kind].is_byte_level
-        self._added_tokens = AddedTokens(hf_tokenizer)
-        self.lookahead = self._added_tokens.lookahead
+        self._chunker = Chunker(hf_tokenizer, MAX_WORD_CHARS)
+        self.lookahead = self._chunker.lookahead
         for token_id, token in hf_tokenizer.get_added_tokens_decoder().items():
             if self.token_bytes(token_id) != token.content.encode():
                 raise InputError(
@@ -152,7 +152,7 @@ class Tokenizer:
                     part = text[i : i + _CHARS_PER_GROUP]
                     yield part, self._look_up(part)
             return
-        for group in _groups(self._chunks_of(texts, ahead)):
+        for group in _groups(self._chunker.chunks(texts, ahead)):
             encodings = self._hf.encode_batch_fast(group, add_special_tokens=False)
             ids = chain.from_iterable(encoding.ids for encoding in encodings)
             yield "".join(group), np.fromiter(ids, "int32")
@@ -162,12 +162,9 @@ class Tokenizer:
         make = KINDS[self.kind].make_look_up
         return make(self._hf) if make and not self.lookahead else None
 
-    def _chunks_of(self, texts, ahead=""):
-        return chunks_of(texts, MAX_WORD_CHARS, self._added_tokens, ahead)
-
     def tail(self, text: str, num_tokens: int) -> str:
         """A short end of a text, of which the last `num_tokens` tokens are those of the text."""
-        chunks = list(self._chunks_of([well_formed(text)]))
+        chunks = list(self._chunker.chunks([well_formed(text)]))
         start = len(chunks)
         while start and num_tokens > 0:
             start -= 1
@@ -179,7 +176,7 @@ class Tokenizer:
         if self.unk_token_id is None or self.unk_token_id not in self.encode(text):
             return []
         unknown = set()
-        for chunk in self._chunks_of([well_formed(text)]):
+        for chunk in self._chunker.chunks([well_formed(text)]):
             encoding = self._hf.encode(chunk, add_special_tokens=False)
             for token_id, (start, stop) in zip(encoding.ids, encoding.offsets):
                 if token_id == self.unk_token_id:
