@@ -36,7 +36,9 @@ def atomic_write(path):
         raise type(error)(str(error).replace(partial.name, path.name)) from None
     except OSError as error:
         reason = str(error.strerror or error).replace(partial.name, path.name)
-        message = f"cannot write {path} ({reason}); what stood there is as it was"
+        message = f"cannot write {path} ({reason})"
+        if path.exists():
+            message += "; what stood there is as it was"
         raise OSError(error.errno, message) from error
     finally:
         with contextlib.suppress(OSError):  # where nothing can be written there is nothing either

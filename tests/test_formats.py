@@ -200,9 +200,10 @@ def test_a_line_that_is_too_long(tmp_path, monkeypatch):
 
 def test_parquet_of_other_things(tmp_path):
     pyarrow = pytest.importorskip("pyarrow", reason=NO_PYARROW)
+    parquet = pytest.importorskip("pyarrow.parquet", reason=NO_PYARROW)
     path = tmp_path / "a.parquet"
     table = {"id": [1], "words": [["a"]], "text": pyarrow.array(["b"]).dictionary_encode()}
-    pyarrow.parquet.write_table(pyarrow.table(table), path)
+    parquet.write_table(pyarrow.table(table), path)
     assert load_corpus([str(path)]) == "b\n\n"
     for column, kind in (("id", "int64"), ("words", "list")):
         with pytest.raises(

@@ -83,7 +83,7 @@ def _check_column(path, position, column, columns):
     if column not in columns:
         fix = "choose one with --column"
         if suffix_of(path) == ".tsv" or {"source", "target"} <= set(columns):
-            fix += "; pairs of a source and a target are for --architecture encoder-decoder"
+            fix += "; of pairs leave --column out, and give --architecture encoder-decoder"
         names = ", ".join(map(repr, columns)) or "none"
         raise _mistake(path, position, f"expected a column {column!r}, got {names}", fix)
 

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from neo_keras.errors import FailedError, InputError
-from neo_keras.training import devices
+from neo_keras.training import compute
 
 
 @pytest.mark.parametrize(
@@ -19,9 +19,9 @@ def test_no_gpu(monkeypatch, tmp_path, with_cuda, with_driver, reason):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     monkeypatch.setattr(tf.test, "is_built_with_cuda", lambda: with_cuda)
     driver = tmp_path if with_driver else tmp_path / "missing"
-    monkeypatch.setattr(devices, "NVIDIA_DRIVER", driver)
+    monkeypatch.setattr(compute, "NVIDIA_DRIVER", driver)
     with pytest.raises(InputError, match=f"--device gpu: .* sees no GPU, for .*{reason}"):
-        devices.select_device("gpu")
+        compute.select_device("gpu")
 
 
 @pytest.mark.parametrize(
@@ -36,9 +36,9 @@ def test_no_xpu(monkeypatch, tmp_path, version, with_driver, reason):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     monkeypatch.setattr(tf, "__version__", version)
     driver = tmp_path if with_driver else tmp_path / "missing"
-    monkeypatch.setattr(devices, "INTEL_DRIVER", driver)
+    monkeypatch.setattr(compute, "INTEL_DRIVER", driver)
     with pytest.raises(InputError, match=reason):
-        devices.select_device("xpu")
+        compute.select_device("xpu")
 
 
 def test_weights_that_are_not_on_the_xpu(monkeypatch):
@@ -51,9 +51,9 @@ def test_weights_that_are_not_on_the_xpu(monkeypatch):
     class Model:
         trainable_variables = [Variable]
 
-    devices.check_placement(Model)  # there is no XPU: nothing to check
+    compute.check_placement(Model)  # there is no XPU: nothing to check
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [kind])
     with pytest.raises(FailedError, match="gpt/block_0/kernel is on .*CPU:0, expected the XPU"):
-        devices.check_placement(Model)
+        compute.check_placement(Model)
     Value.device = "/job:localhost/replica:0/task:0/device:XPU:0"
-    devices.check_placement(Model)
+    compute.check_placement(Model)
