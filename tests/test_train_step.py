@@ -34,6 +34,17 @@ def batch():
     return token_ids[:, :-1], token_ids[:, 1:]
 
 
+def test_keras_opens_it_as_it_was_saved(batch, tmp_path):
+    train_step = make_step(2)
+    train_step.fit(*batch, batch_size=3, verbose=0)
+    train_step.save(tmp_path / "last.keras")
+    loaded = keras.models.load_model(tmp_path / "last.keras")
+    assert (loaded.model.config, loaded.config) == (CONFIG, train_step.config)
+    saved = train_step.weights + train_step.optimizer.variables
+    for value, expected in zip(loaded.weights + loaded.optimizer.variables, saved, strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("num_future_tokens", [1, 2])
 def test_loss_and_gradients_by_hand(batch, num_future_tokens, weighted):

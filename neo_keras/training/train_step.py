@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from neo_keras.choices import PRECISIONS
+from neo_keras.config import TrainingConfig, from_saved
 from neo_keras.model.encoder_decoder import model_class
 from neo_keras.model.weights import dense
 from neo_keras.training import gradients
@@ -148,6 +149,11 @@ class TrainStep(keras.Model):
             "model": keras.saving.serialize_keras_object(self.model),
             "config": dataclasses.asdict(self.config),
         }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        model = keras.saving.deserialize_keras_object(config["model"], custom_objects)
+        return cls(model, from_saved(TrainingConfig, config["config"]))
 
 
 def make_train_step(model_config, config):
