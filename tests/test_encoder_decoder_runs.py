@@ -21,7 +21,7 @@ from neo_keras.generation.keras_runner import keras_engine
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import GREEDY, Sampler
 from neo_keras.run_directory.directory import RunDirectory
-from neo_keras.training.seq2seq_dataset import (
+from neo_keras.training.dataset import (
     continuation_validation_dataset,
     pairs_validation_dataset,
 )

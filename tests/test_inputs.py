@@ -6,12 +6,13 @@ import tensorflow as tf
 
 from neo_keras.text.pairs import encode_pairs
 from neo_keras.text.tokenizer import Tokenizer
-from neo_keras.training.dataset import training_dataset, validation_dataset
-from neo_keras.training.seq2seq_dataset import (
+from neo_keras.training.dataset import (
     continuation_training_dataset,
     continuation_validation_dataset,
     pairs_training_dataset,
     pairs_validation_dataset,
+    training_dataset,
+    validation_dataset,
 )
 
 BATCH_SIZE, SEQ_LEN, SEED, STEPS = 6, 7, 3, 11

@@ -16,7 +16,7 @@ from neo_keras.text.pairs import (
     to_json_lines,
 )
 from neo_keras.text.tokenizer import Tokenizer
-from neo_keras.training.seq2seq_dataset import (
+from neo_keras.training.dataset import (
     continuation_training_dataset,
     continuation_validation_dataset,
     pairs_training_dataset,

@@ -7,7 +7,7 @@ import pytest
 from short_runs import SHAPE, different_arrays, read_checkpoint, stop_at, train_here
 
 from neo_keras.errors import FailedError, InputError
-from neo_keras.training import trainer
+from neo_keras.training import dataset
 from neo_keras.training.callbacks import out_of_patience
 from neo_keras.training.train_step import TrainStep
 
@@ -50,13 +50,13 @@ def test_two_sessions_see_every_window_of_an_epoch_once(corpus_file, tmp_path, m
     batches = {}  # step -> windows, of whoever trained on it
 
     def recorded(*arguments, **share):
-        dataset = training_dataset(*arguments, **share)
-        for step, (rows, targets) in enumerate(dataset.as_numpy_iterator(), arguments[-1]):
+        batches_of_run = training_dataset(*arguments, **share)
+        for step, (rows, targets) in enumerate(batches_of_run.as_numpy_iterator(), arguments[-1]):
             batches[step] = [(*row, target[-1]) for row, target in zip(rows, targets)]
-        return dataset
+        return batches_of_run
 
-    training_dataset = trainer.training_dataset
-    monkeypatch.setattr(trainer, "training_dataset", recorded)
+    training_dataset = dataset.training_dataset
+    monkeypatch.setattr(dataset, "training_dataset", recorded)
     run, _ = train_here(tmp_path / "run", corpus_file, [stop_at(5)], stopped_by=2, **SETTINGS)
     for step in range(5, 11):
         del batches[step]  # it stopped before these

@@ -1,25 +1,45 @@
 """tf.data pipelines: a training batch is a pure function of (seed, step)."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
 from neo_keras.text.corpus import count_training_windows, count_validation_windows
 
 WHOLE = (0, 1)  # the share of a batch that a single worker makes
+SHORT_SHARE = 4  # of the sources to continue, one in so many is short, as a prompt may be
+
+
+def dataset_makers(model_config, corpus):
+    """The functions below that suit a model, given the text of a `TokenizedCorpus`.
+
+    Returns:
+        (training, validation): functions of what those below take besides.
+    """
+    training, validation = corpus.training, corpus.validation
+    if model_config.end_token_id is not None:
+        return (
+            functools.partial(pairs_training_dataset, training),
+            functools.partial(pairs_validation_dataset, validation),
+        )
+    makers = training_dataset, validation_dataset
+    if model_config.architecture == "encoder-decoder":
+        makers = continuation_training_dataset, continuation_validation_dataset
+    return [
+        functools.partial(make, part.token_ids, model_config.max_seq_len)
+        for make, part in zip(makers, (training, validation))
+    ]
 
 
 def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0, share=WHOLE):
     """Batches `first_step` .. `steps - 1` of a run, each the same however the run got there.
 
-    An epoch cuts the text into non-overlapping windows and visits every one once, in an order of
-    its own. Each epoch shifts the cuts by an offset of its own, so that no token always stands at
-    the start of a window. Batches are always full: one that an epoch ends in goes on with the first
-    windows of the next, which are not visited again there. So the last batch of a run of E epochs
-    may hold up to batch_size - 1 windows of epoch E + 1.
+    An epoch cuts the text into non-overlapping windows, at an offset of its own, and visits every
+    one once, in an order of its own. A batch that an epoch ends in goes on with the next epoch.
 
     Args:
-        token_ids: int array [num_tokens], or `EncodedText.token_ids`, which may be larger than
-            memory: it is read window by window.
+        token_ids: int array [num_tokens], or `EncodedText.token_ids`, read window by window.
         seq_len: tokens in a window.
         batch_size: windows in a batch.
         seed: of the order and the offsets.
@@ -31,18 +51,18 @@ def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0, 
         A `tf.data.Dataset` of (token_ids, next_token_ids), both int32 [batch_size / n, seq_len].
 
     Raises:
-        InputError: the text is shorter than one window.
+        InputError: the text is too short.
     """
     num_windows = count_training_windows(len(token_ids), seq_len)
     offsets = tf.constant(np.random.default_rng(seed).permutation(seq_len))
 
     def batch(step):
-        epoch, window = shuffled_rows(step, batch_size, num_windows, seed, share)
+        row = step * batch_size + _places(share, batch_size)
+        epoch, window = _shuffled(row, num_windows, seed)
         start = tf.gather(offsets, epoch % seq_len) + window * seq_len
         return _read_windows(token_ids, start, seq_len)
 
-    dataset = tf.data.Dataset.range(first_step, steps).map(batch)
-    return dataset.prefetch(16).with_options(dataset_options())
+    return _pipeline(tf.data.Dataset.range(first_step, steps), batch)
 
 
 def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False, share=WHOLE):
@@ -52,12 +72,9 @@ def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False, share=W
     the real rows make up for it: `model.evaluate` gives the exact mean over all tokens.
 
     Args:
-        token_ids: as for `training_dataset`.
-        seq_len: tokens in a window.
-        batch_size: windows in a batch.
+        token_ids, seq_len, batch_size, share: as in `training_dataset`.
         sliding: a window begins at every half of a window, and only its second half counts (of
             the first window, all), so that every token is predicted from at least half a context.
-        share: as in `training_dataset`.
 
     Returns:
         A `tf.data.Dataset` of (token_ids, next_token_ids, weights): int32 [batch_size /
@@ -73,41 +90,142 @@ def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False, share=W
     weight = num_batches * batch_size * seq_len / num_counted  # so that the mean weight is 1
 
     def batch(i):
-        row = (i * batch_size + places_of(share, batch_size))[:, None]
+        row = (i * batch_size + _places(share, batch_size))[:, None]
         place = tf.range(seq_len, dtype=tf.int64)
         counted = (row < num_windows) & ((row == 0) | (place >= seq_len - stride))
         start = tf.minimum(row[:, 0], num_windows - 1) * stride
-        inputs, targets = _read_windows(token_ids, start, seq_len)
-        return inputs, targets, tf.where(counted, weight, 0.0)
+        return *_read_windows(token_ids, start, seq_len), tf.where(counted, weight, 0.0)
 
-    dataset = tf.data.Dataset.range(num_batches).map(batch)
-    return dataset.prefetch(4).with_options(dataset_options())
+    return _pipeline(tf.data.Dataset.range(num_batches), batch)
 
 
-def places_of(share, batch_size):
+def continuation_training_dataset(
+    token_ids, seq_len, batch_size, seed, steps, first_step=0, share=WHOLE
+):
+    """As `training_dataset`, of windows of 2 * seq_len: a source, and the target that follows it.
+
+    Returns:
+        A `tf.data.Dataset` of (inputs, next_token_ids): as `EncoderDecoder.call` takes them, and
+        int32 [batch_size / n, seq_len].
+    """
+
+    def cut(step, rows):
+        draws = tf.random.stateless_uniform(
+            (2, batch_size), (seed, step), 0, SHORT_SHARE * seq_len, tf.int32
+        )
+        draws = tf.gather(draws, _places(share, batch_size), axis=1)
+        return _continuation(*rows, tf.where(draws[0] < seq_len, draws[1] % seq_len + 1, seq_len))
+
+    windows = training_dataset(token_ids, 2 * seq_len, batch_size, seed, steps, first_step, share)
+    return _pipeline(windows.enumerate(first_step), cut)
+
+
+def continuation_validation_dataset(token_ids, seq_len, batch_size=64, share=WHOLE):
+    """Every token of the text but the first ones, each once, with a full source before its window.
+
+    They are the tokens that `validation_dataset` counts with `sliding` and twice the `seq_len`,
+    after its first half window: so the two losses compare.
+
+    Returns:
+        A `tf.data.Dataset` of (inputs, next_token_ids, weights).
+    """
+    num_windows = count_validation_windows(len(token_ids), 2 * seq_len, stride=seq_len)
+    weight = -(-num_windows // batch_size) * batch_size / num_windows  # as in `validation_dataset`
+
+    def cut(window, next_ids, weights):
+        source_lens = tf.fill(tf.shape(window)[:1], seq_len)
+        weights = tf.where(weights[:, seq_len:] > 0, weight, 0.0)
+        return *_continuation(window, next_ids, source_lens), weights
+
+    return _pipeline(validation_dataset(token_ids, 2 * seq_len, batch_size, True, share), cut)
+
+
+def _continuation(window, next_ids, source_lens):
+    """(inputs, next_token_ids): the last tokens of a window's first half, and its second half."""
+    seq_len = window.shape[1] // 2
+    # The source ends with the first token that the decoder takes in.
+    places = seq_len - source_lens[:, None] + 1 + tf.range(seq_len)
+    inputs = {
+        "source_ids": tf.gather(window, tf.minimum(places, seq_len), batch_dims=1),
+        "source_lens": source_lens,
+        "token_ids": window[:, seq_len:],
+    }
+    return inputs, next_ids[:, seq_len:]
+
+
+def pairs_training_dataset(pairs, batch_size, seed, steps, first_step=0, share=WHOLE):
+    """Batches of `EncodedPairs`; an epoch visits each once, in an order of its own.
+
+    Returns:
+        A `tf.data.Dataset` of (inputs, next_token_ids, weights): as `EncoderDecoder.call` takes
+        them; int32 and float32, both [batch_size / n, longest target]. Padding has weight 0,
+        and a batch's mean is over the others.
+    """
+    data = _teacher_forced(pairs)
+
+    def batch(step):
+        row = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+        _, rows = _shuffled(row, len(pairs), seed)
+        scale = 1 / tf.reduce_mean(tf.gather(data[-1], rows))  # of the whole batch
+        inputs, next_ids, weights = _take(data, tf.gather(rows, _places(share, batch_size)))
+        return inputs, next_ids, weights * scale
+
+    return _pipeline(tf.data.Dataset.range(first_step, steps), batch)
+
+
+def pairs_validation_dataset(pairs, batch_size=64, share=WHOLE):
+    """Every pair once, in order, as `validation_dataset` has windows.
+
+    Returns:
+        As `pairs_training_dataset`.
+    """
+    data = _teacher_forced(pairs)
+    num_batches = -(-len(pairs) // batch_size)
+    scale = num_batches * batch_size / len(pairs) / tf.reduce_mean(data[-1])
+
+    def batch(i):
+        rows = i * batch_size + _places(share, batch_size)
+        inputs, next_ids, weights = _take(data, tf.minimum(rows, len(pairs) - 1))
+        return inputs, next_ids, tf.where(rows[:, None] < len(pairs), weights * scale, 0.0)
+
+    return _pipeline(tf.data.Dataset.range(num_batches), batch)
+
+
+def _teacher_forced(pairs):
+    """(inputs, next_token_ids, weights): the decoder takes in the source's end, then the target."""
+    last_ids = np.take_along_axis(pairs.source_ids, pairs.source_lens[:, None] - 1, axis=1)
+    inputs = {
+        "source_ids": pairs.source_ids,
+        "source_lens": pairs.source_lens,
+        "token_ids": np.concatenate([last_ids, pairs.target_ids[:, :-1]], axis=1),
+    }
+    counted = np.arange(pairs.target_ids.shape[1]) < pairs.target_lens[:, None]
+    data = inputs, pairs.target_ids, counted.astype("float32")
+    return tf.nest.map_structure(tf.constant, data)
+
+
+def _take(data, rows):
+    return tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), data)
+
+
+def _places(share, batch_size):
     """Where in a batch the rows of a share are, int64 [batch_size / n]."""
     i, n = share
     return tf.range(i * batch_size // n, (i + 1) * batch_size // n, dtype=tf.int64)
 
 
-def shuffled_rows(step, batch_size, num_rows, seed, share=WHOLE):
-    """The rows of a batch, where each epoch visits every row once, in an order of its own.
-
-    Args:
-        step: int64 scalar.
-        batch_size, num_rows, seed: int.
-        share: as in `training_dataset`.
-
-    Returns:
-        (epoch, row): int64 [batch_size / n] each; a batch that an epoch ends in goes on with the
-        next.
-    """
-    row = step * batch_size + places_of(share, batch_size)
+def _shuffled(row, num_rows, seed):
+    """(epoch, row in an order of that epoch) of rows that are counted on through all epochs."""
     epoch, row = row // num_rows, row % num_rows
     # Alike seeds, and large ones, would give permutations that resemble each other: mix them.
     seed_words = np.random.SeedSequence(seed).generate_state(2).astype("int64")
     words = tf.tile(seed_words[None], [row.shape[0], 1])
-    return epoch, _shuffle(row, tf.concat([words, epoch[:, None]], axis=1), num_rows)
+    seeds = tf.concat([words, epoch[:, None]], axis=1)
+    max_index = tf.constant(num_rows - 1, tf.int64)
+    # The public index_shuffle takes one seed only. Its 4 rounds leave epochs alike.
+    return epoch, tf.raw_ops.RandomIndexShuffle(
+        index=row, seed=seeds, max_index=max_index, rounds=8
+    )
 
 
 def _read_windows(token_ids, start, seq_len):
@@ -122,17 +240,9 @@ def _read_windows(token_ids, start, seq_len):
     return rows[:, :-1], rows[:, 1:]
 
 
-def _shuffle(index, seeds, size):
-    """Where permutations of 0 .. size - 1 move each index; seeds: int64 [num_indices, 3]."""
-    # The public index_shuffle takes one seed only. Its 4 rounds leave epochs alike.
-    max_index = tf.constant(size - 1, tf.int64)
-    return tf.raw_ops.RandomIndexShuffle(index=index, seed=seeds, max_index=max_index, rounds=8)
-
-
-def dataset_options():
-    """Of every pipeline here."""
+def _pipeline(dataset, function):
     options = tf.data.Options()
     # The autotuner sleeps for up to a minute at a time, and the end of `fit` waits for it.
     options.autotune.enabled = False
     options.deterministic = True
-    return options
+    return dataset.map(function).prefetch(16).with_options(options)

@@ -10,16 +10,10 @@ from neo_keras.errors import InputError
 from neo_keras.run_directory.history import loss_of, plot_losses
 from neo_keras.training.callbacks import EvaluateAndCheckpoint, StepTimer, out_of_patience
 from neo_keras.training.compute import check_placement, share_cores, this_machine
-from neo_keras.training.dataset import training_dataset, validation_dataset
+from neo_keras.training.dataset import dataset_makers
 from neo_keras.training.distribution import SyncStop, check_alike, distribute
 from neo_keras.training.progress import ProgressBar, describe_start
 from neo_keras.training.resolve import resolve
-from neo_keras.training.seq2seq_dataset import (
-    continuation_training_dataset,
-    continuation_validation_dataset,
-    pairs_training_dataset,
-    pairs_validation_dataset,
-)
 from neo_keras.training.signals import StopOnSignal
 from neo_keras.training.train_step import make_train_step, set_dropout_step
 
@@ -51,7 +45,7 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     config = resolve(run.model_config, run.training_config, corpus, machine)
     run.training_config = config
     share_cores(config.cpu_replicas)
-    make_training, make_validation = _dataset_makers(run.model_config, corpus)
+    make_training, make_validation = dataset_makers(run.model_config, corpus)
     make_validation = functools.partial(
         make_validation, batch_size=_validation_batch_size(config, strategy)
     )
@@ -129,21 +123,6 @@ def _is_complete(run, history):
         and ("val_loss_sliding" in metrics or not config.sliding_window_eval)
         and (best.get("drafter_trained", True) or not run.model_config.num_speculative_tokens)
     )
-
-
-def _dataset_makers(model_config, corpus):
-    """Functions that make the datasets to train and to validate on, given batch size and so on."""
-    if model_config.end_token_id is not None:
-        return (
-            functools.partial(pairs_training_dataset, corpus.training),
-            functools.partial(pairs_validation_dataset, corpus.validation),
-        )
-    makers = training_dataset, validation_dataset
-    if model_config.architecture == "encoder-decoder":
-        makers = continuation_training_dataset, continuation_validation_dataset
-    texts = corpus.training.token_ids, corpus.validation.token_ids
-    seq_len = model_config.max_seq_len
-    return [functools.partial(make, text, seq_len) for make, text in zip(makers, texts)]
 
 
 def _validation_batch_size(config, strategy):
