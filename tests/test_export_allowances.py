@@ -16,10 +16,10 @@ VOCAB_SIZE, UNK = 5, 4
 
 def reference_of(loss):
     """A `Reference` whose Keras model gives each right token the same probability, exp(-loss)."""
-    token_ids = np.random.default_rng(3).integers(0, UNK, (2, 8)).astype("int32")
+    prompts, targets = np.random.default_rng(3).integers(0, UNK, (2, 2, 4)).astype("int32")
     right = -np.log(np.expm1(loss) / (UNK - 1))
-    logits = right * np.eye(VOCAB_SIZE, dtype="float32")[token_ids[:, 1:]]
-    return parity.Reference(token_ids, logits, np.arange(VOCAB_SIZE) != UNK, prefix_len=3)
+    logits = right * np.eye(VOCAB_SIZE, dtype="float32")[targets.ravel()]
+    return parity.Reference(prompts, targets, logits, np.arange(VOCAB_SIZE) != UNK)
 
 
 def check(loss, own_loss, quantization="int4", difference=0.0):

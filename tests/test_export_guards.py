@@ -26,15 +26,14 @@ def reference(small_run):
 def test_reference(small_run, reference):
     """Sixteen windows from the first to the last token, and a loss worked out by hand."""
     validation_ids = small_run.load_tokenizer().encode(small_run.load_validation_text())
-    assert reference.token_ids.shape == (16, 15)
-    assert reference.token_ids[0].tolist() == validation_ids[:15].tolist()
-    assert reference.token_ids[-1].tolist() == validation_ids[-15:].tolist()
-    assert reference.prefix_len == 7
+    windows = np.concatenate([reference.prompts, reference.targets], axis=1)
+    assert np.shape(reference.prompts) == (16, 8) and windows.shape == (16, 15)
+    assert windows[0].tolist() == validation_ids[:15].tolist()
+    assert windows[-1].tolist() == validation_ids[-15:].tolist()
     losses = []
-    for window, logits in zip(reference.token_ids, reference.logits):
-        for target, row in zip(window[8:], logits[7:]):
-            weights = np.exp(np.float64(row[:12]))
-            losses.append(-np.log(weights[target] / weights.sum()))
+    for target, row in zip(np.concatenate(reference.targets), reference.logits, strict=True):
+        weights = np.exp(np.float64(row[:12]))
+        losses.append(-np.log(weights[target] / weights.sum()))
     assert reference.loss == pytest.approx(np.mean(losses), rel=1e-6)
 
 

@@ -1,38 +1,33 @@
 """Takes out of a `.tflite` what it holds several times over, or for nothing."""
 
-import pathlib
-
 import flatbuffers
-from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 FILE_IDENTIFIER = b"TFL3"
-Operator = schema.BuiltinOperator
 
 
-def deduplicate(path, names):
-    """Rewrites a file with fewer bytes.
+def deduplicate(content, names):
+    """Rewrites a flatbuffer with fewer bytes.
 
     The signatures share weights already. Here they come to share shapes, lists of tensors and
-    weights' scales too (a flat buffer may refer to a part twice), and tensors lose names, unless
+    weights' scales too (a flatbuffer may refer to a part twice), and tensors lose names, unless
     they are inputs or outputs, and quantizations that say nothing. In int8 that is over 10% of the
     default model. A graph that has no variables comes not to initialize those of the others.
 
     Args:
-        path: of a `.tflite` file.
+        content: bytes.
         names: of the signatures, in the order that they and their graphs are to have.
+
+    Returns:
+        bytearray.
     """
-    model = flatbuffer_utils.read_model(str(path))
-    codes = [code.builtinCode for code in model.operatorCodes]
+    model = flatbuffer_utils.read_model_from_bytearray(content)
     _sort_graphs(model, names)
     for graph in model.subgraphs:
-        used = {codes[operation.opcodeIndex] for operation in graph.operators}
-        if Operator.VAR_HANDLE not in used:
-            graph.operators = [
-                operation
-                for operation in graph.operators
-                if codes[operation.opcodeIndex] != Operator.CALL_ONCE
-            ]
+        kinds = [flatbuffer_utils.opcode_to_name(model, o.opcodeIndex) for o in graph.operators]
+        if "VAR_HANDLE" not in kinds:
+            operators = zip(graph.operators, kinds)
+            graph.operators = [operator for operator, kind in operators if kind != "CALL_ONCE"]
         named = {*graph.inputs, *graph.outputs}
         for i, tensor in enumerate(graph.tensors):
             if i not in named:
@@ -42,7 +37,7 @@ def deduplicate(path, names):
                 tensor.quantization = None
     builder = _SharingBuilder()
     builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
-    pathlib.Path(path).write_bytes(builder.Output())
+    return builder.Output()
 
 
 def _sort_graphs(model, names):

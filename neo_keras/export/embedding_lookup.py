@@ -42,14 +42,10 @@ def lookup_operators(scale_rows):
 
 
 def split_scales(table):
-    """Writes a table as rows between -1 and 1, and a scale for each.
+    """Writes a table as (rows between -1 and 1, a scale for each), whose product it is.
 
-    Args:
-        table: float32 [num_rows, width].
-
-    Returns:
-        (rows, scales): float32 [num_rows, width] and [num_rows, 1], whose product is the table.
-        Scales are whole multiples of a 127th of the largest: an int8 holds them exactly.
+    All float32: [num_rows, width], of which the scales are [num_rows, 1]. Scales are whole
+    multiples of a 127th of the largest: an int8 holds them exactly.
     """
     largest = np.abs(table).max(axis=1, keepdims=True).astype("float64")
     step = (largest.max() or 1.0) / SCALE_STEPS

@@ -29,10 +29,12 @@ class KVCache(tf.Module):
         super().__init__()
         self._slices = [slice(*span) for span in zip([0, *ends], ends)]
         # Keys and values have their slots along axis 2. The others, which have none, are small.
-        self.whole = {name: tf.Variable(x) for name, x in cache.items() if len(x.shape) != 4}
+        growing = {name: x for name, x in cache.items() if len(x.shape) == 4}
+        # Names of their own: the converter sorts by name, and equal ones by where they lie.
+        self.whole = {n: tf.Variable(x, name=n) for n, x in cache.items() if n not in growing}
         self.buckets = [
-            {name: tf.Variable(x[:, :, span]) for name, x in cache.items() if len(x.shape) == 4}
-            for span in self._slices
+            {n: tf.Variable(x[:, :, s], name=f"{n}_{s.start}") for n, x in growing.items()}
+            for s in self._slices
         ]
 
     def run(self, function, inputs, first=0, last=-1):

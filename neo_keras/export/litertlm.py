@@ -92,7 +92,7 @@ def check_text(path, engine, tokenizer, reference, quantization):
         quantization: of the bundle.
     """
     runtime = LiteRTLM(path)
-    for prompt, num_tokens in _prompts(tokenizer, reference):
+    for prompt, num_tokens in _prompts(engine, tokenizer, reference):
         expected = "".join(generate_text(engine, tokenizer, prompt, num_tokens, GREEDY))
         try:
             text = runtime.continue_greedily(prompt, num_tokens)
@@ -109,13 +109,12 @@ def check_text(path, engine, tokenizer, reference, quantization):
     runtime.close()
 
 
-def _prompts(tokenizer, reference):
-    """Yields the beginnings of windows, and how many tokens the context has room for after each."""
-    for window in reference.token_ids[:NUM_PROMPTS]:
-        prefix = window[: reference.prefix_len]
-        prompt = tokenizer.decode(prefix[reference.known[prefix]])
+def _prompts(engine, tokenizer, reference):
+    """Yields prompts, and how many tokens the context has room for after each."""
+    for prompt_ids in reference.prompts[:NUM_PROMPTS]:
+        prompt = tokenizer.decode(prompt_ids[reference.known[prompt_ids]])
         # It may have more tokens than it had: a character that was cut becomes another one.
-        num_tokens = reference.logits.shape[1] - len(tokenizer.encode(prompt))
+        num_tokens = engine.max_seq_len - len(tokenizer.encode(prompt))
         if prompt and num_tokens > 0:
             yield prompt, num_tokens
 

@@ -17,7 +17,7 @@ from neo_keras.text.shards import Text
 
 NUM_WINDOWS = 16
 MAX_LOGITS = 2**27  # of all windows: with a large vocabulary and context there are fewer windows
-MAX_PREFIX = 64  # tokens of a window that prefill takes
+MAX_PREFIX = 64  # tokens of a prompt that prefill takes
 USUAL_LOGIT = 5.0  # rounding grows with the logits: where they are larger, so is what is allowed
 # Nats per token that a loss may always rise by: a wrong file is off by a hundred times that. Of the
 # loss of a model that knows its text by heart, a share would be less than what rounding does to it.
@@ -30,42 +30,30 @@ class VerificationError(FailedError):
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """Windows of validation text, and what the Keras model says of them.
+    """Validation text, and what the Keras model says of it.
 
     Attributes:
-        token_ids: int32 [num_windows, window_len + 1]; -1 where a source or a target is shorter
-            than others.
-        logits: float32 [num_windows, window_len, vocab_size].
+        prompts: list of int32 [prompt_len]; of an encoder-decoder, sources.
+        targets: list of int32 [target_len], what follows each prompt.
+        logits: float32 [number of all targets, vocab_size].
         known: bool [vocab_size], false for a token that is never to be sampled.
-        prefix_len: the loss counts from here on; what stands before is prefilled. With the next
-            token it is the source of an encoder-decoder.
     """
 
-    token_ids: np.ndarray
+    prompts: list
+    targets: list
     logits: np.ndarray
     known: np.ndarray
-    prefix_len: int
-
-    @property
-    def targets(self):
-        """int32 [num_windows, number of tokens that may count]."""
-        return self.token_ids[:, self.prefix_len + 1 :]
-
-    @property
-    def expected(self):
-        """The logits of what counts: float32 [number of tokens, vocab_size]."""
-        return self.logits[:, self.prefix_len :][self.targets >= 0]
 
     @functools.cached_property
     def loss(self):
         """The Keras model's, in nats per token."""
-        return self.loss_of(self.expected)
+        return self.loss_of(self.logits)
 
     def loss_of(self, logits):
-        """The loss of logits, float32 [number of tokens, vocab_size], in nats per token."""
-        targets, losses = self.targets[self.targets >= 0], []
+        """The loss of logits of the same shape, in nats per token."""
+        targets, losses = np.concatenate(self.targets), []
         # In parts: with a large vocabulary, all at once would take gigabytes.
-        parts = (np.array_split(array, len(self.token_ids)) for array in (logits, targets))
+        parts = (np.array_split(array, len(self.targets)) for array in (logits, targets))
         for rows, part in zip(*parts):
             # The files suppress the unknown token; so that losses compare, all are without it.
             rows = np.where(self.known, rows, -np.inf).astype("float64")
@@ -78,19 +66,12 @@ class Reference:
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """What one file does with the reference's windows.
+    """What one file does with the reference's prompts and targets."""
 
-    Attributes:
-        max_logit_difference: from the Keras model.
-        greedy_agreement: how often the most likely token is the Keras model's, 0 .. 1.
-        loss: nats per token, over the tokens that are known.
-        tokens_per_second: of decoding, one token a call.
-    """
-
-    max_logit_difference: float
-    greedy_agreement: float
-    loss: float
-    tokens_per_second: float
+    max_logit_difference: float  # from the Keras model
+    greedy_agreement: float  # how often the most likely token is the Keras model's, 0 .. 1
+    loss: float  # nats per token, over the tokens that are known
+    tokens_per_second: float  # of decoding, one token a call
 
 
 def encode_reference(model, text, tokenizer):
@@ -108,82 +89,57 @@ def encode_reference(model, text, tokenizer):
         InputError: the text is all but empty, or unknown.
         FailedError: the model computes no numbers.
     """
-    config, unk_token_id = model.config, tokenizer.unk_token_id
-    if config.end_token_id is not None:
-        encoded = encode_pairs(parse_pairs(text), tokenizer, config.max_seq_len)
-        reference = make_pairs_reference(model, encoded, unk_token_id)
-    else:
+    if model.config.end_token_id is None:
         encoded = encode_text(tokenizer, Text.in_memory(text))
-        make = make_source_reference if model.has_encoder else make_reference
-        reference = make(model, encoded.token_ids, unk_token_id)
-    check_finite(reference.logits)
-    return reference, encoded
+        return make_reference(model, encoded.token_ids, tokenizer.unk_token_id), encoded
+    encoded = encode_pairs(parse_pairs(text), tokenizer, model.config.max_seq_len)
+    pairs = encoded.part(np.linspace(0, len(encoded) - 1, NUM_WINDOWS).astype(int))
+    columns = pairs.source_ids, pairs.source_lens, pairs.target_ids, pairs.target_lens
+    return _ask_model(model, *columns, tokenizer.unk_token_id), encoded
 
 
 def make_reference(model, token_ids, unk_token_id):
-    """Of a `GPT`: windows of a text, int [num_tokens], as long as the model's context."""
-    windows = _evenly_spaced(model, token_ids, model.config.max_seq_len + 1)
-    window_len = windows.shape[1] - 1
-    logits = ops.convert_to_numpy(model(windows[:, :-1]))
-    known = np.arange(model.config.vocab_size) != unk_token_id
-    reference = Reference(windows, logits, known, min(window_len // 2, MAX_PREFIX))
-    if not known[reference.targets].any():
-        raise InputError(
-            "the validation text must have tokens that are known to verify exports on, got none: "
-            "train again with another --tokenizer"
-        )
-    return reference
-
-
-def make_source_reference(model, token_ids, unk_token_id):
-    """Of an `EncoderDecoder` that continues a text: a window is a source and a target."""
-    windows = _evenly_spaced(model, token_ids, 2 * model.config.max_seq_len)
-    source_len = windows.shape[1] // 2
-    source_lens = np.full(len(windows), source_len, "int32")
-    parts = windows[:, :source_len], source_lens, windows[:, source_len:]
-    return _with_sources(model, *parts, unk_token_id)
-
-
-def make_pairs_reference(model, pairs, unk_token_id):
-    """Of an `EncoderDecoder` of pairs; pairs: `EncodedPairs`."""
-    pairs = pairs.part(np.linspace(0, len(pairs) - 1, NUM_WINDOWS).astype(int))
-    is_target = np.arange(pairs.target_ids.shape[1]) < pairs.target_lens[:, None]
-    target_ids = np.where(is_target, pairs.target_ids, -1)
-    return _with_sources(model, pairs.source_ids, pairs.source_lens, target_ids, unk_token_id)
-
-
-def _evenly_spaced(model, token_ids, num_tokens):
+    """Of windows of a text, int [num_tokens], as long as the model was trained on."""
     if len(token_ids) < 3:
         raise InputError(
             f"the validation text must have at least 3 tokens to verify exports on, got "
             f"{len(token_ids)}: put back the run's validation.txt, or give another text"
         )
-    num_tokens = min(num_tokens, len(token_ids))
-    num_windows = np.clip(MAX_LOGITS // (num_tokens * model.config.vocab_size), 2, NUM_WINDOWS)
-    starts = np.linspace(0, len(token_ids) - num_tokens, num_windows).astype(int)
-    return np.asarray(token_ids, "int32")[starts[:, None] + np.arange(num_tokens)]
+    config = model.config
+    size = min(config.window_len + (not model.has_encoder), len(token_ids))
+    num_windows = np.clip(MAX_LOGITS // (size * config.vocab_size), 2, NUM_WINDOWS)
+    starts = np.linspace(0, len(token_ids) - size, num_windows).astype(int)
+    windows = np.asarray(token_ids, "int32")[starts[:, None] + np.arange(size)]
+    prompt_len = size // 2 if model.has_encoder else 1 + min((size - 1) // 2, MAX_PREFIX)
+    prompts, targets = np.split(windows, [prompt_len], axis=1)
+    prompt_lens, target_lens = (np.full(len(x), x.shape[1], "int32") for x in (prompts, targets))
+    return _ask_model(model, prompts, prompt_lens, targets, target_lens, unk_token_id)
 
 
-def _with_sources(model, source_ids, source_lens, target_ids, unk_token_id):
-    source_len = source_ids.shape[1]
-    padding = source_len - source_lens[:, None]
-    places = np.arange(source_len)
-    # In the windows a source ends where its target begins; the padding stands before it.
-    moved = np.take_along_axis(source_ids, np.maximum(places - padding, 0), axis=1)
-    token_ids = np.concatenate([np.where(places < padding, -1, moved), target_ids], axis=1)
-    inputs = {
-        "source_ids": source_ids,
-        "source_lens": source_lens,
-        "token_ids": np.maximum(token_ids[:, source_len - 1 : -1], 0),
-    }
-    logits = ops.convert_to_numpy(model(inputs))
-    logits = np.pad(logits, ((0, 0), (source_len - 1, 0), (0, 0)))
+def _ask_model(model, prompts, prompt_lens, targets, target_lens, unk_token_id):
+    """The `Reference` of padded prompts and targets, each int32 [num_windows, length]."""
+    if model.has_encoder:
+        last = np.take_along_axis(prompts, prompt_lens[:, None] - 1, axis=1)
+        token_ids = np.concatenate([last, targets[:, :-1]], axis=1)
+        inputs = {"source_ids": prompts, "source_lens": prompt_lens, "token_ids": token_ids}
+    else:
+        inputs = np.concatenate([prompts, targets[:, :-1]], axis=1)
+    is_target = np.arange(targets.shape[1]) < target_lens[:, None]
+    logits = ops.convert_to_numpy(model(inputs))[:, -targets.shape[1] :][is_target]
+    check_finite(logits)
     known = np.arange(model.config.vocab_size) != unk_token_id
-    return Reference(token_ids, logits, known, source_len - 1)
+    if not known[targets[is_target]].any():
+        raise InputError(
+            "the validation text must have tokens that are known to verify exports on, got none: "
+            "train again with another --tokenizer"
+        )
+    prompts = [row[:count] for row, count in zip(prompts, prompt_lens)]
+    targets = [row[:count] for row, count in zip(targets, target_lens)]
+    return Reference(prompts, targets, logits, known)
 
 
 def measure(engine, reference, speculative=False):
-    """Runs an engine over the reference: prefill, then the window's true tokens one by one.
+    """Runs an engine over the reference: takes in a prompt, then its true targets one by one.
 
     Args:
         engine: `Engine`.
@@ -195,28 +151,25 @@ def measure(engine, reference, speculative=False):
     """
     noise = functools.partial(GREEDY.noise, 0, 0) if speculative else None
     logits, seconds = [], 0.0
-    for window in reference.token_ids:
-        prefix, rest = np.split(window, [reference.prefix_len])
-        engine.begin(np.append(prefix[prefix >= 0], rest[0]))
+    for prompt, targets in zip(reference.prompts, reference.targets):
+        engine.begin(prompt)
         begin = time.perf_counter()
-        logits += [engine.decode(token_id, noise) for token_id in rest[rest >= 0][:-1]]
+        logits += [engine.decode(token_id, noise) for token_id in (prompt[-1], *targets[:-1])]
         seconds += time.perf_counter() - begin
-    logits, known = np.array(logits), reference.known  # [number of tokens, vocab_size]
-    greedy, expected = (
-        np.where(known, x, -np.inf).argmax(axis=-1) for x in (logits, reference.expected)
-    )
+    logits, expected, known = np.array(logits), reference.logits, reference.known
+    greedy, keras_greedy = (np.where(known, x, -np.inf).argmax(axis=-1) for x in (logits, expected))
     return Measurement(
-        max_logit_difference=float(np.abs(logits - reference.expected)[:, known].max()),
-        greedy_agreement=float(np.mean(greedy == expected)),
+        max_logit_difference=float(np.abs(logits - expected)[:, known].max()),
+        greedy_agreement=float(np.mean(greedy == keras_greedy)),
         loss=reference.loss_of(logits),
-        tokens_per_second=greedy.size / seconds,
+        tokens_per_second=len(logits) / seconds,
     )
 
 
 def check(measurement, reference, quantization, name):
     """Raises `VerificationError` where a measurement is not what the quantization explains."""
     allowed = QUANTIZATIONS[quantization]
-    largest = np.abs(reference.expected[:, reference.known]).max()
+    largest = np.abs(reference.logits[:, reference.known]).max()
     limit = allowed.max_logit_difference * max(largest / USUAL_LOGIT, 1.0)
     sentence = f"{name} is wrong: its logits differ from the Keras model's"
     _check_at_most(limit, measurement.max_logit_difference, sentence)

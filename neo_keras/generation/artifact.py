@@ -46,8 +46,10 @@ def pack_tflite(path, model_config, quantization, tokenizer):
     # Not compressed: it would save 700 bytes of megabytes, and cost a program in C (examples/c), or
     # in a browser, a decompressor.
     with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
-        archive.writestr("config.json", config)
-        archive.writestr("tokenizer.json", tokenizer.to_json())
+        for name, text in (("config.json", config), ("tokenizer.json", tokenizer.to_json())):
+            entry = zipfile.ZipInfo(name)  # without a date: the same model gives the same file
+            entry.external_attr = 0o600 << 16  # else `unzip` makes what nobody may read
+            archive.writestr(entry, text)
 
 
 def pack_saved_model(path, model_config, tokenizer):
