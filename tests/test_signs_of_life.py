@@ -20,7 +20,7 @@ class StepTimer:
     first_step = step = 0
     session_seconds = 0.0
     measured_steps, max_seconds = 0, None
-    compile_seconds, seconds_per_step = 5.0, 2.0
+    compile_seconds, seconds_per_step, tokens_per_second = 5.0, 2.0, 32.0
 
     @property
     def train_seconds(self):
@@ -37,7 +37,7 @@ def test_a_line_every_half_minute(is_terminal):
     output, timer = io.StringIO(), StepTimer()
     console = rich.console.Console(file=output, force_terminal=is_terminal, width=80)
     evaluator = types.SimpleNamespace(history=[], bits_per_char=lambda row: 1.5)
-    bar = ProgressBar(timer, evaluator, 1000, 64, console)
+    bar = ProgressBar(timer, evaluator, 1000, console)
 
     def take(seconds, loss=2.5):
         timer.take(seconds)

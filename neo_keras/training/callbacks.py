@@ -18,19 +18,22 @@ class StepTimer(keras.callbacks.Callback):
     """Counts steps and the seconds spent in them, compilation apart.
 
     Args:
+        tokens_per_step: how many tokens a step predicts.
         first_step: where this session begins.
         seconds: what earlier sessions of the run took.
         max_seconds: stop training after so many, or None.
     """
 
-    def __init__(self, first_step=0, seconds=0.0, max_seconds=None):
+    def __init__(self, tokens_per_step, first_step=0, seconds=0.0, max_seconds=None):
         super().__init__()
+        self.tokens_per_step = tokens_per_step
         self.first_step = first_step
         self.step = first_step
         self.earlier_seconds = seconds
         self.max_seconds = max_seconds
         self.session_seconds = 0.0
-        self._first_call = (0, 0.0)  # (steps, seconds): it compiles
+        self._compiled_step = first_step  # after the first call, which compiles
+        self._first_seconds = 0.0  # of that call
 
     def on_train_batch_begin(self, batch, logs=None):
         self._begin = time.perf_counter()
@@ -39,32 +42,35 @@ class StepTimer(keras.callbacks.Callback):
         elapsed = time.perf_counter() - self._begin
         # Not from `batch`, which runs past the end where steps_per_execution does not divide it.
         self.step = int(self.model.optimizer.iterations.numpy())
+        if not self.session_seconds:
+            self._compiled_step, self._first_seconds = self.step, elapsed
         self.session_seconds += elapsed
-        if not self._first_call[0]:
-            self._first_call = (self.step - self.first_step, elapsed)
         if self.max_seconds is not None and self.train_seconds >= self.max_seconds:
             self.model.stop_training = True
 
     @property
     def measured_steps(self):
         """Of this session, without the first call."""
-        return self.step - self.first_step - self._first_call[0]
+        return self.step - self._compiled_step
 
     @property
     def seconds_per_step(self):
-        """Of this session, if it has steps, without the first call, where there was a second."""
-        if self.step == self.first_step:  # what earlier sessions took
-            return max(self.earlier_seconds, 0.001) / max(self.first_step, 1)
+        """Of this session without the first call; of the whole run, where there was no second."""
         if self.measured_steps:
-            return (self.session_seconds - self._first_call[1]) / self.measured_steps
-        return self.session_seconds / (self.step - self.first_step)
+            return (self.session_seconds - self._first_seconds) / self.measured_steps
+        return max(self.earlier_seconds + self.session_seconds, 0.001) / max(self.step, 1)
+
+    @property
+    def tokens_per_second(self):
+        return self.tokens_per_step / self.seconds_per_step
 
     @property
     def compile_seconds(self):
-        """What the first call took longer than later ones."""
-        steps, seconds = self._first_call
-        # Only a second call tells how long the first one would have taken without.
-        return max(seconds - steps * self.seconds_per_step, 0.0) if self.measured_steps else seconds
+        """What the first call took longer than later ones, or all of it as long as it is alone."""
+        if not self.measured_steps:
+            return self._first_seconds
+        first_steps = self._compiled_step - self.first_step
+        return max(self._first_seconds - first_steps * self.seconds_per_step, 0.0)
 
     @property
     def train_seconds(self):
@@ -86,29 +92,24 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
 
     Args:
         run: `RunDirectory`.
-        timer: `StepTimer`, called before this one.
-        validation: a dataset.
-        sliding_validation: one of overlapping windows, for the end of training; or None.
         corpus: `TokenizedCorpus`.
+        timer: `StepTimer`, called before this one.
         stop: `StopOnSignal`: when it stopped training, the end is saved but not evaluated.
-        history: rows of `RunDirectory.read_history`.
-        tokens_per_step: how many tokens a step predicts.
+        history: rows of `RunDirectory.read_history`, to which it adds.
+        make_validation: gives the dataset; with `sliding`, that of overlapping windows.
     """
 
-    def __init__(
-        self, run, timer, validation, sliding_validation, corpus, stop, history, tokens_per_step
-    ):
+    def __init__(self, run, corpus, timer, stop, history, make_validation):
         super().__init__()
         self.run = run
-        self.timer = timer
-        self.validation = validation
-        self.sliding_validation = sliding_validation
         self.corpus = corpus
+        self.timer = timer
         self.stop = stop
         self.history = history
-        self.tokens_per_step = tokens_per_step
+        self.make_validation = make_validation
         self.best = run.read_best() if run.keeps_files else None
         self.metrics = {}
+        self._validation = make_validation()
         self._recorded_step = timer.first_step
         self._logs = {}
 
@@ -143,14 +144,27 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
             self._keep_best()
             self.run.write_history(self.history)
 
+    def finish_earlier(self, model):
+        """Does what an earlier session did not come to after the last step."""
+        self.set_model(model)
+        self.restore()
+        metrics = self.run.read_metrics()
+        if metrics.get("step") == self.timer.step:
+            self.metrics = metrics
+        self.finish()
+
     def finish(self):
         """Does what comes after the last step: the loss with a sliding window, if it was asked."""
-        if self.sliding_validation and "val_loss_sliding" not in self.metrics:
-            with averaged_weights(self.model):
-                loss = self.model.evaluate(self.sliding_validation, verbose=0)
+        wanted = self.run.training_config.sliding_window_eval
+        if wanted and "val_loss_sliding" not in self.metrics:
+            loss = self._evaluate(self.make_validation(sliding=True))
             self.metrics["val_loss_sliding"] = loss
             self.metrics["val_bits_per_char_sliding"] = self.corpus.validation.bits_per_char(loss)
         self._write_metrics()
+
+    def _evaluate(self, dataset):
+        with averaged_weights(self.model):
+            return self.model.evaluate(dataset, verbose=0)
 
     def _record(self, evaluate=True):
         row = {
@@ -158,11 +172,8 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
             "train_seconds": round(self.timer.train_seconds, 3),
             "learning_rate": float(self.model.optimizer.learning_rate),
             "train_loss": float(self._logs["loss"]),
-            "val_loss": None,
+            "val_loss": self._evaluate(self._validation) if evaluate else None,
         }
-        with averaged_weights(self.model):
-            if evaluate:
-                row["val_loss"] = self.model.evaluate(self.validation, verbose=0)
         self._check_finite(row)
         self.model.reset_metrics()  # so that the next training loss is of the next steps only
         self._recorded_step = self.timer.step
@@ -213,7 +224,7 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
             and out_of_patience(self.history, config.patience),
             "train_loss": row["train_loss"],
             "train_bits_per_char": training.bits_per_char(row["train_loss"]),
-            "tokens_per_second": round(self.tokens_per_step / timer.seconds_per_step),
+            "tokens_per_second": round(timer.tokens_per_second),
             "train_seconds": row["train_seconds"],
             "compile_seconds": round(timer.compile_seconds, 3),
             "num_params": count_weights(self.run.model_config).total,

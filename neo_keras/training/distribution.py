@@ -59,13 +59,13 @@ def has_other_workers(strategy):
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def distribute(strategy, make_dataset):
+def distribute(strategy, make_dataset, *arguments, **settings):
     """The dataset that `fit` and `evaluate` take under a strategy.
 
     Args:
         strategy: `tf.distribute.Strategy`.
-        make_dataset: function of a `share` that makes this worker's part of every batch, as
-            `training_dataset` does.
+        make_dataset: as `training_dataset`; its `share` is this worker's.
+        *arguments, **settings: what it takes besides.
 
     Returns:
         `tf.distribute.DistributedDataset`; for one device, the dataset itself.
@@ -73,7 +73,8 @@ def distribute(strategy, make_dataset):
     steps = []
 
     def share_of_worker(context):
-        dataset = make_dataset(share=(context.input_pipeline_id, context.num_input_pipelines))
+        share = context.input_pipeline_id, context.num_input_pipelines
+        dataset = make_dataset(*arguments, **settings, share=share)
         steps.append(dataset.cardinality().numpy())
         num_devices = context.num_replicas_in_sync // context.num_input_pipelines
         if num_devices == 1:

@@ -28,6 +28,15 @@ def describe_start(model_config, config, corpus, machine):
     ]
 
 
+def describe_resume(run, first_step):
+    """Lines to say, too, where a run is resumed that lacks something."""
+    if not first_step:
+        return [f"{run.path} was stopped before its first checkpoint: it begins at step 0"]
+    if not run.best.exists():
+        return [f"{run.path} has no best.keras: the weights of step {first_step} are that now"]
+    return []
+
+
 def describe_end(run, metrics):
     """Lines to say when training ended by itself; metrics: as `train` returns them."""
     lines = describe_stop(run, metrics)
@@ -67,16 +76,14 @@ class ProgressBar(keras.callbacks.Callback):
     Args:
         timer, evaluator: called before this one.
         steps: of the whole run.
-        tokens_per_step: how many tokens a step predicts.
         console: `rich.console.Console`.
     """
 
-    def __init__(self, timer, evaluator, steps, tokens_per_step, console):
+    def __init__(self, timer, evaluator, steps, console):
         super().__init__()
         self.timer = timer
         self.evaluator = evaluator
         self.steps = steps
-        self.tokens_per_step = tokens_per_step
         self.console = console
         self._shown_rows = len(evaluator.history)
         self._compiling = True
@@ -91,7 +98,7 @@ class ProgressBar(keras.callbacks.Callback):
             disable=not self.console.is_terminal,
         )
         self._task = self._progress.add_task(
-            "", total=self.steps, completed=self.timer.first_step, loss="", speed="compiling"
+            "", total=self.steps, completed=self.timer.step, loss="", speed="compiling"
         )
 
     def on_train_begin(self, logs=None):
@@ -110,7 +117,7 @@ class ProgressBar(keras.callbacks.Callback):
             self._task,
             completed=self.timer.step,
             loss=f"loss {float(logs['loss']):.3f}",
-            speed=f"{self.tokens_per_step / self.timer.seconds_per_step:,.0f} tokens/s",
+            speed=self._speed().strip(),
         )
         self._show_new_rows()
         silent = self.timer.session_seconds - self._last_line
@@ -123,6 +130,11 @@ class ProgressBar(keras.callbacks.Callback):
     def close(self):
         """Gives the terminal back, however training ended."""
         self._progress.stop()
+
+    def _speed(self):
+        if not self.timer.measured_steps:
+            return "compiling"
+        return f"{self.timer.tokens_per_second:7,.0f} tokens/s"
 
     def _seconds_left(self):
         left = (self.steps - self.timer.step) * self.timer.seconds_per_step
@@ -143,8 +155,7 @@ class ProgressBar(keras.callbacks.Callback):
         self._last_line = self.timer.session_seconds
         self.console.print(
             f"step {step:5,.0f}  {train_seconds:4.0f} s  "
-            f"{self.tokens_per_step / self.timer.seconds_per_step:7,.0f} tokens/s  "
-            f"loss {loss:.4f}{validation}",
+            f"{self._speed()}  loss {loss:.4f}{validation}",
             soft_wrap=True,
         )
 

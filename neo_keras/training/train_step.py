@@ -190,14 +190,17 @@ def dropout_states(model):
     return [v for v in model.variables if v.path.endswith("seed_generator_state")]
 
 
-def set_dropout_step(model, step):
-    """Makes every dropout layer sample what it would sample after `step` batches of training.
+def set_dropout_step(train_step):
+    """Makes every dropout layer sample what comes after the steps that the optimizer has made.
 
     Keras does not save how often a layer was called.
     """
-    for variable in dropout_states(model):
+    config = train_step.config
+    calls_per_step = config.gradient_accumulation_steps * config.cpu_replicas
+    num_calls = int(train_step.optimizer.iterations.numpy()) * calls_per_step
+    for variable in dropout_states(train_step):
         seed, _ = ops.convert_to_numpy(variable)
-        variable.assign([seed, step])
+        variable.assign([seed, num_calls])
 
 
 def _after_calls(state, num_calls):

@@ -12,7 +12,7 @@ from neo_keras.training.callbacks import EvaluateAndCheckpoint, StepTimer, out_o
 from neo_keras.training.compute import check_placement, share_cores, this_machine
 from neo_keras.training.dataset import dataset_makers
 from neo_keras.training.distribution import SyncStop, check_alike, distribute
-from neo_keras.training.progress import ProgressBar, describe_start
+from neo_keras.training.progress import ProgressBar, describe_resume, describe_start
 from neo_keras.training.resolve import resolve
 from neo_keras.training.signals import StopOnSignal
 from neo_keras.training.train_step import make_train_step, set_dropout_step
@@ -41,63 +41,53 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
         FailedError: the training diverged; the checkpoints are those from before.
     """
     strategy = strategy or tf.distribute.get_strategy()  # that is one device
-    machine = this_machine(strategy)
+    machine, console = this_machine(strategy), rich.get_console()
     config = resolve(run.model_config, run.training_config, corpus, machine)
     run.training_config = config
     share_cores(config.cpu_replicas)
-    make_training, make_validation = dataset_makers(run.model_config, corpus)
-    make_validation = functools.partial(
-        make_validation, batch_size=_validation_batch_size(config, strategy)
-    )
-    validation, sliding = distribute(strategy, make_validation), None
-    if config.sliding_window_eval:
-        sliding = distribute(strategy, functools.partial(make_validation, sliding=True))
     with strategy.scope():
         train_step = make_train_step(run.model_config, config)
     check_placement(train_step)
-    history, first_step = [], 0
-    if resume and run.last.exists():
-        run.load_weights(train_step, run.last)
-        first_step = int(train_step.optimizer.iterations.numpy())
-        history = [row for row in run.read_history() if row["step"] <= first_step]
+    history = _load_last(run, train_step) if resume and run.last.exists() else []
+    first_step = int(train_step.optimizer.iterations.numpy())
     nothing_left = _why_nothing_is_left(run, first_step, history)
     if nothing_left and _is_complete(run, history):
         raise InputError(nothing_left)
     check_alike(strategy, first_step, run.model_config, config, run.data["sha256"])
     run.save_config()  # a resumed run may have new values; nothing is refused any more
-    calls_per_step = config.gradient_accumulation_steps * config.cpu_replicas
-    set_dropout_step(train_step, first_step * calls_per_step)
 
-    console = rich.get_console()
     lines = describe_start(run.model_config, config, corpus, machine)
-    if resume and not first_step:
-        lines.append(f"{run.path} was stopped before its first checkpoint: it begins at step 0")
-    elif resume and not run.best.exists():
-        lines.append(f"{run.path} has no best.keras: the weights of step {first_step} are that now")
+    lines += describe_resume(run, first_step) if resume else []
     console.print(*lines, sep="\n", soft_wrap=True)
-    seconds = history[-1]["train_seconds"] if history else 0.0
-    timer = StepTimer(first_step, seconds, config.max_seconds)
-    stop = StopOnSignal(console)
     tokens_per_step = config.global_batch_size * corpus.tokens_per_row
-    evaluator = EvaluateAndCheckpoint(
-        run, timer, validation, sliding, corpus, stop, history, tokens_per_step
+    seconds = history[-1]["train_seconds"] if history else 0.0
+    timer = StepTimer(tokens_per_step, first_step, seconds, config.max_seconds)
+    stop = StopOnSignal(console)
+    make_training, make_validation = dataset_makers(run.model_config, corpus)
+    batch_size = _validation_batch_size(config, strategy)
+    make_validation = functools.partial(
+        distribute, strategy, make_validation, batch_size=batch_size
     )
+    evaluator = EvaluateAndCheckpoint(run, corpus, timer, stop, history, make_validation)
     if nothing_left:
-        evaluator.set_model(train_step)
-        evaluator.restore()
-        metrics = run.read_metrics()
-        evaluator.metrics = metrics if metrics.get("step") == first_step else {}
-        evaluator.finish()
+        evaluator.finish_earlier(train_step)
     else:
         settings = config.global_batch_size, config.seed, config.steps, first_step
-        dataset = distribute(strategy, functools.partial(make_training, *settings))
-        bar = ProgressBar(timer, evaluator, config.steps, tokens_per_step, console)
+        dataset = distribute(strategy, make_training, *settings)
+        bar = ProgressBar(timer, evaluator, config.steps, console)
         with stop.listening(), contextlib.closing(bar):
             all_callbacks = [timer, stop, SyncStop(strategy, stop), evaluator, bar, *callbacks]
             train_step.fit(dataset, shuffle=False, verbose=0, callbacks=all_callbacks)
     if run.keeps_files:
-        plot_losses(run.path / "loss.png", evaluator.history)
+        plot_losses(run.path / "loss.png", history)
     return evaluator.metrics, stop.signal if timer.step < config.steps else None
+
+
+def _load_last(run, train_step):
+    """Goes to where `last.keras` was saved; returns the rows of the history until there."""
+    run.load_weights(train_step, run.last)
+    set_dropout_step(train_step)
+    return run.read_history()
 
 
 def _why_nothing_is_left(run, step, history):
