@@ -148,7 +148,7 @@ def test_damaged_tokenizer(run, text):
 
 def test_load_model_takes_the_best(run, make_model, tiny_config):
     best, last = make_model(tiny_config, seed=1), make_model(tiny_config, seed=2)
-    with pytest.raises(InputError, match="no best.keras yet: train it, with"):
+    with pytest.raises(InputError, match="no best.keras: copy it back, or train on, with"):
         run.load_model()
     last.compile("adamw", "sparse_categorical_crossentropy")
     run.save_last(last)

@@ -166,7 +166,7 @@ def short_run(corpus_file, tmp_path_factory):
     return train_here(tmp_path_factory.mktemp("short") / "run", corpus_file, **SHORT)[0]
 
 
-def test_what_a_run_directory_holds(corpus_file, tmp_path):
+def test_what_a_run_directory_holds(corpus_file, tmp_path, capsys):
     handler = signal.getsignal(signal.SIGINT)
     run, metrics = train_here(tmp_path / "run", corpus_file, steps=23, eval_every=7)
     assert signal.getsignal(signal.SIGINT) is handler
@@ -188,6 +188,7 @@ def test_what_a_run_directory_holds(corpus_file, tmp_path):
     drafter = (2 * 20 + vocab_size) * 256
     # blocks, n-grams, ends, two norms
     assert metrics["num_params"] == 4840 + ngrams + 2 * 20 * vocab_size + 2 * 20 + drafter
+    assert f" parameters ({53 * 32:,} in the n-gram table)" in capsys.readouterr().out
     assert metrics["tokens_per_second"] > 0 and metrics["train_seconds"] > 0
     assert step_of(run.path) == 23
     assert (run.path / "loss.png").read_bytes().startswith(b"\x89PNG")

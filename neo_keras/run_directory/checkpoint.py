@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import zipfile
 
 from neo_keras.atomic_files import atomic_write, parse_json
@@ -11,21 +12,27 @@ from neo_keras.errors import InputError
 RECORD = "run.json"
 
 
-def save(path, model, record, may_replace):
+def save(path, model, record, check_own):
     """Saves a model, its optimizer if it has one, and a record.
 
     Args:
         path: of the file, which is replaced at once or stays as it was.
         model: `keras.Model`.
-        record: what JSON can hold, "model" among it: the fields of its `ModelConfig`.
-        may_replace: called just before; raises what shall prevent it.
+        record: dict for JSON; its "model" is the fields of the `ModelConfig`.
+        check_own: called just before the file is replaced; raises what shall prevent it.
     """
-    with atomic_write(path) as partial:
-        model.save(partial)
-        with zipfile.ZipFile(partial, "a") as archive:
-            record = {**record, "sha256": _sha256(record)}
-            archive.writestr(RECORD, json.dumps(record))  # Keras looks at its own members only
-        may_replace()
+    optimizer = getattr(model, "optimizer", None)
+    variables = model.variables + (optimizer.variables if optimizer else [])
+    size = 4e-6 * sum(math.prod(variable.shape) for variable in variables)
+    try:
+        with atomic_write(path) as partial:
+            model.save(partial)
+            with zipfile.ZipFile(partial, "a") as archive:
+                record = {**record, "sha256": _sha256(record)}
+                archive.writestr(RECORD, json.dumps(record))  # Keras looks at its own members only
+            check_own()
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}; it takes {size:.1f} MB") from error
 
 
 def load(path, model):

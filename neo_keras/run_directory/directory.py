@@ -6,6 +6,7 @@ import hashlib
 import uuid
 
 from neo_keras.atomic_files import parse_json, write_json, write_text
+from neo_keras.commands import quoted
 from neo_keras.config import ModelConfig, TrainingConfig, from_saved
 from neo_keras.errors import FailedError, InputError
 from neo_keras.mistaken import mistaken
@@ -18,18 +19,13 @@ from neo_keras.text.tokenizer import Tokenizer
 class RunDirectory(Place):
     """One training: `config.json`, `tokenizer.json`, weights, measurements, exports.
 
-    Args:
-        path: of the directory, which need not exist yet.
-
     Attributes, but for the first two once created or opened:
         path: `pathlib.Path`.
         best, last: paths of the model with the lowest validation loss, and of the last `TrainStep`.
         id: str that no other run has, and all files of this one; None in a run of old.
-        model_config: `ModelConfig`.
-        training_config: `TrainingConfig`.
+        model_config, training_config: `ModelConfig`, `TrainingConfig`.
         data: {"sources": list of str, "sha256": of the text}.
-        tokenizer: {"kind": as `Tokenizer.kind`, "sha256": of `tokenizer.json`}, None in a run of
-            old.
+        tokenizer: {"kind", "sha256"} of `tokenizer.json`; None in a run of old.
         asked: what cannot be told from the rest: {"preset", "vocab_size", "column"}.
     """
 
@@ -45,11 +41,7 @@ class RunDirectory(Place):
 
     @classmethod
     def open(cls, path, to_train=False):
-        """Opens an existing run.
-
-        Args:
-            path: of the directory.
-            to_train: as `lock` does, before anything is read.
+        """Opens an existing run; `to_train` locks it before anything is read.
 
         Raises:
             InputError: there is none, its `config.json` is damaged, or another process trains it.
@@ -78,10 +70,9 @@ class RunDirectory(Place):
         self, model_config, training_config, data, tokenizer, validation_text, overwrite=False,
         **asked,
     ):  # fmt: skip
-        """Makes a new run directory.
+        """Makes a new run directory, from what its attributes are and what it holds.
 
         Args:
-            model_config, training_config, data, **asked: see the class.
             tokenizer: `Tokenizer`.
             validation_text: str; of pairs, their JSON lines.
             overwrite: replace the run that stands there.
@@ -95,12 +86,12 @@ class RunDirectory(Place):
         self.model_config, self.training_config, self.data = model_config, training_config, data
         self.tokenizer = {"kind": tokenizer.kind, "sha256": _sha256(tokenizer.to_json().encode())}
         self._validation_sha256 = _sha256(validation_text.encode())
-        with self.writable():
+        with self._writable():
             self.path.mkdir(parents=True, exist_ok=True)
             self.lock()
             self.check_free(overwrite)  # as it is now that no other can change it
             with self.exporting():
-                self.clear()
+                self._clear()
             tokenizer.save(self.path / "tokenizer.json")
             write_text(self._validation_path, validation_text)
             self.save_config()  # last: now it is a run
@@ -119,11 +110,7 @@ class RunDirectory(Place):
         write_json(self._config_path, config)
 
     def load_tokenizer(self):
-        """The tokenizer.
-
-        Raises:
-            InputError: it is missing or damaged, or not the one that the model was trained with.
-        """
+        """The `Tokenizer`; raises `InputError` unless it is the one the model was trained with."""
         path = self.path / "tokenizer.json"
         with self._reading():
             tokenizer = Tokenizer.load(path)
@@ -132,11 +119,7 @@ class RunDirectory(Place):
         return tokenizer
 
     def load_validation_text(self):
-        """The text that exports are verified on: the validation text, or its beginning.
-
-        Raises:
-            InputError: it is missing, or another one.
-        """
+        """The validation text, or its beginning; raises `InputError` unless it is that."""
         path = self._validation_path
         with self._reading():
             try:
@@ -161,21 +144,16 @@ class RunDirectory(Place):
         return model
 
     def load_weights(self, model, path):
-        """Fills `model`, and its optimizer if it has one, from a checkpoint of this run.
-
-        Raises:
-            InputError: the checkpoint is missing, damaged or of another run or model.
-        """
+        """Fills `model`, and its optimizer if it has one, from a checkpoint; or `InputError`."""
         self._read_record(path, check=True)  # Keras does not look at checksums
         with self._reading():
             checkpoint.load(path, model)
         self._read_record(path)  # it may have been replaced just before it was loaded
 
     def save_best(self, model, step=None, val_loss=None, drafter_trained=False):
-        """Saves the weights alone; Keras opens the file too, once `neo_keras.GPT` is imported.
+        """Saves a `GPT` or `EncoderDecoder`, without an optimizer.
 
         Args:
-            model: `GPT` or `EncoderDecoder`.
             step, val_loss: when it was measured, and what, if it was.
             drafter_trained: whether its drafter has learned from it all that it shall.
         """
@@ -188,9 +166,9 @@ class RunDirectory(Place):
 
     def _save(self, path, model, record):
         record = {"model": dataclasses.asdict(self.model_config), "id": self.id, **record}
-        checkpoint.save(path, model, record, self.check_own)
+        checkpoint.save(path, model, record, self._check_own)
 
-    def check_own(self):
+    def _check_own(self):
         """Raises `FailedError` if the directory is another run's by now, as no lock can forbid."""
         if self._id_there() != self.id:
             raise FailedError(
@@ -214,10 +192,9 @@ class RunDirectory(Place):
         self.read_metrics()
 
     def read_best(self, check=False):
-        """What `best.keras` says of itself; with `check`, if all of it is sound.
+        """What `best.keras` says: {"step", "val_loss", "drafter_trained"}; None if it is missing.
 
-        Returns:
-            {"step", "val_loss", "drafter_trained"}; None where there is no such file.
+        With `check`, the whole file is checked.
         """
         if not self.best.exists():
             return None
@@ -232,11 +209,7 @@ class RunDirectory(Place):
         write_csv(self._history_path, rows)
 
     def read_metrics(self):
-        """What `metrics.json` holds; {} where it is missing or damaged.
-
-        Raises:
-            InputError: it is of another run.
-        """
+        """What `metrics.json` holds; {} if that is damaged; `InputError` if it is another run's."""
         try:
             metrics = dict(parse_json(self._metrics_path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -251,10 +224,27 @@ class RunDirectory(Place):
     def _read_record(self, path, check=False):
         with self._reading():
             if not path.exists():
-                raise InputError(f"{self.path} has no {path.name} yet: train it, with train.py")
-            record = checkpoint.read_record(path, self.model_config, check)
+                raise InputError(
+                    f"{self.path} has no {path.name}: copy it back, or train on, with "
+                    f"python train.py --run {quoted(self.path)} --resume"
+                )
+            try:
+                record = checkpoint.read_record(path, self.model_config, check)
+            except InputError as error:
+                raise InputError(f"{error}{self._what_is_whole(path)}") from None
             self._check_id(record, path)
         return record
+
+    def _what_is_whole(self, damaged):
+        """What to do with the other checkpoint, if that can be used."""
+        other = self.last if damaged == self.best else self.best
+        try:
+            self._check_id(checkpoint.read_record(other, self.model_config, check=True), other)
+        except InputError:
+            return ""
+        if other == self.best:
+            return "; best.keras is whole: it still generates and exports"
+        return "; last.keras is whole: remove best.keras, and --resume makes it of that"
 
     def _check_id(self, record, path):
         if record.get("id") != self.id:

@@ -32,7 +32,7 @@ class Place:
         self._locks = []
 
     def read_config(self):
-        """What `config.json` says, as it is in this moment; None if it is not a run's."""
+        """What `config.json` says in this moment; None if it is not a run's."""
         try:
             config = parse_json(self._config_path.read_text(encoding="utf-8"))
             return config if config["format"] == FORMAT else None
@@ -49,10 +49,10 @@ class Place:
         Raises:
             InputError: one does already, or the directory cannot be written.
         """
-        with self.writable():
+        with self._writable():
             busy = f"{self.path} is in use by a training: wait for it, or choose another --run"
-            self._locks.append(hold(self.path / LOCK, busy))
-            remove_partial(self.path)
+            self._locks.append(_hold(self.path / LOCK, busy))
+            _remove_partial(self.path)
 
     @contextlib.contextmanager
     def exporting(self):
@@ -61,22 +61,19 @@ class Place:
         Raises:
             InputError: one does, or the directory cannot be written.
         """
-        busy = f"{self.export} is in use by an export: wait for it"
         try:
-            lock = hold(self.path / EXPORT_LOCK, busy)
+            busy = f"{self.export} is in use by an export: wait for it"
+            lock = _hold(self.path / EXPORT_LOCK, busy)
         except OSError as error:
             raise InputError(
                 f"cannot write to {self.export} ({error.strerror}): choose another --out"
             ) from None
-        try:
-            remove_partial(self.export)
+        with lock:
+            _remove_partial(self.export)
             yield
-        finally:
-            if lock:
-                lock.release()
 
     @contextlib.contextmanager
-    def writable(self):
+    def _writable(self):
         """Says in one line that the directory cannot be written; a full disk is another matter."""
         try:
             yield
@@ -90,10 +87,10 @@ class Place:
 
     def check_free(self, overwrite=False):
         """Raises `InputError` unless a new run may be made here."""
-        with self.writable():
+        with self._writable():
             self._check_writable()
-            names = set(os.listdir(self.path)) if self.path.exists() else set()
-        names = {name for name in names if not name.startswith(PARTIAL_PREFIX)}
+            there = os.listdir(self.path) if self.path.exists() else []
+        names = {name for name in there if not name.startswith(PARTIAL_PREFIX)}
         is_run, is_ours = self.exists(), LOCK in names
         names -= {LOCK, EXPORT_LOCK}
         if is_run and not overwrite:
@@ -111,9 +108,8 @@ class Place:
         if is_ours:
             self.lock()
 
-    def clear(self):
+    def _clear(self):
         """Removes all that a run leaves, of which `config.json` makes it one."""
-        remove_partial(self.path)  # what a killed run left
         for name in sorted(FILES, key="config.json".__ne__):
             (self.path / name).unlink(missing_ok=True)
         for path in (self.logs, self.export):
@@ -121,34 +117,27 @@ class Place:
                 shutil.rmtree(path)
 
     def _check_writable(self):
-        for place in (self.path, *self.path.parents):
-            if os.path.lexists(place):
-                if not place.is_dir():
-                    raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-                if not os.access(place, os.W_OK | os.X_OK):
-                    raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-                return
+        place = next(p for p in (self.path, *self.path.parents) if os.path.lexists(p))
+        if not place.is_dir():
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def remove_partial(directory):
+def _remove_partial(directory):
     """Removes what killed processes were writing."""
     for path in directory.glob(f"{PARTIAL_PREFIX}*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def hold(path, busy):
-    """Takes the lock of a file, which is made; the file stays, and locks nothing by itself.
-
-    Args:
-        path: of the file.
-        busy: what to say if another process holds it.
+def _hold(path, busy):
+    """Takes the lock of a file, until what this returns is left, or the process is gone.
 
     Returns:
-        An object to keep: the lock is this process's until the last such object, or the process,
-        is gone. None, after a warning, where the file system has no locks.
+        A context manager. Where the file system has no locks, one that does nothing, and a warning.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds it; says `busy`.
         OSError: the file cannot be made.
     """
     import filelock  # which a process that only generates does without
@@ -157,7 +146,7 @@ def hold(path, busy):
     # A singleton: who holds the lock twice in one process holds one lock.
     lock = filelock.FileLock(path, is_singleton=True, thread_local=False, fallback_to_soft=False)
     try:
-        lock.acquire(blocking=False)
+        return lock.acquire(blocking=False)
     except filelock.Timeout:
         raise InputError(busy) from None
     except OSError as error:
@@ -168,5 +157,4 @@ def hold(path, busy):
             "write there",
             stacklevel=2,
         )
-        return None
-    return lock
+        return contextlib.nullcontext()

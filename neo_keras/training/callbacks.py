@@ -87,8 +87,7 @@ def out_of_patience(history, patience):
 class EvaluateAndCheckpoint(keras.callbacks.Callback):
     """Evaluates, records and saves every `eval_every` steps and at the end; stops early.
 
-    What is evaluated, and is the best, has the average of the weights, if there is one; training
-    goes on with the weights themselves.
+    What is evaluated, and is the best, has the average of the weights, if there is one.
 
     Args:
         run: `RunDirectory`.
@@ -114,10 +113,11 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
         self._logs = {}
 
     def on_train_begin(self, logs=None):
-        logs, is_chief = str(self.run.logs), self.run.keeps_files
-        create_noop_writer = tf.summary.create_noop_writer
-        self._writer = tf.summary.create_file_writer(logs) if is_chief else create_noop_writer()
-        self.restore()
+        if self.run.keeps_files:
+            self._writer = tf.summary.create_file_writer(str(self.run.logs))
+        else:
+            self._writer = tf.summary.create_noop_writer()
+        self._restore()
 
     def on_train_batch_end(self, batch, logs=None):
         self._logs = logs
@@ -132,13 +132,13 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
         if self.timer.step > self._recorded_step:
             self._record(evaluate=finished or not self.stop.signal)
         if finished or self.metrics["stopped_early"]:
-            self.finish()
+            self._finish()
 
     def on_train_end(self, logs=None):
         with logs_may_fail():
             self._writer.close()
 
-    def restore(self):
+    def _restore(self):
         """Writes what the last checkpoint knows, and a process that was killed did not write."""
         if self.history:
             self._keep_best()
@@ -147,19 +147,19 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
     def finish_earlier(self, model):
         """Does what an earlier session did not come to after the last step."""
         self.set_model(model)
-        self.restore()
+        self._restore()
         metrics = self.run.read_metrics()
         if metrics.get("step") == self.timer.step:
             self.metrics = metrics
-        self.finish()
+        self._finish()
 
-    def finish(self):
+    def _finish(self):
         """Does what comes after the last step: the loss with a sliding window, if it was asked."""
         wanted = self.run.training_config.sliding_window_eval
         if wanted and "val_loss_sliding" not in self.metrics:
             loss = self._evaluate(self.make_validation(sliding=True))
             self.metrics["val_loss_sliding"] = loss
-            self.metrics["val_bits_per_char_sliding"] = self.corpus.validation.bits_per_char(loss)
+            self.metrics["val_bits_per_char_sliding"] = self.bits_per_char(loss)
         self._write_metrics()
 
     def _evaluate(self, dataset):
@@ -178,7 +178,7 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
         self.model.reset_metrics()  # so that the next training loss is of the next steps only
         self._recorded_step = self.timer.step
         self.history.append(row)
-        # First, for it has all that the others are made of: see `restore`.
+        # First, for it has all that the others are made of: see `_restore`.
         self.run.save_last(self.model, self.history)
         self._keep_best()
         self.run.write_history(self.history)
@@ -208,22 +208,22 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
             )
 
     def _write_metrics(self):
-        config, timer, training = self.run.training_config, self.timer, self.corpus.training
-        evaluated = [row for row in self.history if row["val_loss"] is not None]
-        last, row = evaluated[-1] if evaluated else None, self.history[-1]
-        best = self.best if self.best and self.best["val_loss"] is not None else None
+        config, timer, row = self.run.training_config, self.timer, self.history[-1]
+        evaluated = [{}, *(row for row in self.history if row["val_loss"] is not None)]
+        last = evaluated[-1].get("val_loss")
+        best = self.best if self.best and self.best["val_loss"] is not None else {}
+        is_early = timer.step < config.steps
         self.metrics |= {
             "step": timer.step,
-            "val_loss": last and last["val_loss"],  # nats per token
-            "val_bits_per_char": last and self.bits_per_char(last),
+            "val_loss": last,  # nats per token
+            "val_bits_per_char": self.bits_per_char(last),
             "val_unknown_share": self.corpus.validation.unknown_share,
-            "best_val_loss": best and best["val_loss"],
-            "best_val_bits_per_char": best and self.bits_per_char(best),
-            "best_step": best and best["step"],
-            "stopped_early": timer.step < config.steps
-            and out_of_patience(self.history, config.patience),
+            "best_val_loss": best.get("val_loss"),
+            "best_val_bits_per_char": self.bits_per_char(best.get("val_loss")),
+            "best_step": best.get("step"),
+            "stopped_early": is_early and out_of_patience(self.history, config.patience),
             "train_loss": row["train_loss"],
-            "train_bits_per_char": training.bits_per_char(row["train_loss"]),
+            "train_bits_per_char": self.corpus.training.bits_per_char(row["train_loss"]),
             "tokens_per_second": round(timer.tokens_per_second),
             "train_seconds": row["train_seconds"],
             "compile_seconds": round(timer.compile_seconds, 3),
@@ -231,9 +231,9 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
         }
         self.run.write_metrics(self.metrics)
 
-    def bits_per_char(self, row):
-        """Of the validation text, in a row of `history.csv` that has been evaluated."""
-        return self.corpus.validation.bits_per_char(row["val_loss"])
+    def bits_per_char(self, loss):
+        """Of the validation text, whose loss this is; None where there is none."""
+        return None if loss is None else self.corpus.validation.bits_per_char(loss)
 
 
 @contextlib.contextmanager

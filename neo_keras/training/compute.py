@@ -14,16 +14,11 @@ INTEL_DRIVER = pathlib.Path("/dev/dri")
 
 
 def select_device(name):
-    """Makes TensorFlow use one kind of device.
-
-    Args:
-        name: "auto" (whatever TensorFlow prefers), "cpu", "gpu" or "xpu".
+    """Makes TensorFlow use this kind of device: "cpu", "gpu" or "xpu".
 
     Raises:
         InputError: TensorFlow sees no such device.
     """
-    if name == "auto":
-        return
     if name != "cpu" and not tf.config.list_physical_devices(name.upper()):
         reason = {"gpu": _why_no_gpu, "xpu": _why_no_xpu}[name]()
         raise InputError(
@@ -51,9 +46,8 @@ def check_placement(model):
 def this_machine(strategy=None):
     """The `Machine` for a training under a `tf.distribute.Strategy`, or on one device."""
     device = next(filter(tf.config.get_visible_devices, ("GPU", "XPU")), "CPU")
-    details, gpus = {}, tf.config.get_visible_devices("GPU")
-    if gpus:
-        details = tf.config.experimental.get_device_details(gpus[0])
+    gpus = tf.config.get_visible_devices("GPU")
+    details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
     is_distributed = strategy not in (None, tf.distribute.get_strategy())
     return Machine(
         device,
@@ -66,18 +60,16 @@ def this_machine(strategy=None):
 
 def _num_cores_to_share():
     """1 if TensorFlow has computed already: then its threads stay, unless they were set here."""
-    try:
+    with contextlib.suppress(RuntimeError):
         tf.config.threading.set_inter_op_parallelism_threads(num_cores())
-    except RuntimeError:
-        return 1
-    return num_cores()
+        return num_cores()
+    return 1
 
 
 def share_cores(num_replicas):
     """Gives the cores to replicas of a batch, instead of to one operation at a time.
 
-    A core that computes a part by itself does not wait for the others at every operation. On two
-    cores a step of the default preset takes three quarters of the time (docs/lab_notes.md).
+    On two cores a step of the default preset takes three quarters of the time (docs/lab_notes.md).
     """
     if num_replicas > 1:
         with contextlib.suppress(RuntimeError):  # TensorFlow has computed something already

@@ -13,6 +13,10 @@ import tensorflow as tf
 from neo_keras.errors import InputError
 from neo_keras.training.cluster import read_cluster
 
+# What TensorFlow raises when another process is gone.
+LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError)  # fmt: skip
+
 
 def make_strategy(name):
     """A strategy of `tf.distribute`; make it before TensorFlow does anything else.
@@ -29,23 +33,17 @@ def make_strategy(name):
     """
     tf.get_logger().setLevel("CRITICAL")  # what fails raises an exception
     if name == "multi-worker":
-        cluster = read_cluster()
-        addresses = cluster.addresses
-        print(
-            f"worker {cluster.index + 1} of {len(addresses)}, {addresses[cluster.index]}: waiting "
-            "until all have started",
-            flush=True,
-        )
+        addresses, index = read_cluster()
+        worker = f"worker {index + 1} of {len(addresses)}, {addresses[index]}"
+        print(f"{worker}: waiting until all have started", flush=True)
         # It waits for the others in native code, where Python would not see Ctrl-C.
         handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
             return tf.distribute.MultiWorkerMirroredStrategy()
         finally:
             signal.signal(signal.SIGINT, handler)
-    devices = [
-        device.name
-        for device in tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    ]
+    list_devices = tf.config.list_logical_devices
+    devices = [device.name for device in list_devices("GPU") or list_devices("CPU")]
     if len(devices) < 2:
         raise InputError(
             "--strategy mirrored needs two devices at least, TensorFlow sees "
@@ -55,20 +53,17 @@ def make_strategy(name):
 
 
 def has_other_workers(strategy):
-    """Whether other processes take part, on this machine or on others."""
+    """Whether other processes take part."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def distribute(strategy, make_dataset, *arguments, **settings):
-    """The dataset that `fit` and `evaluate` take under a strategy.
+    """The dataset that `fit` and `evaluate` take under a strategy; for one device, as it is made.
 
     Args:
         strategy: `tf.distribute.Strategy`.
-        make_dataset: as `training_dataset`; its `share` is this worker's.
+        make_dataset: such as `training_dataset`; its `share` is this worker's.
         *arguments, **settings: what it takes besides.
-
-    Returns:
-        `tf.distribute.DistributedDataset`; for one device, the dataset itself.
     """
     steps = []
 
@@ -90,16 +85,8 @@ def distribute(strategy, make_dataset, *arguments, **settings):
     return dataset
 
 
-def gather(strategy, number):
-    """A number of each replica, for all of them.
-
-    Args:
-        strategy: `tf.distribute.Strategy`; all its workers must call this at the same point.
-        number: int below 2**24.
-
-    Returns:
-        list of int, in the same order everywhere.
-    """
+def _gather(strategy, number):
+    """The numbers, below 2**24, with which all replicas call this, in the same order everywhere."""
     return [int(gathered) for gathered in _gather_function(strategy)(tf.constant(float(number)))]
 
 
@@ -119,7 +106,7 @@ def _gather_function(strategy):
 def check_alike(strategy, *state):
     """Raises `InputError` on every worker unless this state, by its `repr`, is that of all."""
     if has_other_workers(strategy):
-        checksums = gather(strategy, zlib.crc32(repr(state).encode()) % 2**24)
+        checksums = _gather(strategy, zlib.crc32(repr(state).encode()) % 2**24)
         if len(set(checksums)) > 1:
             raise InputError(
                 "the workers differ in their arguments, text or checkpoint: start all with the "
@@ -128,10 +115,7 @@ def check_alike(strategy, *state):
 
 
 class SyncStop(keras.callbacks.Callback):
-    """Ends training after the same step on every worker, when one of them was asked to.
-
-    It is called after `stop`, a `StopOnSignal`.
-    """
+    """Ends training after the same step on every worker; called after `stop`, `StopOnSignal`."""
 
     def __init__(self, strategy, stop):
         super().__init__()
@@ -140,7 +124,7 @@ class SyncStop(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if has_other_workers(self.strategy):
-            signals = gather(self.strategy, self.stop.signal or -int(self.model.stop_training))
+            signals = _gather(self.strategy, self.stop.signal or -int(self.model.stop_training))
             self.model.stop_training = any(signals)
             if max(signals) > 0:
                 self.stop.signal = signal.Signals(max(signals))
@@ -151,12 +135,7 @@ def lost_workers_end_all():
     """Ends this process with one line when it loses the others."""
     try:
         yield
-    except (
-        tf.errors.UnavailableError,
-        tf.errors.AbortedError,
-        tf.errors.CancelledError,
-        tf.errors.DeadlineExceededError,
-    ) as error:
+    except LOST as error:
         print(
             "error: another worker ended, or cannot be reached: see what it says, and start all "
             f"of them again with --resume ({type(error).__name__})",

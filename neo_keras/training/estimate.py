@@ -14,17 +14,11 @@ PROCESS_BYTES, BLOCK_GRAPH_BYTES = 800 * MB, 30 * MB  # of TensorFlow 2.21, meas
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """The weights of a model.
+    """How many weights a model has."""
 
-    Attributes:
-        in_matrices: in the matrices of the blocks, which are what Muon is for.
-        others: in embeddings, norms, biases and the output layer.
-        in_drafter: those that `fit` leaves as they are.
-    """
-
-    in_matrices: int
-    others: int
-    in_drafter: int
+    in_matrices: int  # of the blocks, which are what Muon is for
+    others: int  # in embeddings, norms, biases and the output layer
+    in_drafter: int  # which `fit` leaves as they are
 
     @property
     def total(self):
@@ -57,15 +51,12 @@ def count_weights(config):
 
 
 def memory_parts(config, training, on_device=False):
-    """Where the memory of a training goes.
+    """What the memory of a training is for: a dict of bytes.
 
     Args:
         config: `ModelConfig`.
         training: `TrainingConfig` that leaves nothing open.
         on_device: count what is in the memory of a GPU or XPU only.
-
-    Returns:
-        dict of what for: bytes.
     """
     count = count_weights(config)
     weights, size = FLOAT32 * count.total, PRECISIONS[training.mixed_precision].num_bytes
@@ -97,10 +88,8 @@ def _num_blocks(config):
 def _activation_bytes(config, size, remat):
     """What the forward pass keeps of a token for the backward pass, logits apart.
 
-    Counted in the graph that TensorFlow differentiates: those tensors of the forward pass that its
-    backward pass reads. Norms and softmax are in float32, whatever the rest is.
-
-    With `remat` a block keeps what goes into it alone; size: bytes of a number.
+    Norms and softmax are in float32, all else in numbers of so many bytes. With `remat` a block
+    keeps what goes into it alone.
     """
     queries, keys = config.hidden_dim, config.num_kv_heads * config.head_dim
     attention = 2 * size * (queries + keys)  # queries, keys, values, and what is attended

@@ -3,7 +3,7 @@
 Imports TensorFlow only where a device has to be looked for: mistakes are said at once.
 """
 
-import errno
+import contextlib
 import io
 import sys
 import warnings
@@ -17,11 +17,7 @@ from neo_keras.training.start import resume_run, start_run
 
 
 def run_training(**arguments):
-    """Trains as the arguments of `launch` say, and ends the process where a signal did.
-
-    Raises:
-        SystemExit: with 128 + the number of the signal that ended it.
-    """
+    """Trains as the arguments of `launch` say; exits with 128 + the signal that ended it, or 0."""
     import rich
 
     outlive_terminal()
@@ -40,13 +36,10 @@ def run_training(**arguments):
             run, corpus, arguments["resume"], _samples(run, corpus), strategy
         )
     if run.keeps_files:
-        if stopped_by:
-            lines = describe_stop(run, metrics)
-        else:
-            lines = describe_end(run, metrics)
-            wants_drafter = run.model_config.num_speculative_tokens
-            if wants_drafter and not run.read_best().get("drafter_trained"):
-                stopped_by = train_drafter(run, corpus)
+        lines = (describe_stop if stopped_by else describe_end)(run, metrics)
+        wants_drafter = run.model_config.num_speculative_tokens and not stopped_by
+        if wants_drafter and not run.read_best().get("drafter_trained"):
+            stopped_by = train_drafter(run, corpus)
         print(*lines, sep="\n")
     sys.exit(stopped_by and 128 + stopped_by)
 
@@ -55,14 +48,7 @@ def launch(run, data, preset, resume, overwrite, device, strategy, tokenizer, **
     """Finds the devices, and starts or resumes a run on them.
 
     Args:
-        run: path of its directory.
-        data: sources of the text.
-        preset: a key of `PRESETS`, or None.
-        resume, overwrite: what to do with a run that stands there.
-        device: "auto", or the one to use.
-        strategy: "mirrored", "multi-worker" or None.
-        tokenizer: as `make_tokenizer` takes it, or None.
-        **changes: as `start_run` takes them; of `compile` and `mixed_precision`, "auto" is None.
+        as the options of `train.py`; **changes: as `start_run` takes them.
 
     Returns:
         (RunDirectory, TokenizedCorpus, `tf.distribute.Strategy` or None).
@@ -83,7 +69,7 @@ def launch(run, data, preset, resume, overwrite, device, strategy, tokenizer, **
     if strategy:
         if compiled == "xla":
             raise InputError("--compile xla does not go with --strategy: leave one of them out")
-        if strategy == "multi-worker" and not read_cluster().is_chief:
+        if strategy == "multi-worker" and read_cluster()[1] > 0:
             changes["directory"] = ReadOnlyRun
         import_tensorflow()
         from neo_keras.training.distribution import make_strategy
@@ -135,9 +121,6 @@ def outlive_terminal():
 
 class _Terminal(io.FileIO):
     def write(self, data):
-        try:
+        with contextlib.suppress(OSError):
             return super().write(data)
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            return len(data)
+        return len(data)

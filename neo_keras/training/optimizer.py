@@ -8,14 +8,13 @@ from neo_keras.choices import OPTIMIZERS, PRECISIONS, SCHEDULES
 
 @keras.saving.register_keras_serializable("neo_keras")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate: a linear warm-up to `peak`, then as `SCHEDULES` says.
+    """The learning rate: from `peak / (warmup_steps + 1)` to `peak`, then as `SCHEDULES` says.
 
     Args:
         name: a key of `SCHEDULES`.
-        peak: the learning rate after the warm-up.
+        peak: the learning rate after the linear warm-up.
         final: the learning rate at the last step, where there is a way to it.
-        warmup_steps: from `peak / (warmup_steps + 1)` to `peak`.
-        steps: of the whole run.
+        warmup_steps, steps: of the warm-up, and of the whole run.
     """
 
     def __init__(self, name, peak, final, warmup_steps, steps):
@@ -35,7 +34,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def make_optimizer(config, model):
-    """The optimizer of a training configuration.
+    """The optimizer of a training configuration; for float16 a `LossScale`.
 
     Weight decay is for matrices, under Muon only those of the blocks; scales, biases and embeddings
     have none. But the n-gram table has a strong one under Muon, which makes it forget n-grams that
@@ -44,24 +43,18 @@ def make_optimizer(config, model):
     Args:
         config: `TrainingConfig` that leaves nothing open: see `resolve`.
         model: the built model to optimize.
-
-    Returns:
-        `keras.optimizers.Optimizer`; for float16 a `LossScale`.
     """
-    final = min(config.final_learning_rate, config.learning_rate)
+    peak, final = config.learning_rate, min(config.final_learning_rate, config.learning_rate)
     optimizer = OPTIMIZERS[config.optimizer].make(
         keras.optimizers,
         config,
-        learning_rate=Schedule(
-            config.schedule, config.learning_rate, final, config.warmup_steps, config.steps
-        ),
+        learning_rate=Schedule(config.schedule, peak, final, config.warmup_steps, config.steps),
         global_clipnorm=config.clip_norm,
         use_ema=config.ema > 0,
         ema_momentum=config.ema,
     )
-    optimizer.exclude_from_weight_decay(
-        var_list=[v for v in model.trainable_variables if not _decays(v, config.optimizer)]
-    )
+    others = [v for v in model.trainable_variables if not _decays(v, config.optimizer)]
+    optimizer.exclude_from_weight_decay(var_list=others)
     return LossScale(optimizer) if PRECISIONS[config.mixed_precision].loss_scale else optimizer
 
 

@@ -14,16 +14,20 @@ MIN_MEASURED_STEPS = 10  # before the time that is left is said
 def describe_start(model_config, config, corpus, machine):
     """Lines to say before the first step; config leaves nothing open."""
     epochs = config.steps * config.global_batch_size / corpus.num_training_rows
-    num_devices, unknown = machine.num_devices or 1, []
+    ngrams, unknown = "", []
+    if model_config.max_ngram > 1:
+        ngrams = f" ({model_config.ngram_rows * model_config.ngram_dim:,} in the n-gram table)"
     if share := corpus.validation.unknown_share:
         unknown = [f"{share:.2%} of the tokens to validate on are unknown to the tokenizer"]
+    devices = f", on {machine.num_devices} devices" if (machine.num_devices or 1) > 1 else ""
     return [
-        f"{count_weights(model_config).total:,} parameters; {model_config.vocab_size:,} different "
-        f"tokens, {corpus.description}, {corpus.validation.tokens_per_char:.2f} per character",
+        f"{count_weights(model_config).total:,} parameters{ngrams}; {model_config.vocab_size:,} "
+        f"different tokens, {corpus.description}, {corpus.validation.tokens_per_char:.2f} per "
+        "character",
         *unknown,
         f"{config.steps:,} steps, {epochs:.3g} times over that; {config.optimizer}, learning "
         f"rate {config.learning_rate:g}, {config.schedule}",
-        describe_compute(config) + (f", on {num_devices} devices" if num_devices > 1 else ""),
+        describe_compute(config) + devices,
         *describe_memory(model_config, config, machine.device != "CPU"),
     ]
 
@@ -39,7 +43,6 @@ def describe_resume(run, first_step):
 
 def describe_end(run, metrics):
     """Lines to say when training ended by itself; metrics: as `train` returns them."""
-    lines = describe_stop(run, metrics)
     sliding = ""
     if "val_loss_sliding" in metrics:
         sliding = (
@@ -48,7 +51,7 @@ def describe_end(run, metrics):
         )
     generate = generate_command(run.path, run.load_validation_text(), run.load_tokenizer())
     return [
-        *lines,
+        *describe_stop(run, metrics),
         f"validation loss {metrics['val_loss']:.4f} nats per token "
         f"({metrics['val_bits_per_char']:.3f} bits per character{sliding}), "
         f"{metrics['train_seconds']:.0f} s of training at {metrics['tokens_per_second']:,} "
@@ -89,17 +92,15 @@ class ProgressBar(keras.callbacks.Callback):
         self._compiling = True
         self._last_line = 0.0  # in seconds of this session
         self._progress = rich.progress.Progress(
-            rich.progress.TextColumn("step {task.completed:,.0f} of {task.total:,.0f}"),
+            "step {task.completed:,.0f} of {task.total:,.0f}",
             rich.progress.BarColumn(),
-            rich.progress.TextColumn("{task.fields[loss]}  {task.fields[speed]}"),
+            "{task.description}",
             rich.progress.TimeRemainingColumn(),
-            rich.progress.TextColumn("left"),
-            console=self.console,
-            disable=not self.console.is_terminal,
+            "left",
+            console=console,
+            disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task(
-            "", total=self.steps, completed=self.timer.step, loss="", speed="compiling"
-        )
+        self._task = self._progress.add_task("compiling", total=steps, completed=timer.step)
 
     def on_train_begin(self, logs=None):
         self._progress.start()
@@ -113,12 +114,8 @@ class ProgressBar(keras.callbacks.Callback):
                 f"{duration(self.timer.seconds_per_step)} a step, about "
                 f"{duration(self._seconds_left())} left"
             )
-        self._progress.update(
-            self._task,
-            completed=self.timer.step,
-            loss=f"loss {float(logs['loss']):.3f}",
-            speed=self._speed().strip(),
-        )
+        description = f"loss {float(logs['loss']):.3f}  {self._speed().strip()}"
+        self._progress.update(self._task, completed=self.timer.step, description=description)
         self._show_new_rows()
         silent = self.timer.session_seconds - self._last_line
         if not (self._compiling or self.console.is_terminal) and silent >= LINE_SECONDS:
@@ -146,7 +143,7 @@ class ProgressBar(keras.callbacks.Callback):
         for row in self.evaluator.history[self._shown_rows :]:
             validation = ""
             if row["val_loss"] is not None:
-                bits = self.evaluator.bits_per_char(row)
+                bits = self.evaluator.bits_per_char(row["val_loss"])
                 validation = f"  validation {row['val_loss']:.4f} ({bits:.3f} bits/char)"
             self._show(row["step"], row["train_seconds"], row["train_loss"], validation)
         self._shown_rows = len(self.evaluator.history)

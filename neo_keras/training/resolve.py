@@ -13,9 +13,8 @@ from neo_keras.training.estimate import count_weights
 MAX_FUTURE_TOKENS = 3  # about as far as a short word reaches, of characters or bytes
 MAX_CHARACTERS = 256  # a vocabulary that is larger has words, or parts of them
 TEMPERATURE_RISE = 0.08  # with the natural logarithm of the passes over a text
-# On CPUs that have instructions for it, bfloat16 through TensorFlow's own kernels (oneDNN) is as
-# fast as float32 through XLA at this width, and compiles sooner. At 192 it is 13 to 18% faster, at
-# 384 27 to 43%. XLA itself gains nothing from bfloat16 on a CPU.
+# From this width on, bfloat16 through TensorFlow's own kernels (oneDNN) is at least as fast as
+# float32 through XLA, on CPUs that have instructions for it. XLA itself gains nothing from it.
 BFLOAT16_HIDDEN_DIM = 128
 BFLOAT16_FEATURES = {"avx512_bf16", "amx_bf16"}
 # Each replica has gradients of its own: 128 MB. A larger model was not measured.
@@ -24,21 +23,13 @@ MAX_WEIGHTS_IN_REPLICAS = 2**25
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """What a training runs on.
+    """What a training runs on."""
 
-    Attributes:
-        device: "CPU", "GPU" or "XPU".
-        compute_capability: of a GPU, (major, minor); (0, 0) if unknown.
-        cpu_features: as `cpu.cpu_features` names them.
-        num_cores: that replicas of a batch may share.
-        num_devices: that share each batch under a strategy; None: there is none.
-    """
-
-    device: str = "CPU"
-    compute_capability: tuple = (0, 0)
-    cpu_features: frozenset = frozenset()
-    num_cores: int = 1
-    num_devices: int | None = None
+    device: str = "CPU"  # or "GPU" or "XPU"
+    compute_capability: tuple = (0, 0)  # of a GPU, (major, minor); (0, 0) if unknown
+    cpu_features: frozenset = frozenset()  # as `cpu.cpu_features` names them
+    num_cores: int = 1  # that replicas of a batch may share
+    num_devices: int | None = None  # that share each batch under a strategy; None: there is none
 
 
 def resolve(model_config, config, corpus=None, machine=Machine()):
@@ -46,8 +37,8 @@ def resolve(model_config, config, corpus=None, machine=Machine()):
 
     Args:
         model_config: `ModelConfig`.
-        config: `TrainingConfig`, whose `steps` are known.
-        corpus: what it trains on; None: for a loss of the next token alone.
+        config: `TrainingConfig`.
+        corpus: `TokenizedCorpus`; None: for a loss of the next token alone.
         machine: `Machine`.
 
     Returns:
@@ -86,20 +77,16 @@ def _suited_to_text(model_config, config, corpus):
     """A temperature that grows with how often the text is read, and tokens as far as a word."""
     if corpus is None:
         return {"num_future_tokens": 0, "loss_temperature": 1.0}
-    num_rows = corpus.num_training_rows
-    epochs = config.steps * config.global_batch_size / num_rows
-    is_of_characters = model_config.vocab_size <= MAX_CHARACTERS
-    return {
-        "num_future_tokens": min(MAX_FUTURE_TOKENS, model_config.max_seq_len - 1)
-        if is_of_characters
-        else 0,
-        "loss_temperature": 1 + TEMPERATURE_RISE * math.log(max(epochs, 1)),
-    }
+    num_future_tokens = 0
+    if model_config.vocab_size <= MAX_CHARACTERS:
+        num_future_tokens = min(MAX_FUTURE_TOKENS, model_config.max_seq_len - 1)
+    epochs = config.steps * config.global_batch_size / corpus.num_training_rows
+    loss_temperature = 1 + TEMPERATURE_RISE * math.log(max(epochs, 1))
+    return {"num_future_tokens": num_future_tokens, "loss_temperature": loss_temperature}
 
 
 def _suited_to_machine(model_config, config, machine):
     """What is fastest there."""
-    precision = config.mixed_precision
     if machine.device == "GPU":
         # Tensor cores take float16 since Volta, bfloat16 since Ampere.
         major, _ = machine.compute_capability
@@ -108,6 +95,7 @@ def _suited_to_machine(model_config, config, machine):
     elif machine.device == "XPU":
         values = {"mixed_precision": "float32", "jit_compile": False}
     else:
+        precision = config.mixed_precision
         if precision is None:
             wide = model_config.hidden_dim >= BFLOAT16_HIDDEN_DIM and not config.jit_compile
             is_fast = wide and BFLOAT16_FEATURES & machine.cpu_features

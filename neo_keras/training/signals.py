@@ -5,10 +5,8 @@ import signal
 
 import keras
 
-# Windows knows the first two only.
-NUMBERS = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-]
+NAMES = {"SIGINT", "SIGTERM", "SIGHUP"}  # Windows knows the first two only
+NUMBERS = [number for number in signal.Signals if number.name in NAMES]
 
 
 class StopOnSignal(keras.callbacks.Callback):

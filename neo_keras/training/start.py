@@ -26,12 +26,11 @@ def start_run(
 
     Args:
         path: of the directory.
-        sources: as `find_files` takes them; none: the plays of Shakespeare.
+        sources, column: as `open_corpus` takes them.
         preset: a key of `PRESETS`.
         overwrite: replace the run that stands there.
-        epochs: passes over the training text, instead of `steps`; see `training_dataset`.
-        tokenizer, vocab_size: as `make_tokenizer` takes them; it sees the training text only.
-        column: which field of a record is its text; see `open_corpus`.
+        epochs: passes over the training text, instead of `steps`.
+        tokenizer, vocab_size: as `make_tokenizer` takes them.
         directory: `RunDirectory`, or `ReadOnlyRun` for a worker that is not the chief.
         **changes: fields of `ModelConfig` or `TrainingConfig`; None means "as the preset".
 
@@ -51,18 +50,21 @@ def start_run(
     corpus = open_corpus(sources, column, model_config.architecture, document_end)
     asked = {"preset": preset, "vocab_size": vocab_size, "column": column}
     tokenizer = corpus.make_tokenizer(tokenizer, vocab_size)
-    changes["end_token_id"] = corpus.end_token_id(tokenizer)
-    model_config, training_config = from_preset(preset, tokenizer.vocab_size, **changes)
+    end_token_id = corpus.end_token_id(tokenizer)
+    model_config = dataclasses.replace(
+        model_config, vocab_size=tokenizer.vocab_size, end_token_id=end_token_id
+    )
     tokenized = corpus.tokenize(tokenizer, model_config)
     if epochs is not None:
-        changes["steps"] = _count_steps(epochs, tokenized, training_config)
-        _, training_config = from_preset(preset, tokenizer.vocab_size, **changes)
+        steps = _count_steps(epochs, tokenized, training_config)
+        training_config = dataclasses.replace(training_config, steps=steps)
     if (training_config.warmup_steps or 0) >= training_config.steps:
         raise InputError(
             f"the warm-up must be shorter than the training, got {training_config.warmup_steps} "
             f"of {training_config.steps} steps: fewer --warmup-steps, or more --steps"
         )
-    data, excerpt = _describe(sources, corpus), corpus.validation_excerpt()
+    data = {"sources": sources_to_save(sources), "sha256": corpus.sha256}
+    excerpt = corpus.validation_excerpt()
     run.create(model_config, training_config, data, tokenizer, excerpt, overwrite, **asked)
     return run, tokenized
 
@@ -77,17 +79,16 @@ def resume_run(
         path: of the directory.
         sources: where the run's text is now, if it moved.
         epochs: passes over the training text in all, instead of `steps`.
-        tokenizer, vocab_size: as they were, or None.
         directory: as in `start_run`.
-        **changes: new values of the fields in `CHANGEABLE`; `preset`, `column` and the other fields
-            as they were, or None.
+        tokenizer, vocab_size, **changes: as in `start_run`; new values of those in `CHANGEABLE`,
+            of all else None or what was.
 
     Returns:
         (RunDirectory, TokenizedCorpus).
 
     Raises:
-        InputError: there is no such run, a part of it is missing, its text changed, a field must
-            stay, or another process trains it.
+        InputError: there is no such run, it is damaged or in use, its text changed, or a field
+            must stay.
     """
     run = directory.open(path, to_train=True)
     run.check_resumable()
@@ -105,14 +106,13 @@ def resume_run(
     sources = sources or saved_sources(run.data["sources"])
     column, architecture = run.asked.get("column"), run.model_config.architecture
     corpus = open_corpus(sources, column, architecture, run_tokenizer.document_end)
-    data = _describe(sources, corpus)
-    if data["sha256"] != run.data["sha256"]:
+    if corpus.sha256 != run.data["sha256"]:
         raise InputError(
             f"the text is not the one that {path} was trained on: give that one with --data, or "
             "begin anew with --overwrite"
         )
     tokenized = corpus.tokenize(run_tokenizer, run.model_config)
-    run.data = data
+    run.data = {**run.data, "sources": sources_to_save(sources)}
     changes.setdefault("max_seconds", None)  # a limit that stopped the run has done its work
     if epochs is not None:
         changes["steps"] = _count_steps(epochs, tokenized, run.training_config)
@@ -148,7 +148,3 @@ def _count_steps(epochs, corpus, training_config):
     if not 0 < epochs < math.inf:
         raise InputError(f"epochs must be above 0 and finite, got {epochs}")
     return math.ceil(epochs * corpus.num_training_rows / training_config.global_batch_size)
-
-
-def _describe(sources, corpus):
-    return {"sources": sources_to_save(sources), "sha256": corpus.sha256}

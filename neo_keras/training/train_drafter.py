@@ -20,20 +20,20 @@ CHUNK_LEN = 128  # tokens that it is trained on together
 
 
 def train_drafter(run, corpus):
-    """Trains the drafter of a run's best model, and nothing else.
+    """Trains the drafter of a run's best model, which has `num_speculative_tokens`, from new.
 
     Args:
-        run: `RunDirectory`, trained, of a model that has `num_speculative_tokens`.
+        run: `RunDirectory`, trained.
         corpus: `TokenizedCorpus`.
 
     Returns:
-        The `signal.Signals` that ended it early, or None. What was learned until then is kept, and
-        counts for nothing when the run is resumed: then it learns anew, to the same end.
+        The `signal.Signals` that ended it early, or None. What was learned until then is kept.
     """
-    model, config = run.load_model(), run.training_config
-    best = run.read_best()
+    model, config, best = run.load_model(), run.training_config, run.read_best()
     keras.utils.set_random_seed(config.seed)
-    model.drafter.set_weights(_new_drafter(model).get_weights())
+    drafter = Drafter(model.config.vocab_size, model.drafter.width)
+    drafter.build((None, None, model.config.hidden_dim))
+    model.drafter.set_weights(drafter.get_weights())
     steps, console = min(config.steps, MAX_STEPS), rich.get_console()
     console.print("training the drafter, which makes generation faster")
     stop = StopOnSignal(console)
@@ -46,12 +46,6 @@ def train_drafter(run, corpus):
     return stop.signal
 
 
-def _new_drafter(model):
-    drafter = Drafter(model.config.vocab_size, model.drafter.width)
-    drafter.build((None, None, model.config.hidden_dim))
-    return drafter
-
-
 def fit_drafter(model, token_ids, steps=MAX_STEPS, seed=1, callbacks=()):
     """Trains `model.drafter`, and nothing else.
 
@@ -60,7 +54,7 @@ def fit_drafter(model, token_ids, steps=MAX_STEPS, seed=1, callbacks=()):
     predict there what the model predicts.
 
     Args:
-        model: `GPT` whose configuration has `num_speculative_tokens`.
+        model: `GPT`.
         token_ids: of the training text, as `training_dataset` takes them.
         steps: of training.
         seed: of the order of the text.
@@ -111,13 +105,11 @@ class DrafterTrainer(keras.Model):
         """Adds up the losses of the drafts from each position of chunks, as `_read` makes them."""
         model, (states, token_ids) = self.model, inputs
         seq_len = token_ids.shape[1]
-        num_speculative_tokens = min(model.config.num_speculative_tokens, seq_len - 1)
-        length = seq_len - num_speculative_tokens
+        num_drafts = min(model.config.num_speculative_tokens, seq_len - 1)
+        length = seq_len - num_drafts
         truth, x = ops.softmax(model.logits(states)), states[:, :length]
-        for i in range(1, num_speculative_tokens + 1):
-            x = model.drafter(x, token_ids[:, i : i + length])
-            losses = keras.losses.categorical_crossentropy(
-                truth[:, i : i + length], model.logits(x), from_logits=True
-            )
+        for i in range(1, num_drafts + 1):
+            x, expected = model.drafter(x, token_ids[:, i : i + length]), truth[:, i : i + length]
+            losses = ops.categorical_crossentropy(expected, model.logits(x), from_logits=True)
             self.add_loss(ops.mean(losses))
         return x

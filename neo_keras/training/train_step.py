@@ -32,9 +32,9 @@ class TrainStep(keras.Model):
     each position also predicts `config.num_future_tokens` tokens after the next one, with an output
     layer of its own for each (Gloeckle et al. 2024, arXiv:2404.19737).
 
-    A batch is `config.gradient_accumulation_steps` micro-batches, one after another, so that it
-    needs the memory of one. Each of them is computed by `config.cpu_replicas` replicas side by
-    side: a core that computes a part by itself does not wait for the others at every operation.
+    A batch is `config.gradient_accumulation_steps` micro-batches, one after another, in the memory
+    of one. Each of them is computed by `config.cpu_replicas` replicas side by side: a core that
+    computes a part by itself does not wait for the others at every operation.
     Gradients are summed over replicas, micro-batches and devices before the optimizer sees them:
     what it clips, counts and averages is what it would be of the batch as a whole. Where float16
     makes the loss infinite, the optimizer skips the step, and the loss does not count.
@@ -75,10 +75,7 @@ class TrainStep(keras.Model):
         return self._record(_unscaled(LOSS(y, tf.concat(logits, axis=0), weights)))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The loss that is minimized, of a batch of this device: float32 scalar.
-
-        The further tokens change its gradients, not its value. `y_pred` is not needed.
-        """
+        """The loss of this device's batch, float32 scalar; further tokens change its gradients."""
         hidden = self.model.hidden(x, training)
         loss = LOSS(y, self._sharpened(self.model.logits(hidden)), sample_weight)
         num_future = self.config.num_future_tokens
@@ -164,7 +161,7 @@ def make_train_step(model_config, config):
         config: `TrainingConfig` that leaves nothing open.
 
     Returns:
-        `TrainStep`, compiled; under the strategy whose scope this is, for its devices.
+        `TrainStep`, compiled, for the devices of the strategy in whose scope this is called.
     """
     keras.utils.set_random_seed(config.seed)
     dtype = PRECISIONS[config.mixed_precision].policy

@@ -7,7 +7,7 @@ import rich
 import tensorflow as tf
 
 from neo_keras.errors import InputError
-from neo_keras.run_directory.history import loss_of, plot_losses
+from neo_keras.run_directory.history import plot_losses
 from neo_keras.training.callbacks import EvaluateAndCheckpoint, StepTimer, out_of_patience
 from neo_keras.training.compute import check_placement, share_cores, this_machine
 from neo_keras.training.dataset import dataset_makers
@@ -51,7 +51,7 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     history = _load_last(run, train_step) if resume and run.last.exists() else []
     first_step = int(train_step.optimizer.iterations.numpy())
     nothing_left = _why_nothing_is_left(run, first_step, history)
-    if nothing_left and _is_complete(run, history):
+    if nothing_left and _is_complete(run, first_step):
         raise InputError(nothing_left)
     check_alike(strategy, first_step, run.model_config, config, run.data["sha256"])
     run.save_config()  # a resumed run may have new values; nothing is refused any more
@@ -103,13 +103,12 @@ def _why_nothing_is_left(run, step, history):
     return None
 
 
-def _is_complete(run, history):
+def _is_complete(run, step):
     """Whether what comes after the last step was done, too."""
     best, metrics, config = run.read_best(), run.read_metrics(), run.training_config
     return (
         best is not None
-        and not (history and loss_of(history[-1]) < loss_of(best))
-        and metrics.get("step") == (history[-1]["step"] if history else metrics.get("step"))
+        and metrics.get("step") == step
         and ("val_loss_sliding" in metrics or not config.sliding_window_eval)
         and (best.get("drafter_trained", True) or not run.model_config.num_speculative_tokens)
     )
