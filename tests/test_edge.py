@@ -55,7 +55,6 @@ LIGHT_MODULES = [
     "neo_keras.generation.interpreter_runner",
     "neo_keras.export.formats",
     "neo_keras.export.quantization",
-    "neo_keras.training.cluster",
     "neo_keras.training.launch",
     "neo_keras.run_directory.directory",
     "neo_keras.training.start",

@@ -11,6 +11,7 @@ from neo_keras.training.dataset import (
     continuation_validation_dataset,
     pairs_training_dataset,
     pairs_validation_dataset,
+    share_of,
     training_dataset,
     validation_dataset,
 )
@@ -40,18 +41,18 @@ INPUTS = {
 }  # fmt: skip
 
 
-def batches(name, **share):
+def batches(name, *share):
     make, *data, settings = INPUTS[name]
-    return [
-        [tensor.numpy() for tensor in tf.nest.flatten(batch)]
-        for batch in make(*data, **settings, **share)
-    ]
+    dataset = make(*data, **settings)
+    if share:
+        dataset = share_of(dataset, *share)
+    return [[tensor.numpy() for tensor in tf.nest.flatten(batch)] for batch in dataset]
 
 
 @pytest.mark.parametrize("name", INPUTS)
 @pytest.mark.parametrize("num_workers", [2, 3])
 def test_shares_make_up_the_batch(name, num_workers):
-    shares = [batches(name, share=(i, num_workers)) for i in range(num_workers)]
+    shares = [batches(name, i, num_workers, num_workers) for i in range(num_workers)]
     whole = batches(name)
     assert len(whole) > 1
     for batch, *parts in zip(whole, *shares, strict=True):

@@ -13,8 +13,7 @@ import filelock
 import pytest
 
 from neo_keras.errors import InputError
-from neo_keras.run_directory.directory import RunDirectory
-from neo_keras.training.cluster import ReadOnlyRun
+from neo_keras.run_directory.directory import ReadOnlyRun, RunDirectory
 from neo_keras.training.start import resume_run, start_run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

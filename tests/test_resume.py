@@ -49,8 +49,8 @@ def test_resumed_inside_an_epoch(corpus_file, tmp_path, optimizer, schedule, ema
 def test_two_sessions_see_every_window_of_an_epoch_once(corpus_file, tmp_path, monkeypatch):
     batches = {}  # step -> windows, of whoever trained on it
 
-    def recorded(*arguments, **share):
-        batches_of_run = training_dataset(*arguments, **share)
+    def recorded(*arguments):
+        batches_of_run = training_dataset(*arguments)
         for step, (rows, targets) in enumerate(batches_of_run.as_numpy_iterator(), arguments[-1]):
             batches[step] = [(*row, target[-1]) for row, target in zip(rows, targets)]
         return batches_of_run

@@ -16,8 +16,6 @@ def save(path, model, record, check_own):
     """Saves a model, its optimizer if it has one, and a record.
 
     Args:
-        path: of the file, which is replaced at once or stays as it was.
-        model: `keras.Model`.
         record: dict for JSON; its "model" is the fields of the `ModelConfig`.
         check_own: called just before the file is replaced; raises what shall prevent it.
     """
@@ -36,11 +34,7 @@ def save(path, model, record, check_own):
 
 
 def load(path, model):
-    """Fills a model, and its optimizer if it has one.
-
-    Raises:
-        InputError: the file is damaged or of another model.
-    """
+    """Fills a model, and its optimizer if it has one; or `InputError`."""
     try:
         _check_arrays(path)
         model.load_weights(path)
@@ -67,11 +61,7 @@ def _check_arrays(path):
 
 
 def read_record(path, model_config, check=False):
-    """The record of a file, as a dict; with `check`, if all of the file is sound.
-
-    Raises:
-        InputError: the file is damaged, or not of the model.
-    """
+    """The record of a file, a dict, if that is sound, with `check` all of it; or `InputError`."""
     try:
         with zipfile.ZipFile(path) as archive:
             if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):

@@ -41,11 +41,7 @@ class RunDirectory(Place):
 
     @classmethod
     def open(cls, path, to_train=False):
-        """Opens an existing run; `to_train` locks it before anything is read.
-
-        Raises:
-            InputError: there is none, its `config.json` is damaged, or another process trains it.
-        """
+        """Opens an existing run, locked if it is to train; `InputError` where that cannot be."""
         run = cls(path)
         if to_train and run.exists():
             run.lock()
@@ -70,7 +66,7 @@ class RunDirectory(Place):
         self, model_config, training_config, data, tokenizer, validation_text, overwrite=False,
         **asked,
     ):  # fmt: skip
-        """Makes a new run directory, from what its attributes are and what it holds.
+        """Makes a new run directory, of these attributes and parts.
 
         Args:
             tokenizer: `Tokenizer`.
@@ -78,8 +74,7 @@ class RunDirectory(Place):
             overwrite: replace the run that stands there.
 
         Raises:
-            InputError: the directory holds a run, or something else, or cannot be written, or
-                another process trains or exports there.
+            InputError: the directory holds something else, is in use, or cannot be written.
         """
         self.check_free(overwrite)
         self.id, self.asked = uuid.uuid4().hex, asked
@@ -192,10 +187,7 @@ class RunDirectory(Place):
         self.read_metrics()
 
     def read_best(self, check=False):
-        """What `best.keras` says: {"step", "val_loss", "drafter_trained"}; None if it is missing.
-
-        With `check`, the whole file is checked.
-        """
+        """What `best.keras` says: {"step", "val_loss", "drafter_trained"}; None without one."""
         if not self.best.exists():
             return None
         return {"step": None, "val_loss": None, **self._read_record(self.best, check)}
@@ -266,6 +258,21 @@ class RunDirectory(Place):
             raise InputError(
                 f"{self.path} was replaced while it was read: run this again"
             ) from None
+
+
+class ReadOnlyRun(RunDirectory):
+    """The run directory of a worker that is not the chief: nothing is written."""
+
+    keeps_files = False
+
+    def create(self, model_config, training_config, data, *args, **kwargs):
+        self.model_config, self.training_config, self.data = model_config, training_config, data
+
+    def _do_nothing(self, *args, **kwargs):
+        pass
+
+    check_free = lock = save_config = save_best = save_last = _do_nothing
+    write_history = write_metrics = _do_nothing
 
 
 def _check_sha256(path, data, expected):

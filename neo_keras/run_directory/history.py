@@ -9,10 +9,7 @@ COLUMNS = ("step", "train_seconds", "learning_rate", "train_loss", "val_loss")
 
 
 def write_csv(path, rows):
-    with (
-        atomic_write(path) as partial,
-        open(partial, "w", newline="", encoding="utf-8") as file,
-    ):
+    with atomic_write(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)

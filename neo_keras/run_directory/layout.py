@@ -44,11 +44,7 @@ class Place:
         return self.read_config() is not None
 
     def lock(self):
-        """Keeps other processes from training here, as long as this object or process is there.
-
-        Raises:
-            InputError: one does already, or the directory cannot be written.
-        """
+        """Keeps other processes from training here while this object lives, or `InputError`."""
         with self._writable():
             busy = f"{self.path} is in use by a training: wait for it, or choose another --run"
             self._locks.append(_hold(self.path / LOCK, busy))
@@ -56,11 +52,7 @@ class Place:
 
     @contextlib.contextmanager
     def exporting(self):
-        """Within the block no other process writes or clears `export`.
-
-        Raises:
-            InputError: one does, or the directory cannot be written.
-        """
+        """Within the block no other process writes or clears `export`, or `InputError`."""
         try:
             busy = f"{self.export} is in use by an export: wait for it"
             lock = _hold(self.path / EXPORT_LOCK, busy)
@@ -131,14 +123,10 @@ def _remove_partial(directory):
 
 
 def _hold(path, busy):
-    """Takes the lock of a file, until what this returns is left, or the process is gone.
+    """A context manager that holds the lock of a file, until it is left or the process is gone.
 
-    Returns:
-        A context manager. Where the file system has no locks, one that does nothing, and a warning.
-
-    Raises:
-        InputError: another process holds it; says `busy`.
-        OSError: the file cannot be made.
+    Where the file system has no locks, it does nothing, after a warning. `busy` is the `InputError`
+    where another process holds the lock.
     """
     import filelock  # which a process that only generates does without
 

@@ -19,8 +19,7 @@ class StepTimer(keras.callbacks.Callback):
 
     Args:
         tokens_per_step: how many tokens a step predicts.
-        first_step: where this session begins.
-        seconds: what earlier sessions of the run took.
+        first_step, seconds: of earlier sessions of the run.
         max_seconds: stop training after so many, or None.
     """
 

@@ -14,11 +14,7 @@ INTEL_DRIVER = pathlib.Path("/dev/dri")
 
 
 def select_device(name):
-    """Makes TensorFlow use this kind of device: "cpu", "gpu" or "xpu".
-
-    Raises:
-        InputError: TensorFlow sees no such device.
-    """
+    """Makes TensorFlow use "cpu", "gpu" or "xpu"; raises `InputError` if it sees none."""
     if name != "cpu" and not tf.config.list_physical_devices(name.upper()):
         reason = {"gpu": _why_no_gpu, "xpu": _why_no_xpu}[name]()
         raise InputError(

@@ -7,16 +7,11 @@ import tensorflow as tf
 
 from neo_keras.text.corpus import count_training_windows, count_validation_windows
 
-WHOLE = (0, 1)  # the share of a batch that a single worker makes
 SHORT_SHARE = 4  # of the sources to continue, one in so many is short, as a prompt may be
 
 
 def dataset_makers(model_config, corpus):
-    """The functions below that suit a model, given the text of a `TokenizedCorpus`.
-
-    Returns:
-        (training, validation): functions of what those below take besides.
-    """
+    """(training, validation): those of the functions below that suit a model, given the text."""
     training, validation = corpus.training, corpus.validation
     if model_config.end_token_id is not None:
         return (
@@ -32,7 +27,7 @@ def dataset_makers(model_config, corpus):
     ]
 
 
-def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0, share=WHOLE):
+def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0):
     """Batches `first_step` .. `steps - 1` of a run, each the same however the run got there.
 
     An epoch cuts the text into non-overlapping windows, at an offset of its own, and visits every
@@ -40,15 +35,11 @@ def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0, 
 
     Args:
         token_ids: int array [num_tokens], or `EncodedText.token_ids`, read window by window.
-        seq_len: tokens in a window.
-        batch_size: windows in a batch.
         seed: of the order and the offsets.
         steps: the number of batches of the whole run.
-        first_step: where to begin.
-        share: (i, n): make the i-th of n equal shares of every batch, i from 0.
 
     Returns:
-        A `tf.data.Dataset` of (token_ids, next_token_ids), both int32 [batch_size / n, seq_len].
+        A `tf.data.Dataset` of (token_ids, next_token_ids), both int32 [batch_size, seq_len].
 
     Raises:
         InputError: the text is too short.
@@ -57,31 +48,30 @@ def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0, 
     offsets = tf.constant(np.random.default_rng(seed).permutation(seq_len))
 
     def batch(step):
-        row = step * batch_size + _places(share, batch_size)
-        epoch, window = _shuffled(row, num_windows, seed)
+        epoch, window = _shuffled(_rows(step, batch_size), num_windows, seed)
         start = tf.gather(offsets, epoch % seq_len) + window * seq_len
         return _read_windows(token_ids, start, seq_len)
 
     return _pipeline(tf.data.Dataset.range(first_step, steps), batch)
 
 
-def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False, share=WHOLE):
+def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False):
     """Every full, non-overlapping window once, in order; or windows that overlap by half.
 
     The last batch is padded with rows of weight 0, so that XLA compiles one shape. The weights of
     the real rows make up for it: `model.evaluate` gives the exact mean over all tokens.
 
     Args:
-        token_ids, seq_len, batch_size, share: as in `training_dataset`.
+        token_ids: as in `training_dataset`.
         sliding: a window begins at every half of a window, and only its second half counts (of
             the first window, all), so that every token is predicted from at least half a context.
 
     Returns:
-        A `tf.data.Dataset` of (token_ids, next_token_ids, weights): int32 [batch_size /
-        n, seq_len] twice and float32, the same shape.
+        A `tf.data.Dataset` of (token_ids, next_token_ids, weights): int32, int32 and float32,
+        each [batch_size, seq_len].
 
     Raises:
-        InputError: the text is shorter than one window.
+        InputError: the text is too short.
     """
     stride = seq_len // 2 if sliding else seq_len
     num_windows = count_validation_windows(len(token_ids), seq_len, stride)
@@ -90,7 +80,7 @@ def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False, share=W
     weight = num_batches * batch_size * seq_len / num_counted  # so that the mean weight is 1
 
     def batch(i):
-        row = (i * batch_size + _places(share, batch_size))[:, None]
+        row = _rows(i, batch_size)[:, None]
         place = tf.range(seq_len, dtype=tf.int64)
         counted = (row < num_windows) & ((row == 0) | (place >= seq_len - stride))
         start = tf.minimum(row[:, 0], num_windows - 1) * stride
@@ -99,32 +89,26 @@ def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False, share=W
     return _pipeline(tf.data.Dataset.range(num_batches), batch)
 
 
-def continuation_training_dataset(
-    token_ids, seq_len, batch_size, seed, steps, first_step=0, share=WHOLE
-):
+def continuation_training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0):
     """As `training_dataset`, of windows of 2 * seq_len: a source, and the target that follows it.
 
     Returns:
         A `tf.data.Dataset` of (inputs, next_token_ids): as `EncoderDecoder.call` takes them, and
-        int32 [batch_size / n, seq_len].
+        int32 [batch_size, seq_len].
     """
 
     def cut(step, rows):
         draws = tf.random.stateless_uniform(
             (2, batch_size), (seed, step), 0, SHORT_SHARE * seq_len, tf.int32
         )
-        draws = tf.gather(draws, _places(share, batch_size), axis=1)
         return _continuation(*rows, tf.where(draws[0] < seq_len, draws[1] % seq_len + 1, seq_len))
 
-    windows = training_dataset(token_ids, 2 * seq_len, batch_size, seed, steps, first_step, share)
+    windows = training_dataset(token_ids, 2 * seq_len, batch_size, seed, steps, first_step)
     return _pipeline(windows.enumerate(first_step), cut)
 
 
-def continuation_validation_dataset(token_ids, seq_len, batch_size=64, share=WHOLE):
-    """Every token of the text but the first ones, each once, with a full source before its window.
-
-    They are the tokens that `validation_dataset` counts with `sliding` and twice the `seq_len`,
-    after its first half window: so the two losses compare.
+def continuation_validation_dataset(token_ids, seq_len, batch_size=64):
+    """Every token of the text but the first seq_len, each once, with a full source before.
 
     Returns:
         A `tf.data.Dataset` of (inputs, next_token_ids, weights).
@@ -133,11 +117,11 @@ def continuation_validation_dataset(token_ids, seq_len, batch_size=64, share=WHO
     weight = -(-num_windows // batch_size) * batch_size / num_windows  # as in `validation_dataset`
 
     def cut(window, next_ids, weights):
-        source_lens = tf.fill(tf.shape(window)[:1], seq_len)
+        source_lens = tf.fill([batch_size], seq_len)
         weights = tf.where(weights[:, seq_len:] > 0, weight, 0.0)
         return *_continuation(window, next_ids, source_lens), weights
 
-    return _pipeline(validation_dataset(token_ids, 2 * seq_len, batch_size, True, share), cut)
+    return _pipeline(validation_dataset(token_ids, 2 * seq_len, batch_size, sliding=True), cut)
 
 
 def _continuation(window, next_ids, source_lens):
@@ -153,38 +137,32 @@ def _continuation(window, next_ids, source_lens):
     return inputs, next_ids[:, seq_len:]
 
 
-def pairs_training_dataset(pairs, batch_size, seed, steps, first_step=0, share=WHOLE):
+def pairs_training_dataset(pairs, batch_size, seed, steps, first_step=0):
     """Batches of `EncodedPairs`; an epoch visits each once, in an order of its own.
 
     Returns:
         A `tf.data.Dataset` of (inputs, next_token_ids, weights): as `EncoderDecoder.call` takes
-        them; int32 and float32, both [batch_size / n, longest target]. Padding has weight 0,
-        and a batch's mean is over the others.
+        them; int32 and float32, both [batch_size, longest target]. Padding has weight 0, and a
+        batch's mean is over the others.
     """
     data = _teacher_forced(pairs)
 
     def batch(step):
-        row = step * batch_size + tf.range(batch_size, dtype=tf.int64)
-        _, rows = _shuffled(row, len(pairs), seed)
-        scale = 1 / tf.reduce_mean(tf.gather(data[-1], rows))  # of the whole batch
-        inputs, next_ids, weights = _take(data, tf.gather(rows, _places(share, batch_size)))
-        return inputs, next_ids, weights * scale
+        _, rows = _shuffled(_rows(step, batch_size), len(pairs), seed)
+        inputs, next_ids, weights = _take(data, rows)
+        return inputs, next_ids, weights / tf.reduce_mean(weights)
 
     return _pipeline(tf.data.Dataset.range(first_step, steps), batch)
 
 
-def pairs_validation_dataset(pairs, batch_size=64, share=WHOLE):
-    """Every pair once, in order, as `validation_dataset` has windows.
-
-    Returns:
-        As `pairs_training_dataset`.
-    """
+def pairs_validation_dataset(pairs, batch_size=64):
+    """Every pair once, in order, in batches as those of `pairs_training_dataset`."""
     data = _teacher_forced(pairs)
     num_batches = -(-len(pairs) // batch_size)
     scale = num_batches * batch_size / len(pairs) / tf.reduce_mean(data[-1])
 
     def batch(i):
-        rows = i * batch_size + _places(share, batch_size)
+        rows = _rows(i, batch_size)
         inputs, next_ids, weights = _take(data, tf.minimum(rows, len(pairs) - 1))
         return inputs, next_ids, tf.where(rows[:, None] < len(pairs), weights * scale, 0.0)
 
@@ -208,14 +186,20 @@ def _take(data, rows):
     return tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), data)
 
 
-def _places(share, batch_size):
-    """Where in a batch the rows of a share are, int64 [batch_size / n]."""
-    i, n = share
-    return tf.range(i * batch_size // n, (i + 1) * batch_size // n, dtype=tf.int64)
+def share_of(dataset, i, n, num_parts):
+    """The i-th of n equal shares of every batch, in batches of one of so many parts."""
+    batch_size = tf.nest.flatten(dataset.element_spec)[0].shape[0]
+    shares = dataset.rebatch(batch_size // n, drop_remainder=True).shard(n, i)
+    return shares.rebatch(batch_size // num_parts, drop_remainder=True)
+
+
+def _rows(step, batch_size):
+    """Of a batch, counted through all batches: int64 [batch_size]."""
+    return step * batch_size + tf.range(batch_size, dtype=tf.int64)
 
 
 def _shuffled(row, num_rows, seed):
-    """(epoch, row in an order of that epoch) of rows that are counted on through all epochs."""
+    """(epoch, row in an order of that epoch) of rows that are counted through all epochs."""
     epoch, row = row // num_rows, row % num_rows
     # Alike seeds, and large ones, would give permutations that resemble each other: mix them.
     seed_words = np.random.SeedSequence(seed).generate_state(2).astype("int64")

@@ -10,26 +10,63 @@ import zlib
 import keras
 import tensorflow as tf
 
+from neo_keras.atomic_files import parse_json
 from neo_keras.errors import InputError
-from neo_keras.training.cluster import read_cluster
+from neo_keras.training.dataset import share_of
 
 # What TensorFlow raises when another process is gone.
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
         tf.errors.DeadlineExceededError)  # fmt: skip
+EXAMPLE = (
+    '{"cluster": {"worker": ["host-a:12345", "host-b:12345"]}, '
+    '"task": {"type": "worker", "index": 0}}'
+)
+
+
+def read_cluster():
+    """What the environment variable `TF_CONFIG` says, or `InputError`.
+
+    Returns:
+        (addresses, index): "host:port" of all processes, the chief first; this one's place there.
+    """
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        raise _mistake("got none")
+    try:
+        config = parse_json(text)
+        cluster, task = config["cluster"], config["task"]
+        job, index = task["type"], int(task["index"])
+        jobs = {name: list(addresses) for name, addresses in cluster.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _mistake(f"got {text!r} ({type(error).__name__}: {error})") from None
+    if not jobs or not jobs.keys() <= {"chief", "worker"} or len(jobs.get("chief", "1")) != 1:
+        raise _mistake(f"got the jobs {sorted(jobs)}; only workers and one chief train here")
+    if not 0 <= index < len(jobs.get(job, ())):
+        raise _mistake(f"got the task {job} {index}, which is not in the cluster")
+    chief = jobs.get("chief", [])
+    addresses = chief + jobs.get("worker", [])
+    for address in addresses:
+        host, _, port = str(address).rpartition(":")
+        if not host or not port.isdecimal():
+            raise _mistake(f"got the address {address!r}, which is not host:port")
+    if len(set(addresses)) < len(addresses):
+        raise _mistake("got an address twice")
+    return addresses, index + (len(chief) if job == "worker" else 0)
+
+
+def _mistake(what):
+    return InputError(
+        f"--strategy multi-worker needs the environment variable TF_CONFIG, such as {EXAMPLE}: "
+        f"{what} (docs/distributed.md)"
+    )
 
 
 def make_strategy(name):
-    """A strategy of `tf.distribute`; make it before TensorFlow does anything else.
+    """A `tf.distribute.Strategy`; make it before TensorFlow does anything else.
 
     Args:
-        name: "mirrored" (all devices of this machine) or "multi-worker" (all devices of all the
-            machines that `TF_CONFIG` lists, one process on each; waits for them).
-
-    Returns:
-        `tf.distribute.Strategy`. Every replica has all weights and its share of each batch.
-
-    Raises:
-        InputError: there is one device only.
+        name: "mirrored" (all devices of this machine, or `InputError` if there is one) or
+            "multi-worker" (those of all that `TF_CONFIG` lists; waits for them).
     """
     tf.get_logger().setLevel("CRITICAL")  # what fails raises an exception
     if name == "multi-worker":
@@ -57,32 +94,23 @@ def has_other_workers(strategy):
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def distribute(strategy, make_dataset, *arguments, **settings):
-    """The dataset that `fit` and `evaluate` take under a strategy; for one device, as it is made.
-
-    Args:
-        strategy: `tf.distribute.Strategy`.
-        make_dataset: such as `training_dataset`; its `share` is this worker's.
-        *arguments, **settings: what it takes besides.
-    """
-    steps = []
+def distribute(strategy, dataset):
+    """A dataset as `fit` and `evaluate` take it under a strategy; for one device, as it is."""
 
     def share_of_worker(context):
-        share = context.input_pipeline_id, context.num_input_pipelines
-        dataset = make_dataset(*arguments, **settings, share=share)
-        steps.append(dataset.cardinality().numpy())
-        num_devices = context.num_replicas_in_sync // context.num_input_pipelines
+        num_devices = context.num_replicas_in_sync
         if num_devices == 1:
             return dataset
-        rows = tf.nest.flatten(dataset.element_spec)[0].shape[0] // num_devices
-        return dataset.rebatch(rows, drop_remainder=True)
+        return share_of(
+            dataset, context.input_pipeline_id, context.num_input_pipelines, num_devices
+        )
 
-    dataset = strategy.distribute_datasets_from_function(share_of_worker)
-    if isinstance(dataset, tf.distribute.DistributedDataset):
+    distributed = strategy.distribute_datasets_from_function(share_of_worker)
+    if isinstance(distributed, tf.distribute.DistributedDataset):
         # It counts devices' batches, Keras steps. One step too far, and the end of the data races
         # with what does not wait for data: it would count rows or steps that there were not.
-        dataset._cardinality = steps[0]
-    return dataset
+        distributed._cardinality = dataset.cardinality().numpy()
+    return distributed
 
 
 def _gather(strategy, number):

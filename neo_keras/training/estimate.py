@@ -51,13 +51,7 @@ def count_weights(config):
 
 
 def memory_parts(config, training, on_device=False):
-    """What the memory of a training is for: a dict of bytes.
-
-    Args:
-        config: `ModelConfig`.
-        training: `TrainingConfig` that leaves nothing open.
-        on_device: count what is in the memory of a GPU or XPU only.
-    """
+    """What the memory of a training is for, in bytes; on_device: that of a GPU or XPU alone."""
     count = count_weights(config)
     weights, size = FLOAT32 * count.total, PRECISIONS[training.mixed_precision].num_bytes
     averages = bool(training.ema)
@@ -81,7 +75,7 @@ def memory_parts(config, training, on_device=False):
 
 
 def _num_blocks(config):
-    """One with cross-attention counts one and a half."""
+    # A block with cross-attention counts one and a half.
     return config.num_layers * (2.5 if config.architecture == "encoder-decoder" else 1)
 
 

@@ -11,8 +11,7 @@ import warnings
 from neo_keras.environment import prepare_for_keras
 from neo_keras.errors import InputError
 from neo_keras.native_logs import import_tensorflow
-from neo_keras.run_directory.directory import RunDirectory
-from neo_keras.training.cluster import ReadOnlyRun, read_cluster
+from neo_keras.run_directory.directory import ReadOnlyRun, RunDirectory
 from neo_keras.training.start import resume_run, start_run
 
 
@@ -45,10 +44,7 @@ def run_training(**arguments):
 
 
 def launch(run, data, preset, resume, overwrite, device, strategy, tokenizer, **changes):
-    """Finds the devices, and starts or resumes a run on them.
-
-    Args:
-        as the options of `train.py`; **changes: as `start_run` takes them.
+    """Finds the devices, and starts or resumes a run on them, given the arguments of `train.py`.
 
     Returns:
         (RunDirectory, TokenizedCorpus, `tf.distribute.Strategy` or None).
@@ -69,11 +65,11 @@ def launch(run, data, preset, resume, overwrite, device, strategy, tokenizer, **
     if strategy:
         if compiled == "xla":
             raise InputError("--compile xla does not go with --strategy: leave one of them out")
+        import_tensorflow()
+        from neo_keras.training.distribution import make_strategy, read_cluster
+
         if strategy == "multi-worker" and read_cluster()[1] > 0:
             changes["directory"] = ReadOnlyRun
-        import_tensorflow()
-        from neo_keras.training.distribution import make_strategy
-
         strategy = make_strategy(strategy)
     if resume:
         started = resume_run(run, data, preset=preset, tokenizer=tokenizer, **changes)

@@ -12,8 +12,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         name: a key of `SCHEDULES`.
-        peak: the learning rate after the linear warm-up.
-        final: the learning rate at the last step, where there is a way to it.
+        peak, final: the learning rate after the linear warm-up, and at the last step.
         warmup_steps, steps: of the warm-up, and of the whole run.
     """
 

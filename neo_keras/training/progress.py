@@ -76,10 +76,7 @@ def describe_stop(run, metrics):
 class ProgressBar(keras.callbacks.Callback):
     """A bar with tokens/s and the time left; where there is no terminal, a line now and then.
 
-    Args:
-        timer, evaluator: called before this one.
-        steps: of the whole run.
-        console: `rich.console.Console`.
+    It is called after `timer` and `evaluator`; steps: of the whole run.
     """
 
     def __init__(self, timer, evaluator, steps, console):
@@ -109,11 +106,9 @@ class ProgressBar(keras.callbacks.Callback):
         if self._compiling and self.timer.measured_steps >= MIN_MEASURED_STEPS:
             self._compiling = False
             self._last_line = self.timer.session_seconds
-            self.console.print(
-                f"compiled in {self.timer.compile_seconds:.1f} s; "
-                f"{duration(self.timer.seconds_per_step)} a step, about "
-                f"{duration(self._seconds_left())} left"
-            )
+            step, left = duration(self.timer.seconds_per_step), duration(self._seconds_left())
+            compiled = f"compiled in {self.timer.compile_seconds:.1f} s"
+            self.console.print(f"{compiled}; {step} a step, about {left} left")
         description = f"loss {float(logs['loss']):.3f}  {self._speed().strip()}"
         self._progress.update(self._task, completed=self.timer.step, description=description)
         self._show_new_rows()
@@ -141,20 +136,16 @@ class ProgressBar(keras.callbacks.Callback):
 
     def _show_new_rows(self):
         for row in self.evaluator.history[self._shown_rows :]:
-            validation = ""
-            if row["val_loss"] is not None:
-                bits = self.evaluator.bits_per_char(row["val_loss"])
-                validation = f"  validation {row['val_loss']:.4f} ({bits:.3f} bits/char)"
-            self._show(row["step"], row["train_seconds"], row["train_loss"], validation)
+            self._show(row["step"], row["train_seconds"], row["train_loss"], row["val_loss"])
         self._shown_rows = len(self.evaluator.history)
 
-    def _show(self, step, train_seconds, loss, validation=""):
+    def _show(self, step, train_seconds, loss, val_loss=None):
         self._last_line = self.timer.session_seconds
-        self.console.print(
-            f"step {step:5,.0f}  {train_seconds:4.0f} s  "
-            f"{self._speed()}  loss {loss:.4f}{validation}",
-            soft_wrap=True,
-        )
+        line = f"step {step:5,.0f}  {train_seconds:4.0f} s  {self._speed()}  loss {loss:.4f}"
+        if val_loss is not None:
+            bits = self.evaluator.bits_per_char(val_loss)
+            line += f"  validation {val_loss:.4f} ({bits:.3f} bits/char)"
+        self.console.print(line, soft_wrap=True)
 
 
 def duration(seconds):

@@ -36,10 +36,7 @@ def resolve(model_config, config, corpus=None, machine=Machine()):
     """Fills in a training configuration. What it says already is kept.
 
     Args:
-        model_config: `ModelConfig`.
-        config: `TrainingConfig`.
         corpus: `TokenizedCorpus`; None: for a loss of the next token alone.
-        machine: `Machine`.
 
     Returns:
         `TrainingConfig` that leaves nothing open.

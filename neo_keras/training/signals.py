@@ -13,15 +13,12 @@ class StopOnSignal(keras.callbacks.Callback):
     """Ends training after the running step on Ctrl-C, SIGTERM or SIGHUP; a second one acts at once.
 
     What this process was started to ignore, as `nohup` and `&` in a script make it, stays ignored.
-
-    Attributes:
-        signal: the `signal.Signals` that came, or None.
     """
 
     def __init__(self, console):
         super().__init__()
         self.console = console
-        self.signal = None
+        self.signal = None  # the `signal.Signals` that came
         self._unsaid = None
 
     @contextlib.contextmanager

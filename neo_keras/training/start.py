@@ -25,7 +25,6 @@ def start_run(
     """Makes the run directory of a new training. Nothing is written unless all is right.
 
     Args:
-        path: of the directory.
         sources, column: as `open_corpus` takes them.
         preset: a key of `PRESETS`.
         overwrite: replace the run that stands there.
@@ -76,7 +75,6 @@ def resume_run(
     """Opens the run directory of a training that is to continue.
 
     Args:
-        path: of the directory.
         sources: where the run's text is now, if it moved.
         epochs: passes over the training text in all, instead of `steps`.
         directory: as in `start_run`.

@@ -22,10 +22,6 @@ CHUNK_LEN = 128  # tokens that it is trained on together
 def train_drafter(run, corpus):
     """Trains the drafter of a run's best model, which has `num_speculative_tokens`, from new.
 
-    Args:
-        run: `RunDirectory`, trained.
-        corpus: `TokenizedCorpus`.
-
     Returns:
         The `signal.Signals` that ended it early, or None. What was learned until then is kept.
     """
@@ -56,9 +52,6 @@ def fit_drafter(model, token_ids, steps=MAX_STEPS, seed=1, callbacks=()):
     Args:
         model: `GPT`.
         token_ids: of the training text, as `training_dataset` takes them.
-        steps: of training.
-        seed: of the order of the text.
-        callbacks: of Keras.
 
     Returns:
         float, the mean loss of the last pass over what was read.

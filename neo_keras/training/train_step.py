@@ -26,11 +26,10 @@ LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 class TrainStep(keras.Model):
     """A model, and all that only its training needs. `fit` trains this; the model is what is kept.
 
-    The loss is the cross-entropy of the next token, of logits times `config.loss_temperature`:
-    training makes them that much sharper than what the model then gives, for a model that reads
-    a text many times grows too sure (Guo et al. 2017, arXiv:1706.04599). For the gradients alone,
-    each position also predicts `config.num_future_tokens` tokens after the next one, with an output
-    layer of its own for each (Gloeckle et al. 2024, arXiv:2404.19737).
+    The loss is the cross-entropy of the next token, of logits times `config.loss_temperature`, for
+    a model that reads a text many times grows too sure (Guo et al. 2017, arXiv:1706.04599). For the
+    gradients alone, each position also predicts `config.num_future_tokens` tokens after the next
+    one, with an output layer for each (Gloeckle et al. 2024, arXiv:2404.19737).
 
     A batch is `config.gradient_accumulation_steps` micro-batches, one after another, in the memory
     of one. Each of them is computed by `config.cpu_replicas` replicas side by side: a core that
@@ -154,14 +153,11 @@ class TrainStep(keras.Model):
 
 
 def make_train_step(model_config, config):
-    """A new model of a seed, ready for `fit`, and its optimizer, ready to be loaded.
+    """A compiled `TrainStep` of a new model, for the strategy in whose scope this is called.
 
     Args:
         model_config: `ModelConfig`.
         config: `TrainingConfig` that leaves nothing open.
-
-    Returns:
-        `TrainStep`, compiled, for the devices of the strategy in whose scope this is called.
     """
     keras.utils.set_random_seed(config.seed)
     dtype = PRECISIONS[config.mixed_precision].policy

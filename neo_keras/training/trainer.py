@@ -1,7 +1,6 @@
 """Trains the model of a run directory with `fit`, from its start or from where it stopped."""
 
 import contextlib
-import functools
 
 import rich
 import tensorflow as tf
@@ -27,8 +26,7 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
         run: `RunDirectory`, created or opened. What its configuration leaves open is filled in.
         corpus: `TokenizedCorpus`.
         resume: continue from `last.keras`, if there is one; the weights become those of a run
-            that never stopped. Where no step is left, what comes after the last one is done, if
-            that was not.
+            that never stopped.
         callbacks: more Keras callbacks.
         strategy: of `make_strategy`, for several devices; every worker calls this function.
 
@@ -65,15 +63,16 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     stop = StopOnSignal(console)
     make_training, make_validation = dataset_makers(run.model_config, corpus)
     batch_size = _validation_batch_size(config, strategy)
-    make_validation = functools.partial(
-        distribute, strategy, make_validation, batch_size=batch_size
-    )
-    evaluator = EvaluateAndCheckpoint(run, corpus, timer, stop, history, make_validation)
+
+    def validation(**sliding):
+        return distribute(strategy, make_validation(batch_size=batch_size, **sliding))
+
+    evaluator = EvaluateAndCheckpoint(run, corpus, timer, stop, history, validation)
     if nothing_left:
         evaluator.finish_earlier(train_step)
     else:
         settings = config.global_batch_size, config.seed, config.steps, first_step
-        dataset = distribute(strategy, make_training, *settings)
+        dataset = distribute(strategy, make_training(*settings))
         bar = ProgressBar(timer, evaluator, config.steps, console)
         with stop.listening(), contextlib.closing(bar):
             all_callbacks = [timer, stop, SyncStop(strategy, stop), evaluator, bar, *callbacks]
