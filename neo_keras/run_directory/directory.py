@@ -1,17 +1,17 @@
 """The run directory: everything that a person keeps of one training."""
 
 import contextlib
+import csv
 import dataclasses
 import hashlib
 import uuid
 
-from neo_keras.atomic_files import parse_json, write_json, write_text
+from neo_keras.atomic_files import atomic_write, parse_json, write_json, write_text
 from neo_keras.commands import quoted
 from neo_keras.config import ModelConfig, TrainingConfig, from_saved
 from neo_keras.errors import FailedError, InputError
 from neo_keras.mistaken import mistaken
 from neo_keras.run_directory import checkpoint
-from neo_keras.run_directory.history import write_csv
 from neo_keras.run_directory.layout import FORMAT, Place
 from neo_keras.text.tokenizer import Tokenizer
 
@@ -198,7 +198,11 @@ class RunDirectory(Place):
 
     def write_history(self, rows):
         """Writes `history.csv`, which is for people."""
-        write_csv(self._history_path, rows)
+        with atomic_write(self._history_path) as partial:
+            with open(partial, "w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, rows[0])
+                writer.writeheader()
+                writer.writerows(rows)
 
     def read_metrics(self):
         """What `metrics.json` holds; {} if that is damaged; `InputError` if it is another run's."""

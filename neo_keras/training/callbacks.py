@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from neo_keras.errors import FailedError
 from neo_keras.model.weights import averaged_weights
-from neo_keras.run_directory.history import loss_of
 from neo_keras.training.estimate import count_weights
 
 
@@ -192,7 +191,7 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
     def _keep_best(self):
         """Saves the model as the best one, if its last validation says so or there is none."""
         row = self.history[-1]
-        if self.best is None or loss_of(row) < loss_of(self.best):
+        if self.best is None or _loss_of(row) < _loss_of(self.best):
             with averaged_weights(self.model):
                 self.run.save_best(self.model.model, row["step"], row["val_loss"])
             self.best = row
@@ -233,6 +232,11 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
     def bits_per_char(self, loss):
         """Of the validation text, whose loss this is; None where there is none."""
         return None if loss is None else self.corpus.validation.bits_per_char(loss)
+
+
+def _loss_of(row):
+    """Infinite where it was not measured."""
+    return math.inf if row["val_loss"] is None else row["val_loss"]
 
 
 @contextlib.contextmanager

@@ -95,10 +95,9 @@ def _activation_bytes(config, size, remat):
     feed_forward = ACTIVATIONS[config.activation].num_kept * size * config.feed_forward_dim
     block = 2 * norm + attention + feed_forward
     dropout = 2 * config.hidden_dim if config.dropout else 0  # a byte for each number
-    num_blocks = _num_blocks(config)
     kept = config.hidden_dim * size if remat else block + dropout
     # In the backward pass of a block there are, besides, the gradients of what it kept.
-    total = num_blocks * kept + block * (2 if remat else 1)
+    total = _num_blocks(config) * kept + block * (2 if remat else 1)
     return math.ceil(total + (1 + config.embedding_norm) * norm)
 
 

@@ -3,6 +3,7 @@
 import keras
 import rich.progress
 
+from neo_keras.atomic_files import atomic_write
 from neo_keras.commands import generate_command, quoted
 from neo_keras.training.compute import describe_compute
 from neo_keras.training.estimate import count_weights, describe_memory
@@ -146,6 +147,22 @@ class ProgressBar(keras.callbacks.Callback):
             bits = self.evaluator.bits_per_char(val_loss)
             line += f"  validation {val_loss:.4f} ({bits:.3f} bits/char)"
         self.console.print(line, soft_wrap=True)
+
+
+def plot_losses(path, rows):
+    """Writes a PNG of the training and the validation loss against steps."""
+    from matplotlib.figure import Figure  # without pyplot: no window system, no global state
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for column, label in (("train_loss", "training"), ("val_loss", "validation")):
+        there = [row for row in rows if row[column] is not None]
+        axes.plot([row["step"] for row in there], [row[column] for row in there], "o-", label=label)
+    axes.set(xlabel="step", ylabel="loss (nats per token)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with atomic_write(path) as partial:
+        figure.savefig(partial, dpi=150)
 
 
 def duration(seconds):

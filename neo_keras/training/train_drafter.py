@@ -77,13 +77,12 @@ def _read(model, token_ids, num_tokens, chunk_len, seed):
     num_tokens = min(num_tokens, MAX_STATES // width)
     batch_size = max(2048 // seq_len, 1)
     num_batches = -(-num_tokens // (batch_size * seq_len))
-    hidden, chunks = tf.function(model.hidden), []
+    dataset = training_dataset(token_ids, seq_len, batch_size, seed, num_batches)
+    hidden, windows = tf.function(model.hidden), [rows for rows, _ in dataset]
     length = seq_len // chunk_len * chunk_len
-    for rows, _ in training_dataset(token_ids, seq_len, batch_size, seed, num_batches):
-        states = ops.convert_to_numpy(hidden(rows))[:, :length]
-        rows = ops.convert_to_numpy(rows)[:, :length]
-        chunks.append((states.reshape(-1, chunk_len, width), rows.reshape(-1, chunk_len)))
-    return tuple(np.concatenate(parts) for parts in zip(*chunks))
+    states = np.concatenate([hidden(rows)[:, :length] for rows in windows])
+    token_ids = np.concatenate(windows)[:, :length]
+    return states.reshape(-1, chunk_len, width), token_ids.reshape(-1, chunk_len)
 
 
 class DrafterTrainer(keras.Model):

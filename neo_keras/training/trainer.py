@@ -6,12 +6,11 @@ import rich
 import tensorflow as tf
 
 from neo_keras.errors import InputError
-from neo_keras.run_directory.history import plot_losses
 from neo_keras.training.callbacks import EvaluateAndCheckpoint, StepTimer, out_of_patience
 from neo_keras.training.compute import check_placement, share_cores, this_machine
 from neo_keras.training.dataset import dataset_makers
 from neo_keras.training.distribution import SyncStop, check_alike, distribute
-from neo_keras.training.progress import ProgressBar, describe_resume, describe_start
+from neo_keras.training.progress import ProgressBar, describe_resume, describe_start, plot_losses
 from neo_keras.training.resolve import resolve
 from neo_keras.training.signals import StopOnSignal
 from neo_keras.training.train_step import make_train_step, set_dropout_step
