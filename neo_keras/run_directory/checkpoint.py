@@ -1,5 +1,6 @@
 """A `.keras` file of a run: a model, and among the members of the zip the run's own record."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -35,14 +36,20 @@ def save(path, model, record, check_own):
 
 def load(path, model):
     """Fills a model, and its optimizer if it has one; or `InputError`."""
-    try:
+    with _damage_in_one_line(path):
         _check_arrays(path)
         model.load_weights(path)
+
+
+@contextlib.contextmanager
+def _damage_in_one_line(path):
+    try:
+        yield
     # What a damaged file raises depends on where the damage is: zip, HDF5 or a weight's shape.
     except Exception as error:
+        reason = str(error).strip().split("\n")[0]
         raise InputError(
-            f"{path} is damaged or of another model ({_first_line(error)}): train again with "
-            "--overwrite"
+            f"{path} is damaged ({reason}): copy it back, or train again with --overwrite"
         ) from None
 
 
@@ -62,7 +69,7 @@ def _check_arrays(path):
 
 def read_record(path, model_config, check=False):
     """The record of a file, a dict, if that is sound, with `check` all of it; or `InputError`."""
-    try:
+    with _damage_in_one_line(path):
         with zipfile.ZipFile(path) as archive:
             if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
                 raise ValueError("it is compressed, and might expand without end")
@@ -76,16 +83,7 @@ def read_record(path, model_config, check=False):
         if from_saved(ModelConfig, record["model"]) != model_config:
             raise ValueError("it is of another model than config.json")
         return record
-    except Exception as error:  # as in `load`
-        raise InputError(
-            f"{path} is damaged ({_first_line(error)}): copy it back, or train again with "
-            "--overwrite"
-        ) from None
 
 
 def _sha256(record):
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()
-
-
-def _first_line(error):
-    return str(error).strip().split("\n")[0]
