@@ -11,7 +11,7 @@ import warnings
 from neo_keras.environment import prepare_for_keras
 from neo_keras.errors import InputError
 from neo_keras.native_logs import import_tensorflow
-from neo_keras.run_directory.directory import ReadOnlyRun, RunDirectory
+from neo_keras.run_directory.directory import ReadOnlyRun
 from neo_keras.training.start import resume_run, start_run
 
 
@@ -55,17 +55,15 @@ def launch(run, data, preset, resume, overwrite, device, strategy, tokenizer, **
     compiled, precision = changes.pop("compile"), changes.pop("mixed_precision")
     changes["jit_compile"] = {"auto": None, "xla": True, "off": False}[compiled]
     changes["mixed_precision"] = None if precision == "auto" else precision
-    changes["directory"] = RunDirectory
-    # A device that is not there is said before anything is written.
-    if device != "auto":
+    if strategy and compiled == "xla":
+        raise InputError("--compile xla does not go with --strategy: leave one of them out")
+    if strategy or device != "auto":  # what is not there is said before anything is written
         import_tensorflow()
+    if device != "auto":
         from neo_keras.training.compute import select_device
 
         select_device(device)
     if strategy:
-        if compiled == "xla":
-            raise InputError("--compile xla does not go with --strategy: leave one of them out")
-        import_tensorflow()
         from neo_keras.training.distribution import make_strategy, read_cluster
 
         if strategy == "multi-worker" and read_cluster()[1] > 0:
