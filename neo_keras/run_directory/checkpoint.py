@@ -36,20 +36,20 @@ def save(path, model, record, check_own):
 
 def load(path, model):
     """Fills a model, and its optimizer if it has one; or `InputError`."""
-    with _damage_in_one_line(path):
+    with _damage_in_one_line(path, "damaged or of another model"):
         _check_arrays(path)
         model.load_weights(path)
 
 
 @contextlib.contextmanager
-def _damage_in_one_line(path):
+def _damage_in_one_line(path, what="damaged"):
     try:
         yield
     # What a damaged file raises depends on where the damage is: zip, HDF5 or a weight's shape.
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
-            f"{path} is damaged ({reason}): copy it back, or train again with --overwrite"
+            f"{path} is {what} ({reason}): copy it back, or train again with --overwrite"
         ) from None
 
 
