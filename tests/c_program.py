@@ -93,6 +93,7 @@ class FakeRunner(Runner):
     """`fake_flatbuffer` in Python, at temperature 0."""
 
     def __init__(self, vocab_size):
+        super().__init__({})
         self.vocab_size = vocab_size
 
     def run(self, name, tokens, input_pos):

@@ -20,7 +20,7 @@ class ScriptedRunner(Runner):
         slots: int [max_seq_len], what the cache holds.
     """
 
-    names = ("decode", "prefill")
+    functions, cache = ("decode", "prefill"), None
 
     def __init__(self, max_seq_len, chunk_size, logits_after=None):
         self.slots = np.full(max_seq_len, -1)
@@ -56,8 +56,9 @@ class ScriptedEngine(Engine):
 
     def __init__(self, max_seq_len=7, chunk_size=3, logits_after=None, num_drafts=0):
         config = types.SimpleNamespace(
-            vocab_size=VOCAB_SIZE, max_seq_len=max_seq_len, num_speculative_tokens=num_drafts
-        )
+            vocab_size=VOCAB_SIZE, max_seq_len=max_seq_len, num_speculative_tokens=num_drafts,
+            architecture="decoder-only", end_token_id=None,
+        )  # fmt: skip
         super().__init__(self.runner_class(max_seq_len, chunk_size, logits_after), config)
         self.chunk_size = chunk_size
 

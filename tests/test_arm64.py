@@ -85,7 +85,7 @@ def test_the_logits_are_those_of_this_machine(machine, files, quantization, reco
     assert (done.returncode, done.stderr) == (0, "")
     runner_name, logits = json.loads(done.stdout)
     has_atomics = machine.cpu == "cortex-a76"
-    assert runner_name == ("CompiledModelRunner" if has_atomics else "InterpreterRunner")
+    assert runner_name == ("CompiledModelRunner" if has_atomics else "Runner")
     engine, _ = load_engine(path)
     engine.begin(TOKEN_IDS[:70])
     expected = [engine.decode(token_id) for token_id in TOKEN_IDS[69:]]

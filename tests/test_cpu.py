@@ -9,7 +9,7 @@ from neo_keras.export import parity, tflite
 from neo_keras.export.formats import Source
 from neo_keras.generation.compiled_model_runner import CompiledModelRunner
 from neo_keras.generation.decoding import generate_text
-from neo_keras.generation.interpreter_runner import InterpreterRunner
+from neo_keras.generation.engine import Runner
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import GREEDY, Sampler
 
@@ -66,7 +66,7 @@ def test_features(machine):
 def test_the_engine_by_the_cpu(machine, int8_tflite):
     assert type(load_engine(int8_tflite)[0]._runner) is CompiledModelRunner
     machine("linux", "aarch64", CORTEX_A72)
-    assert type(load_engine(int8_tflite)[0]._runner) is InterpreterRunner
+    assert type(load_engine(int8_tflite)[0]._runner) is Runner
 
 
 # Past a prefill chunk, and past the context of 97.
@@ -110,13 +110,13 @@ def test_the_number_of_threads_by_the_cores(int8_tflite, monkeypatch, num_cores,
 
     got = []
 
-    class Runner:
-        names = ()
+    class CountingRunner:
+        functions = ()
 
         def __init__(self, path, config, num_threads):
             got.append(num_threads)
 
-    monkeypatch.setattr(compiled_model_runner, "CompiledModelRunner", Runner)
+    monkeypatch.setattr(compiled_model_runner, "CompiledModelRunner", CountingRunner)
     monkeypatch.setattr(load, "num_cores", lambda: num_cores)
     load_engine(int8_tflite)
     load_engine(int8_tflite, 7)

@@ -4,7 +4,7 @@ import pytest
 from tensorflow.core.protobuf import saved_model_pb2
 
 from neo_keras.errors import InputError
-from neo_keras.generation.saved_model_graph import check_operations
+from neo_keras.generation.saved_model_runner import check_operations
 
 
 def add_function(graph, name, *operations):

@@ -16,7 +16,7 @@ NUM_DRAFTS = 3
 class DraftingRunner(ScriptedRunner):
     """Drafts by the rule of a scripted engine; where `is_right(token)` is false, wrongly."""
 
-    names = ("decode", "prefill", "verify")
+    functions = ("decode", "prefill", "verify")
     is_right = None
 
     def run_verify(self, tokens, position, noise):

@@ -11,8 +11,8 @@ from neo_keras.export import parity, tflite
 from neo_keras.export.quantization import QUANTIZATIONS
 from neo_keras.export.signatures import litert_lm_signatures
 from neo_keras.generation.decoding import generate_text
-from neo_keras.generation.engine import chunk_size_for, make_engine
-from neo_keras.generation.interpreter_runner import InterpreterRunner
+from neo_keras.generation.engine import Engine, chunk_size_for
+from neo_keras.generation.interpreter_runner import interpreter_runner
 from neo_keras.generation.keras_runner import keras_engine
 from neo_keras.generation.sampler import GREEDY
 
@@ -44,12 +44,9 @@ def write(source, path, quantization):
 
 def inner_engine(path, config):
     """The engine for the `.tflite` of a bundle, outside of LiteRT-LM, to see its logits."""
-    prefill = f"prefill_{chunk_size_for(config.max_seq_len)}"
-
-    def signature_of(name, inputs):
-        return prefill if name == "prefill" else name
-
-    return make_engine(InterpreterRunner(path, signature_of=signature_of), config)
+    runner = interpreter_runner(path)
+    runner.functions["prefill"] = runner.functions[f"prefill_{chunk_size_for(config.max_seq_len)}"]
+    return Engine(runner, config)
 
 
 def bundle(inner_tflite, path, config, tokenizer):

@@ -4,8 +4,8 @@ from neo_keras.atomic_files import plainly_named
 from neo_keras.export import parity
 from neo_keras.export.signatures import saved_model_signatures, write_signatures
 from neo_keras.generation import artifact
-from neo_keras.generation.engine import make_engine
-from neo_keras.generation.saved_model_runner import SavedModelRunner
+from neo_keras.generation.engine import Engine
+from neo_keras.generation.saved_model_runner import saved_model_runner
 
 
 def write(source, path, quantization):
@@ -15,4 +15,4 @@ def write(source, path, quantization):
     with plainly_named(path) as name:
         write_signatures(saved_model_signatures, model, name, tokenizer.unk_token_id)
     artifact.pack_saved_model(path, model.config, tokenizer)
-    return parity.measure(make_engine(SavedModelRunner(path), model.config), source.reference)
+    return parity.measure(Engine(saved_model_runner(path), model.config), source.reference)

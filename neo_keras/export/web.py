@@ -11,8 +11,8 @@ from neo_keras.export import parity
 from neo_keras.export.kv_cache import bucket_ends
 from neo_keras.export.signatures import page_signatures, sample_name
 from neo_keras.export.tflite import write_tflite
-from neo_keras.generation.engine import make_engine
-from neo_keras.generation.interpreter_runner import InterpreterRunner
+from neo_keras.generation.engine import Engine
+from neo_keras.generation.interpreter_runner import interpreter_runner
 
 PAGE = pathlib.Path(__file__).parent / "page"
 PACKAGES = pathlib.Path("web", "node_modules", "@litertjs")
@@ -43,14 +43,14 @@ def write(source, path, quantization):
 
 def page_engine(path, config):
     """The engine of a page's `.tflite`, outside of the page, to see its logits."""
-    ends = bucket_ends(config.max_seq_len)
+    runner, ends = interpreter_runner(path), bucket_ends(config.max_seq_len)
 
-    def signature_of(name, inputs):
-        if name != "decode":
-            return name
-        return sample_name(next(end for end in ends if inputs["input_pos"][0] < end))
+    def decode(inputs, cache):
+        end = next(end for end in ends if inputs["input_pos"][0] < end)
+        return runner.functions[sample_name(end)](inputs, cache)
 
-    return make_engine(InterpreterRunner(path, signature_of=signature_of), config)
+    runner.functions["decode"] = decode
+    return Engine(runner, config)
 
 
 def check_installed():

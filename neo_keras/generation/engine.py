@@ -1,6 +1,4 @@
-"""Engines: one sequence in a KV cache, and the logits of its next token."""
-
-import abc
+"""The engine: one sequence in a KV cache, and the logits of its next token."""
 
 import numpy as np
 
@@ -19,27 +17,29 @@ def chunk_size_for(max_seq_len):
     return min(MAX_CHUNK_SIZE, 1 << (max_seq_len.bit_length() - 1))
 
 
-class Runner(abc.ABC):
+class Runner:
     """Runs a model's functions by name, and keeps the KV cache of one sequence between calls.
 
-    Attributes:
-        names: the functions that it has: "decode"; "prefill" or, of an encoder-decoder, "encode";
-            "verify" for speculative decoding.
-        cache: dict of arrays, which no step changes; None where steps change the cache in place.
+    Args:
+        functions: dict by name: "decode"; "prefill" or, of an encoder-decoder, "encode"; "verify"
+            for speculative decoding; "reset" where old slots must go. Each is a function of
+            (inputs, cache), as `keras_runner.model_functions` makes them.
+        cache: dict of arrays; None where the functions change the cache in place.
     """
 
-    names = ()
-    cache = None
+    def __init__(self, functions, cache=None):
+        self.functions, self.cache = functions, cache
 
-    def reset(self):  # noqa: B027
+    def reset(self):
         """Begins a new sequence. Old slots may stay: they are never seen, see `causal_mask`."""
+        if "reset" in self.functions:
+            self.functions["reset"]({}, self.cache)
 
-    @abc.abstractmethod
     def run(self, name, **inputs):
         """Runs one function.
 
         Args:
-            name: one of `names`.
+            name: of the function.
             inputs: `tokens`, int32 [1, seq_len]; `input_pos`, int32 [seq_len], their positions; of
                 "encode" instead `source_lens`, int32 [1]; of "verify" also `noise`, as
                 `GPT.verify`.
@@ -48,17 +48,15 @@ class Runner(abc.ABC):
             dict of NumPy arrays. "decode": `logits`, float32 [1, vocab_size]; "verify": `logits`,
             float32 [seq_len, vocab_size], and `drafts`, int32 [seq_len, num_speculative_tokens].
         """
-
-    def _keep_cache(self, outputs, to_numpy=np.asarray):
-        """What `run` returns of a function's outputs; the others are the cache, if it has one."""
-        results = {name: to_numpy(outputs.pop(name))[0] for name in RESULTS if name in outputs}
+        outputs = dict(self.functions[name](inputs, self.cache))
+        results = {name: np.asarray(outputs.pop(name))[0] for name in RESULTS if name in outputs}
         if self.cache is not None:
             self.cache = {**self.cache, **outputs}
         return results
 
 
 class Engine:
-    """Decodes one sequence with a decoder-only model.
+    """Decodes one sequence.
 
     Args:
         runner: `Runner`.
@@ -67,31 +65,43 @@ class Engine:
     Attributes:
         position: how many tokens the cache holds.
         max_seq_len: how many it can hold.
-        end_token_id: of the token that ends a text, or None: then a text has no end.
+        end_token_id: of the token that ends a target, of a model of pairs; else None.
         context_shift_keep: how many of the last tokens stay when the cache is full; 0: the text
             ends.
         num_speculative_tokens: how many tokens a step drafts; 0 where the runner cannot verify.
+        num_accepted: how many drafted tokens of the text were accepted.
     """
-
-    end_token_id = None
 
     def __init__(self, runner, config):
         self._runner = runner
+        self._has_encoder = config.architecture == "encoder-decoder"
         self.max_seq_len, self.vocab_size = config.max_seq_len, config.vocab_size
         self.chunk_size = chunk_size_for(self.max_seq_len)
-        self.context_shift_keep = max(self.max_seq_len // 2, 1)
-        can_verify = "verify" in runner.names
+        self.end_token_id = config.end_token_id
+        if self.end_token_id is not None:  # the model was never trained on longer targets
+            self.context_shift_keep = 0
+        elif self._has_encoder:  # what was written last becomes the source of what follows
+            self.context_shift_keep = self.max_seq_len
+        else:
+            self.context_shift_keep = max(self.max_seq_len // 2, 1)
+        can_verify = "verify" in runner.functions
         self.num_speculative_tokens = config.num_speculative_tokens if can_verify else 0
         self.position, self._drafts = 0, DraftState()
 
     def begin(self, token_ids):
-        """Begins anew after a text; its last token is the next one to decode.
+        """Begins anew after a text, which an encoder-decoder reads as the source.
 
         Args:
-            token_ids: sequence of int, not empty; the last `max_seq_len` count.
+            token_ids: sequence of int, not empty; the last `max_seq_len` count. The last one is the
+                next to decode.
         """
         self.reset()
-        self.prefill(token_ids[-self.max_seq_len : -1])
+        token_ids = np.asarray(token_ids[-self.max_seq_len :], "int32")
+        if self._has_encoder:
+            tokens, lens = _padded(token_ids, self.max_seq_len), np.array([len(token_ids)], "int32")
+            self._runner.run("encode", tokens=tokens, source_lens=lens)
+        else:
+            self.prefill(token_ids[:-1])
 
     def reset(self):
         """Begins a new sequence."""
@@ -99,7 +109,7 @@ class Engine:
         self._runner.reset()
 
     def prefill(self, token_ids):
-        """Takes in tokens whose logits do not matter.
+        """Takes in tokens whose logits do not matter; only of a decoder-only model.
 
         Args:
             token_ids: sequence of int, at most `max_seq_len - position`.
@@ -113,9 +123,7 @@ class Engine:
                 token_ids = token_ids[1:]
                 continue
             chunk, token_ids = np.split(token_ids, [self.chunk_size])
-            tokens = np.zeros((1, self.chunk_size), "int32")
-            tokens[0, : len(chunk)] = chunk
-            self._runner.run("prefill", tokens=tokens, input_pos=self._positions(self.chunk_size))
+            self._run("prefill", _padded(chunk, self.chunk_size))
             self.position += len(chunk)
 
     def decode(self, token_id, noise=None):
@@ -140,27 +148,21 @@ class Engine:
 
     def _step(self, token_id, noise):
         has_room = self.position + 1 + self.num_speculative_tokens <= self.max_seq_len
-        if not (self.num_speculative_tokens and noise and has_room and self._drafts.pays):
-            tokens = np.array([[token_id]], "int32")
-            position = np.array([self.position], "int32")
-            outputs = self._runner.run("decode", tokens=tokens, input_pos=position)
-            self._drafts.keep([token_id], outputs["logits"])
-            return
-        token_ids = [token_id, *self._drafts.draft(self.num_speculative_tokens)]
-        outputs = self._runner.run(
-            "verify",
-            tokens=np.array([token_ids], "int32"),
-            input_pos=self._positions(len(token_ids)),
-            noise=noise(len(token_ids) + self.num_speculative_tokens, self.vocab_size),
-        )
+        if self.num_speculative_tokens and noise and has_room and self._drafts.pays:
+            token_ids = [token_id, *self._drafts.draft(self.num_speculative_tokens)]
+            noise = noise(len(token_ids) + self.num_speculative_tokens, self.vocab_size)
+            outputs = self._run("verify", np.array([token_ids], "int32"), noise=noise)
+        else:
+            token_ids = [token_id]
+            outputs = self._run("decode", np.array([token_ids], "int32"))
         self._drafts.keep(token_ids, **outputs)
 
-    def _positions(self, seq_len):
-        return np.arange(self.position, self.position + seq_len, dtype="int32")
+    def _run(self, name, tokens, **inputs):
+        positions = np.arange(self.position, self.position + tokens.shape[1], dtype="int32")
+        return self._runner.run(name, tokens=tokens, input_pos=positions, **inputs)
 
     @property
     def num_accepted(self):
-        """How many drafted tokens of the text were accepted."""
         return self._drafts.num_accepted
 
     def check_beam_search(self):
@@ -183,33 +185,5 @@ class Engine:
         self._drafts.forget()
 
 
-class EncoderDecoderEngine(Engine):
-    """Decodes with an encoder-decoder: a text is its source, and its target is decoded.
-
-    When the decoder's cache is full, what was written last becomes the source of what follows; but
-    a model of pairs was never trained on longer targets.
-    """
-
-    def __init__(self, runner, config):
-        super().__init__(runner, config)
-        self.end_token_id = config.end_token_id
-        self.context_shift_keep = self.max_seq_len if self.end_token_id is None else 0
-
-    def begin(self, token_ids):
-        self.reset()
-        source = np.asarray(token_ids[-self.max_seq_len :], "int32")
-        tokens = np.zeros((1, self.max_seq_len), "int32")
-        tokens[0, : len(source)] = source
-        self._runner.run("encode", tokens=tokens, source_lens=np.array([len(source)], "int32"))
-
-    def prefill(self, token_ids):
-        for token_id in token_ids:
-            self.decode(token_id)
-
-
-ENGINES = {"decoder-only": Engine, "encoder-decoder": EncoderDecoderEngine}  # by architecture
-
-
-def make_engine(runner, config):
-    """The `Engine` for a `Runner` and the `ModelConfig` of its model."""
-    return ENGINES[config.architecture](runner, config)
+def _padded(token_ids, seq_len):
+    return np.pad(token_ids, (0, seq_len - len(token_ids)))[None]  # [1, seq_len]

@@ -1,7 +1,5 @@
 """What a `.tflite` says of its signatures; and a view of fewer of them."""
 
-import contextlib
-
 from ai_edge_litert import schema_py_generated as schema
 
 from neo_keras.errors import InputError
@@ -10,17 +8,6 @@ IN_PLACE = "{}_in_place"  # a signature whose cache is the caller's, in memory t
 DECODER_SIGNATURES = ("reset", "prefill", "decode", "sample", "generate")  # cache: the file's
 ENCODER_DECODER_SIGNATURES = ("encode", "decode", "reset")  # cache: the file's
 SUBGRAPHS, SIGNATURES = 8, 18  # where the schema's table `Model` keeps these two vectors
-
-
-@contextlib.contextmanager
-def loading(path):
-    """Within it, whatever a damaged file raises becomes an `InputError` that names the file."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # what it is depends on where the damage is
-        raise InputError(f"LiteRT cannot load {path} ({error}): export it again") from None
 
 
 def read_signatures(content):

@@ -2,37 +2,28 @@
 
 import keras
 
-from neo_keras.generation.engine import Runner, make_engine
+from neo_keras.generation.engine import Engine, Runner
 
 
-class KerasRunner(Runner):
-    """Runs the functions of a model, compiled where the backend is TensorFlow.
+def keras_engine(model, speculative=False):
+    """The engine of a Keras model, compiled where the backend is TensorFlow.
 
     Args:
         model: `GPT` or `EncoderDecoder`.
         speculative: decode speculatively; its drafter must be trained.
     """
+    functions = model_functions(model)
+    if not speculative:
+        functions.pop("verify", None)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
 
-    def __init__(self, model, speculative=False):
-        functions = model_functions(model)
-        if not speculative:
-            functions.pop("verify", None)
-        self._functions = {name: _compiled(function) for name, function in functions.items()}
-        self.names = set(functions)
-        self.cache = model.empty_cache()
-
-    def run(self, name, **inputs):
-        outputs = self._functions[name](inputs, self.cache)
-        return self._keep_cache(outputs, keras.ops.convert_to_numpy)
-
-
-def keras_engine(model, speculative=False):
-    """The engine of a Keras model; arguments as for `KerasRunner`."""
-    return make_engine(KerasRunner(model, speculative), model.config)
+        functions = {name: tf.function(function) for name, function in functions.items()}
+    return Engine(Runner(functions, model.empty_cache()), model.config)
 
 
 def model_functions(model, bias=0.0):
-    """What decoding runs of a model, for `KerasRunner` and for every exported file.
+    """What decoding runs of a model, in Keras and in every exported file.
 
     Args:
         model: `GPT` or `EncoderDecoder`.
@@ -70,12 +61,3 @@ def model_functions(model, bias=0.0):
         return {"encode": encode, "decode": decode}
     functions = {"decode": decode, "prefill": prefill}
     return {**functions, "verify": verify} if model.config.num_speculative_tokens else functions
-
-
-def _compiled(function):
-    """A graph of it where the backend is TensorFlow; elsewhere it runs eagerly."""
-    if keras.backend.backend() != "tensorflow":
-        return function
-    import tensorflow as tf
-
-    return tf.function(function)

@@ -3,9 +3,10 @@
 import pathlib
 
 from neo_keras.cpu import num_cores, runs_compiled_model
+from neo_keras.errors import InputError
 from neo_keras.generation import artifact
-from neo_keras.generation.engine import make_engine
-from neo_keras.generation.flatbuffer import check_signatures, loading, read_signatures
+from neo_keras.generation.engine import Engine
+from neo_keras.generation.flatbuffer import check_signatures, read_signatures
 from neo_keras.mistaken import mistaken
 from neo_keras.native_logs import import_tensorflow
 from neo_keras.run_directory.directory import RunDirectory
@@ -13,6 +14,8 @@ from neo_keras.run_directory.directory import RunDirectory
 EXPECTED = "a run directory, a SavedModel or a .tflite file"
 EXPORTS = ("model-int8.tflite", "model-float32.tflite", "saved_model")  # in `export/` of a run
 MAX_THREADS = 4  # the cores of a Pi, the fast ones of a phone
+
+# Each runtime is imported where it is needed: a `.tflite` file needs no TensorFlow.
 
 
 def load_engine(path, num_threads=None):
@@ -30,20 +33,22 @@ def load_engine(path, num_threads=None):
     """
     path = pathlib.Path(path)
     if path.is_file() and (path.suffix == ".tflite" or artifact.is_tflite(path)):
-        return _load_tflite(path, num_threads)
+        config, tokenizer = artifact.unpack_tflite(path)
+        return tflite_engine(path, config, num_threads), tokenizer
     if (path / "saved_model.pb").exists():
-        return _load_saved_model(path)
+        config, tokenizer = artifact.unpack_saved_model(path)
+        import_tensorflow()
+        from neo_keras.generation.saved_model_runner import saved_model_runner
+
+        return Engine(saved_model_runner(path), config), tokenizer
     if not RunDirectory(path).exists():
         raise mistaken(path, EXPECTED, also=EXPORTS)
-    return _load_run(path)
+    run = RunDirectory.open(path)
+    tokenizer = run.load_tokenizer()
+    import_tensorflow()
+    from neo_keras.generation.keras_runner import keras_engine
 
-
-# Each runtime is imported where it is needed: a `.tflite` file needs no TensorFlow.
-
-
-def _load_tflite(path, num_threads):
-    config, tokenizer = artifact.unpack_tflite(path)
-    return tflite_engine(path, config, num_threads), tokenizer
+    return keras_engine(run.load_model(), speculative=True), tokenizer
 
 
 def tflite_engine(path, config, num_threads=None, in_place=True):
@@ -57,31 +62,18 @@ def tflite_engine(path, config, num_threads=None, in_place=True):
     Raises:
         InputError: LiteRT cannot load the file, or its signatures are not ours.
     """
-    num_threads = num_threads or min(num_cores(), MAX_THREADS)
+    path, num_threads = pathlib.Path(path), num_threads or min(num_cores(), MAX_THREADS)
     is_decoder = config.architecture == "decoder-only"
-    with loading(path):
-        check_signatures(read_signatures(pathlib.Path(path).read_bytes()), path, config)
+    try:
+        check_signatures(read_signatures(path.read_bytes()), path, config)
         if is_decoder and in_place and runs_compiled_model():
             from neo_keras.generation.compiled_model_runner import CompiledModelRunner
 
-            return make_engine(CompiledModelRunner(path, config, num_threads), config)
-        from neo_keras.generation.interpreter_runner import InterpreterRunner
+            return Engine(CompiledModelRunner(path, config, num_threads), config)
+        from neo_keras.generation.interpreter_runner import interpreter_runner
 
-        return make_engine(InterpreterRunner(path, num_threads), config)
-
-
-def _load_saved_model(path):
-    config, tokenizer = artifact.unpack_saved_model(path)
-    import_tensorflow()
-    from neo_keras.generation.saved_model_runner import SavedModelRunner
-
-    return make_engine(SavedModelRunner(path), config), tokenizer
-
-
-def _load_run(path):
-    run = RunDirectory.open(path)
-    tokenizer = run.load_tokenizer()
-    import_tensorflow()
-    from neo_keras.generation.keras_runner import keras_engine
-
-    return keras_engine(run.load_model(), speculative=True), tokenizer
+        return Engine(interpreter_runner(path, num_threads), config)
+    except InputError:
+        raise
+    except Exception as error:  # what it is depends on where the damage is
+        raise InputError(f"LiteRT cannot load {path} ({error}): export it again") from None

@@ -1,41 +1,106 @@
-"""Runs an exported SavedModel, without the code that made it."""
+"""Runs an exported SavedModel, without the code that made it.
+
+A graph is a program, and this one may be anybody's: so first it is looked at.
+"""
+
+import pathlib
 
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from neo_keras.atomic_files import plainly_named
 from neo_keras.errors import InputError
 from neo_keras.generation.engine import Runner
-from neo_keras.generation.saved_model_graph import check_operations
+
+# What export.py writes, on every TensorFlow that is pinned somewhere (Erf and RealDiv: 2.15).
+# Arithmetic and variables: none of it touches a file or starts anything.
+OPERATIONS = frozenset(
+    """
+    AddV2 BatchMatMulV2 BiasAdd BroadcastTo Cast ConcatV2 Const Erf Erfc ExpandDims FloorMod
+    GatherV2 GreaterEqual Identity Less LessEqual MatMul Maximum Mean Mul Neg NoOp Pack Pad
+    PartitionedCall Pow Prod Range ReadVariableOp RealDiv Relu Reshape Rsqrt SelectV2 Shape
+    Softmax Split SplitV Square SquaredDifference StatefulPartitionedCall StopGradient
+    StridedSlice Sub Sum Tanh Tile Transpose Unpack XlaDynamicUpdateSlice
+    """.split()
+)
+OBJECTS = {"user_object", "function", "bare_concrete_function", "variable", "constant"}
 
 
-class SavedModelRunner(Runner):
-    """Runs the signatures of a SavedModel.
-
-    Args:
-        path: directory of the SavedModel.
+def saved_model_runner(path):
+    """The `Runner` of a SavedModel directory.
 
     Raises:
         InputError: it is damaged, or would run what no exported model runs.
     """
+    check_operations(path)
+    try:
+        with plainly_named(path) as name:
+            loaded = tf.saved_model.load(name)
+    # What a damaged one raises depends on where the damage is.
+    except Exception as error:
+        raise InputError(f"TensorFlow cannot load {path} ({error}): export it again") from None
 
-    def __init__(self, path):
-        check_operations(path)
-        try:
-            with plainly_named(path) as name:
-                self._loaded = tf.saved_model.load(name)  # its signatures do not keep it alive
-        # What a damaged one raises depends on where the damage is.
-        except Exception as error:
-            raise InputError(f"TensorFlow cannot load {path} ({error}): export it again") from None
-        self._signatures = self._loaded.signatures
-        self.names = set(self._signatures)
-        _, specs = self._signatures["decode"].structured_input_signature
-        self.cache = {
-            name: tf.zeros((1, *spec.shape[1:]), spec.dtype)
-            for name, spec in specs.items()
-            if name.startswith("kv_cache")
-        }
+    def function(name):
+        def run(inputs, cache):
+            inputs = {name: tf.constant(value) for name, value in inputs.items()}
+            # Signatures alone do not keep `loaded` alive.
+            return loaded.signatures[name](**inputs, **({} if name == "encode" else cache))
 
-    def run(self, name, **inputs):
-        inputs = {name: tf.constant(value) for name, value in inputs.items()}
-        cache = {} if name == "encode" else self.cache
-        return self._keep_cache(dict(self._signatures[name](**inputs, **cache)))
+        return run
+
+    _, specs = loaded.signatures["decode"].structured_input_signature
+    cache = {
+        name: tf.zeros((1, *spec.shape[1:]), spec.dtype)
+        for name, spec in specs.items()
+        if name.startswith("kv_cache")
+    }
+    return Runner({name: function(name) for name in loaded.signatures}, cache)
+
+
+def check_operations(path):
+    """Looks at a SavedModel before TensorFlow runs any of it.
+
+    Raises:
+        InputError: it can do what no model does that export.py wrote, such as read and write
+            files; or it is not a SavedModel.
+    """
+    try:
+        content = (pathlib.Path(path) / "saved_model.pb").read_bytes()
+        (graph,) = saved_model_pb2.SavedModel.FromString(content).meta_graphs
+        foreign = sorted(_operations_of(graph) - OPERATIONS)
+    except Exception as error:  # protobuf has an exception for each of its implementations
+        raise InputError(f"TensorFlow cannot load {path} ({error}): export it again") from None
+    if foreign:
+        raise InputError(
+            f"{path} is not a SavedModel that export.py wrote: it would run "
+            f"{', '.join(foreign[:3])}; export it again"
+        )
+
+
+def _operations_of(graph):
+    """Names of all operations that run when the graph is loaded, or one of its functions called.
+
+    Functions that no object has, and that nothing calls, save and restore: TensorFlow goes without.
+    """
+    functions = {f.signature.name: f for f in graph.graph_def.library.function}
+    operations, names, objects = set(), set(), graph.object_graph_def
+    for node in objects.nodes:
+        if node.WhichOneof("kind") not in OBJECTS or node.saveable_objects or node.registered_saver:
+            raise ValueError(f"an object of it is a {node.WhichOneof('kind')}")
+    waiting = {*objects.concrete_functions}
+    while waiting:
+        names |= waiting
+        nodes = [node for name in waiting for node in functions[name].node_def]
+        operations |= {node.op for node in nodes}
+        waiting = {name for node in nodes for name in _functions_in(node)}
+        waiting = (waiting | operations & functions.keys()) - names
+    if not names:  # of TensorFlow 1: all of the graph would run
+        raise ValueError("it has no functions")
+    return operations - functions.keys()
+
+
+def _functions_in(node):
+    """Names of the functions that a node can call."""
+    for value in node.attr.values():
+        yield from [value.func.name] if value.func.name else []
+        yield from (function.name for function in value.list.func)
