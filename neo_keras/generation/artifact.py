@@ -27,8 +27,7 @@ def describe(model_config, quantization, content=b""):
     Args:
         model_config: `ModelConfig`.
         quantization: of the weights, such as "int8".
-        content: bytes of the flatbuffer or of the `SAVED_MODEL_FILES`, of which size and hash guard
-            against damage.
+        content: bytes of the flatbuffer or of the `SAVED_MODEL_FILES`, hashed against damage.
     """
     config = {
         "format": FORMAT,
@@ -68,10 +67,7 @@ def is_tflite(path):
 
 
 def unpack_tflite(path):
-    """Reads what `pack_tflite` wrote.
-
-    Returns:
-        (ModelConfig, Tokenizer).
+    """Reads what `pack_tflite` wrote: (ModelConfig, Tokenizer).
 
     Raises:
         InputError: the file is not ours, or it is damaged.
@@ -112,19 +108,16 @@ def _saved_model_bytes(path):
 def _parse(config_text, tokenizer_text, path, content):
     try:
         config = parse_json(config_text)
-        if is_known := config["format"] == FORMAT:
-            model_config = from_saved(ModelConfig, config["model"])
-            size, sha256 = config["size_bytes"], config["sha256"]
-            tokenizer = Tokenizer.from_json(tokenizer_text)
+        if config["format"] != FORMAT:
+            raise ValueError(f"format {config['format']!r}, expected {FORMAT!r}")
+        model_config = from_saved(ModelConfig, config["model"])
+        size, sha256 = config["size_bytes"], config["sha256"]
+        tokenizer = Tokenizer.from_json(tokenizer_text)
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
-            f"what {path} says of itself is damaged ({error}): export it again"
+            f"what {path} says of itself is damaged or of another version ({error}): "
+            "export it again"
         ) from None
-    if not is_known:
-        raise InputError(
-            f"{path} has the format {config['format']!r}, expected {FORMAT!r}: "
-            "export it again with this version of neo_keras"
-        )
     tokenizer.check_vocab_size(model_config.vocab_size, path)
     # A size of 0: a SavedModel that was exported before this was kept.
     if size and hashlib.sha256(content).hexdigest() != sha256:

@@ -7,6 +7,8 @@ from neo_keras.generation.keras_runner import keras_engine
 from neo_keras.generation.sampler import Sampler
 from neo_keras.model.weights import averaged_weights
 
+TEMPERATURE = 0.8
+
 
 class SampleText(keras.callbacks.Callback):
     """Writes a sample every so many steps, always with the same random numbers.
@@ -16,18 +18,13 @@ class SampleText(keras.callbacks.Callback):
         every: steps.
         show: called with (step, text).
         max_tokens: of a sample.
-        temperature: of a sample.
         prompt: that samples continue; of a model of pairs, a source.
     """
 
-    def __init__(self, tokenizer, every, show, max_tokens=200, temperature=0.8, prompt=""):
+    def __init__(self, tokenizer, every, show, max_tokens=200, prompt=""):
         super().__init__()
-        self.tokenizer = tokenizer
-        self.every = every
-        self.show = show
-        self.max_tokens = max_tokens
-        self.sampler = Sampler(temperature)
-        self.prompt = prompt
+        self._every, self._show = every, show
+        self._arguments = tokenizer, prompt, max_tokens, Sampler(TEMPERATURE)
         self._engine = None
 
     def on_train_begin(self, logs=None):
@@ -35,14 +32,10 @@ class SampleText(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         step = int(self.model.optimizer.iterations.numpy())
-        if step // self.every > self._last_step // self.every:
+        if step // self._every > self._last_step // self._every:
             # Its graph reads the model's variables: it follows the training.
             self._engine = self._engine or keras_engine(getattr(self.model, "model", self.model))
             with averaged_weights(self.model):
-                text = "".join(
-                    generate_text(
-                        self._engine, self.tokenizer, self.prompt, self.max_tokens, self.sampler
-                    )
-                )
-            self.show(step, text)
+                text = "".join(generate_text(self._engine, *self._arguments))
+            self._show(step, text)
         self._last_step = step

@@ -11,7 +11,7 @@ from neo_keras.generation.sampler import GREEDY, penalized
 
 
 def generate_ids(engine, prompt_ids, sampler, seed, suppress_tokens=()):
-    """Yields token ids, without end unless the model has a token for it.
+    """Yields int token ids, without end unless a model of pairs ends its target.
 
     Past the context window it goes on after the window's last `engine.context_shift_keep` tokens.
 
@@ -21,9 +21,6 @@ def generate_ids(engine, prompt_ids, sampler, seed, suppress_tokens=()):
         sampler: `Sampler`.
         seed: int.
         suppress_tokens: tokens that are never sampled.
-
-    Yields:
-        int token ids.
 
     Raises:
         FailedError: the model gives no numbers.
@@ -121,9 +118,10 @@ def _context_shift(engine, window):
 def generate_text(
     engine, tokenizer, prompt, max_tokens, sampler, seed=0, stop_strings=(), num_beams=1
 ):
-    """The continuation of a prompt or, of a model of pairs, the target of a source.
+    """Continues a prompt or, with a model of pairs, makes the target of a source.
 
-    Warns at once of what is unknown in the prompt.
+    The text ends before the tokenizer's end token, if it has one. What is unknown in the prompt is
+    warned of at once.
 
     Args:
         engine: `Engine`.
@@ -145,18 +143,18 @@ def generate_text(
         prompt = tokenizer.tail(prompt, engine.max_seq_len)
     _warn_of_unknown(tokenizer, prompt)
     prompt_ids = _prompt_ids(engine, tokenizer, prompt)
-    suppress_tokens = [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]
+    unknown = [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]
     if num_beams > 1:
         engine.check_beam_search()
 
     def new_ids():
-        if num_beams == 1:
-            yield from generate_ids(engine, prompt_ids, sampler, seed, suppress_tokens)
+        if num_beams > 1:
+            yield from beam_search(engine, prompt_ids, num_beams, max_tokens, unknown, sampler)
         else:
-            search = engine, prompt_ids, num_beams, max_tokens, suppress_tokens, sampler
-            yield from beam_search(*search)
+            yield from generate_ids(engine, prompt_ids, sampler, seed, unknown)
 
-    chunks = tokenizer.stream(itertools.islice(new_ids(), max_tokens))
+    end_token_id, token_ids = tokenizer.end_token_id, itertools.islice(new_ids(), max_tokens)
+    chunks = tokenizer.stream(itertools.takewhile(lambda i: i != end_token_id, token_ids))
     return filter(None, stop_at(stop_strings, chunks)) if stop_strings else chunks
 
 
@@ -193,9 +191,6 @@ def stop_at(stop_strings, chunks):
     Args:
         stop_strings: sequence of str, none of them empty.
         chunks: iterable of str.
-
-    Yields:
-        str.
     """
     held = ""
     for chunk in chunks:

@@ -21,9 +21,9 @@ def read_signatures(content):
         each a dict: the name of a tensor to its shape, a list of int.
     """
     model = schema.Model.GetRootAs(content, 0)
-    definitions = [model.SignatureDefs(i) for i in range(model.SignatureDefsLength())]
     signatures = {}
-    for definition in definitions:
+    for i in range(model.SignatureDefsLength()):
+        definition = model.SignatureDefs(i)
         graph = model.Subgraphs(definition.SubgraphIndex())
         signatures[definition.SignatureKey().decode()] = {
             "inputs": _shapes(graph, definition.Inputs, definition.InputsLength()),
@@ -54,13 +54,7 @@ def in_place_functions(config):
 
 
 def check_signatures(signatures, path, config):
-    """Raises `InputError` unless the signatures of a file are those of a model.
-
-    Args:
-        signatures: as `read_signatures` returns them.
-        path: of the file.
-        config: `ModelConfig`.
-    """
+    """Raises `InputError` unless what `read_signatures` returns of a file is what a model has."""
     if any(name.startswith("sample_") for name in signatures):
         raise InputError(
             f"{path} is the model of a web page: give the .tflite that export.py wrote beside it"

@@ -48,9 +48,7 @@ def write_chunks(chunks):
 
 
 def until_interrupted(chunks):
-    """Yields chunks until Ctrl-C, which lets the one at hand be finished: an engine is not to be
-    left within a step. The second Ctrl-C does not wait.
-    """
+    """Yields chunks until Ctrl-C, which lets an engine finish its step; a second one does not."""
     pressed = False
 
     def press(signum, frame):

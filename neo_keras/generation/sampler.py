@@ -85,18 +85,11 @@ class Sampler:
         return np.concatenate([noise, following[: num_steps - len(noise)]])
 
     def probabilities(self, logits):
-        """The distribution that `sample` samples from; temperature above 0.
-
-        Args:
-            logits: float array [vocab_size].
-
-        Returns:
-            float64 [vocab_size], not normalized.
-        """
+        """What `sample` samples from, above temperature 0: float64 [vocab_size], not normalized."""
         logits = np.asarray(logits, "float64")
         with np.errstate(over="ignore"):  # a temperature next to 0 makes all but the largest -inf
             probabilities = np.exp((logits - logits.max()) / self.temperature)
-        if self.top_k is not None and self.top_k < len(probabilities):
+        if self.top_k is not None:
             probabilities[np.argsort(-probabilities, kind="stable")[self.top_k :]] = 0
         if self.top_p is not None and self.top_p < 1:
             order = np.argsort(-probabilities, kind="stable")

@@ -10,10 +10,6 @@ class DraftState:
 
     The first token of a step was sampled, the others were drafted. A draft is accepted if it is
     what is sampled after the token before it.
-
-    Attributes:
-        logits: float32 [vocab_size], after the last token that was sampled or accepted.
-        num_accepted: how many drafted tokens of the text were accepted.
     """
 
     def __init__(self):
@@ -22,10 +18,11 @@ class DraftState:
 
     def forget(self):
         """Another text, or another place in it, comes next."""
-        self._token_ids, self._logits, self._drafts, self._row = [], [], None, 0
+        self.keep([], [])
 
     @property
     def logits(self):
+        """float32 [vocab_size], after the last token that was sampled or accepted."""
         return self._logits[self._row]
 
     @property
@@ -36,12 +33,10 @@ class DraftState:
 
     def follow(self, token_id):
         """Accepts a draft if the token is the next one that was read; returns whether it is."""
-        following = self._row + 1
-        if following >= len(self._token_ids) or self._token_ids[following] != token_id:
-            return False
-        self._row = following
-        self.num_accepted += 1
-        return True
+        is_accepted = self._token_ids[self._row + 1 : self._row + 2] == [token_id]
+        self._row += is_accepted
+        self.num_accepted += is_accepted
+        return is_accepted
 
     def draft(self, num_speculative_tokens):
         """What may follow the next token: list of int. The first time, anything."""
