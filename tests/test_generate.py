@@ -184,14 +184,14 @@ def test_beams_of_pairs(pair_model):
 
 
 def test_what_is_compiled_is_kept(model):
-    compiled = model._generator._compiled
+    compiled = model._generator.compiled
     model.generate(PROMPTS, sampler="greedy")
-    function = compiled["greedy", ()]
+    function = compiled("greedy", ())
     model.generate(PROMPTS, sampler="greedy")
-    assert compiled["greedy", ()] is function
+    assert compiled("greedy", ()) is function
     for i in range(MAX_COMPILED + 2):
-        model._generator._function("greedy", (i,))
-    assert len(compiled) == MAX_COMPILED
+        compiled("greedy", (i,))
+    assert compiled.cache_info().currsize == MAX_COMPILED
 
 
 @pytest.mark.parametrize(

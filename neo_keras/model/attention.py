@@ -12,20 +12,15 @@ MASKED = -1e9  # added to the score of a key that the query must not see; finite
 def causal_mask(query_positions, key_positions):
     """Lets position p see the keys 0 .. p.
 
-        keys      0 1 2 3
-        query 1   . . - -
-        query 2   . . . -
-
     Args:
         query_positions: int32 [query_len].
         key_positions: int32 [key_len].
 
     Returns:
-        float32 [1, 1, query_len, key_len], to be added to scores: 0 (.) or `MASKED` (-).
+        float32 [1, 1, query_len, key_len], to be added to scores: 0 or `MASKED`.
     """
     visible = ops.expand_dims(key_positions, 0) <= ops.expand_dims(query_positions, 1)
-    mask = ops.where(visible, 0.0, MASKED)  # [query_len, key_len]
-    return ops.expand_dims(mask, (0, 1))
+    return ops.expand_dims(ops.where(visible, 0.0, MASKED), (0, 1))
 
 
 def length_mask(lengths, key_len):
@@ -42,29 +37,29 @@ def length_mask(lengths, key_len):
     return ops.expand_dims(ops.where(visible, 0.0, MASKED), (1, 2))
 
 
-def rotary_tables(max_seq_len, head_dim, base=10000.0):
+def rotary_tables(max_seq_len, head_dim):
     """Cosines and sines of rotary position embedding (Su et al. 2021, arXiv:2104.09864).
 
     Returns:
         float32 [max_seq_len, 2, head_dim / 2]: cosines, then sines, of position * frequency.
     """
-    angles = _angles(max_seq_len, head_dim, base)
+    angles = _angles(max_seq_len, head_dim)
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype("float32")
 
 
-def sinusoidal_table(max_seq_len, hidden_dim, base=10000.0):
+def sinusoidal_table(max_seq_len, hidden_dim):
     """The sines and cosines that stand for positions in Vaswani et al. 2017, section 3.5.
 
     Returns:
         float32 [max_seq_len, hidden_dim]: sine, cosine, sine, cosine, ... of position * frequency.
     """
-    angles = _angles(max_seq_len, hidden_dim, base)
+    angles = _angles(max_seq_len, hidden_dim)
     table = np.stack([np.sin(angles), np.cos(angles)], axis=2).reshape(max_seq_len, -1)
     return table[:, :hidden_dim].astype("float32")  # of an odd width, the last has no cosine
 
 
-def _angles(max_seq_len, dim, base):
-    frequencies = base ** -(np.arange(0, dim, 2) / dim)
+def _angles(max_seq_len, dim):
+    frequencies = 10000.0 ** -(np.arange(0, dim, 2) / dim)
     return np.arange(max_seq_len)[:, None] * frequencies  # [max_seq_len, dim / 2]
 
 
@@ -88,20 +83,15 @@ def rotate(x, rotation):
 class Attention(keras.layers.Layer):
     """Multi-head attention (Vaswani et al. 2017), with grouped key-value heads.
 
-    Queries come from one sequence. Keys and values come from the same one or, as cross-attention,
-    from another, which `keys_values` reads once. What is seen, the mask says.
-
-    With fewer key-value heads than query heads, neighbouring query heads share one
-    (Ainslie et al. 2023, arXiv:2305.13245), which shrinks the cache.
-
     Args:
         num_heads: query heads.
-        num_kv_heads: key and value heads; divides `num_heads`.
-        use_bias: in both dense layers.
+        num_kv_heads: key and value heads; divides `num_heads`. With fewer of them, neighbouring
+            query heads share one (Ainslie et al. 2023, arXiv:2305.13245), which shrinks the cache.
+        use_bias: in all dense layers.
         qk_norm: scale queries and keys to root-mean-square 1 (Henry et al. 2020,
             arXiv:2010.04245), which keeps scores bounded at high learning rates.
         output_stddev: of the initial output projection.
-        cross: keys and values come from another sequence.
+        cross: keys and values come from another sequence, which `keys_values` reads once.
     """
 
     def __init__(
@@ -119,21 +109,20 @@ class Attention(keras.layers.Layer):
     def build(self, input_shape):
         hidden_dim = input_shape[-1]
         self.head_dim = hidden_dim // self.num_heads
+
+        def projection(units, name, stddev=INITIALIZER_STDDEV):
+            layer = dense(units, name, self.dtype_policy, stddev, self.use_bias)
+            layer.build(input_shape)
+            return layer
+
         # One matrix product for all that comes from one sequence: fewer, larger operations.
         if self.cross:
-            self.query = self._dense(self.num_heads * self.head_dim, "query")
-            self.key_value = self._dense(2 * self.num_kv_heads * self.head_dim, "key_value")
-            projections = [self.query, self.key_value]
+            self.query = projection(hidden_dim, "query")
+            self.key_value = projection(2 * self.num_kv_heads * self.head_dim, "key_value")
         else:
             num_all_heads = self.num_heads + 2 * self.num_kv_heads
-            self.qkv = self._dense(num_all_heads * self.head_dim, "qkv")
-            projections = [self.qkv]
-        self.output_projection = self._dense(hidden_dim, "output", self.output_stddev)
-        for layer in (*projections, self.output_projection):
-            layer.build(input_shape)
-
-    def _dense(self, units, name, stddev=INITIALIZER_STDDEV):
-        return dense(units, name, self.dtype_policy, stddev, self.use_bias)
+            self.qkv = projection(num_all_heads * self.head_dim, "qkv")
+        self.output_projection = projection(hidden_dim, "output", self.output_stddev)
 
     def call(self, x, attention_mask, rotation=None, cache=None, start=0):
         """Attends from each position of x to the keys that the mask lets it see.
@@ -149,8 +138,7 @@ class Attention(keras.layers.Layer):
             start: int32 scalar, the slot of x's first position.
 
         Returns:
-            (x, (keys, values)): the shape of x, and of the cache. Keys are kept scaled by
-            head_dim**-0.5.
+            (x, cache). Keys are kept scaled by head_dim**-0.5.
         """
         if self.cross:
             queries = self._normalize(self._split_heads(self.query(x)), rotation)
@@ -164,15 +152,7 @@ class Attention(keras.layers.Layer):
         return self.output_projection(x), (keys, values)
 
     def keys_values(self, source, rotation=None):
-        """Reads the other sequence, for cross-attention.
-
-        Args:
-            source: [batch_size, key_len, hidden_dim].
-            rotation: of its positions, or None.
-
-        Returns:
-            (keys, values), as `call` takes them for a cache.
-        """
+        """Reads the other sequence, [batch_size, key_len, hidden_dim]: the cache for `call`."""
         keys, values = ops.split(self._split_heads(self.key_value(source)), 2, axis=1)
         return self._normalize(keys, rotation) * self.head_dim**-0.5, values
 
@@ -221,7 +201,3 @@ class Attention(keras.layers.Layer):
         x = ops.reshape(x, (-1, self.num_heads, seq_len, self.head_dim))
         x = ops.transpose(x, (0, 2, 1, 3))  # [batch_size, seq_len, num_heads, head_dim]
         return ops.reshape(x, (-1, seq_len, self.num_heads * self.head_dim))
-
-    def get_config(self):
-        names = ("num_heads", "num_kv_heads", "use_bias", "qk_norm", "output_stddev", "cross")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -10,12 +10,11 @@ DRAFTER_WIDTH = 256
 
 @keras.saving.register_keras_serializable("neo_keras")
 class Drafter(keras.layers.Layer):
-    """What the last block would make of one token more: about, and for a small part of the work.
+    """Approximates the last block's output for one token more, at a small part of its cost.
 
-    Applied to its own guess it proposes some tokens. The model verifies them all in one step, which
-    takes little longer than a step of one token, and accepts those that it would have sampled
-    itself (speculative decoding: Leviathan et al. 2023, arXiv:2211.17192; with a recurrent draft
-    from the model's own last states: Zhang et al. 2024, arXiv:2403.09919).
+    Applied to its own output it drafts some tokens, which the model verifies in one step
+    (speculative decoding: Leviathan et al. 2023, arXiv:2211.17192; with a recurrent draft from the
+    model's own last states: Zhang et al. 2024, arXiv:2403.09919).
 
     Args:
         vocab_size: of the model.
@@ -31,12 +30,9 @@ class Drafter(keras.layers.Layer):
         hidden_dim = input_shape[-1]
         self.expand = dense(self.width, "expand", self.dtype_policy)
         self.contract = dense(hidden_dim, "contract", self.dtype_policy)
+        initializer = initial_weights(hidden_dim**-0.5)
         self.embedding = keras.layers.Embedding(
-            self.vocab_size,
-            self.width,
-            embeddings_initializer=initial_weights(hidden_dim**-0.5),
-            dtype=self.dtype_policy,
-            name="embedding",
+            self.vocab_size, self.width, initializer, dtype=self.dtype_policy, name="embedding"
         )
         self.expand.build(input_shape)
         self.contract.build((*input_shape[:-1], self.width))
@@ -46,15 +42,11 @@ class Drafter(keras.layers.Layer):
         """Goes on by one token.
 
         Args:
-            x: [batch_size, seq_len, hidden_dim], what `GPT.logits` takes, of the text up to a
-                token; or what this returned.
-            next_token_ids: int32 [batch_size, seq_len], the token after it.
+            x: [batch_size, seq_len, hidden_dim], what `GPT.logits` takes, or what this returned.
+            next_token_ids: int32 [batch_size, seq_len], the tokens after those.
 
         Returns:
-            The shape of x: about what it would be of the text up to the next token.
+            The shape of x: about what it would be after the next tokens.
         """
         # Not squared: of its own result, again and again, a square would grow without bounds.
         return x + self.contract(ops.relu(self.expand(x) + self.embedding(next_token_ids)))
-
-    def get_config(self):
-        return {**super().get_config(), "vocab_size": self.vocab_size, "width": self.width}

@@ -20,15 +20,6 @@ class EncoderDecoder(GPT):
 
     Encoder and decoder share the embeddings. As in PyTorch's `nn.Transformer`, each ends with a
     normalization, wherever the others stand.
-
-    Args:
-        config: `ModelConfig`. Both have `num_layers` blocks; `max_seq_len` is of each.
-        dtype: as for `GPT`.
-
-    Example:
-        model = EncoderDecoder(ModelConfig(vocab_size=65, architecture="encoder-decoder"))
-        model.compile("adamw", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        model.fit({"source_ids": ..., "source_lens": ..., "token_ids": ...}, next_token_ids)
     """
 
     has_encoder = True
@@ -49,25 +40,17 @@ class EncoderDecoder(GPT):
             layer.build((None, None, self.config.hidden_dim))
         super().build(input_shape)
 
-    @property
-    def max_text_len(self):
-        return 2 * self.config.max_seq_len
-
     def call(self, inputs, training=False):
-        """The logits at every position of the target, as `fit` needs them.
+        """As `GPT.call`, of the target.
 
         Args:
             inputs: dict of `source_ids`, int32 [batch_size, source_len], of which the first
                 `source_lens`, int32 [batch_size], count; and `token_ids`, int32 [batch_size,
                 seq_len], what the decoder takes in. Both at most `max_seq_len` long.
-
-        Returns:
-            float32 [batch_size, seq_len, vocab_size]: position i predicts token i + 1.
         """
         return super().call(inputs, training)
 
     def hidden(self, inputs, training=False):
-        """As `call`, but with what `logits` takes: [batch_size, seq_len, hidden_dim]."""
         token_ids = inputs["token_ids"]
         source = self.encode(inputs["source_ids"], inputs[SOURCE_LENS], training)
         positions = ops.arange(ops.shape(token_ids)[1], dtype="int32")
@@ -113,16 +96,13 @@ class EncoderDecoder(GPT):
         places = places + ops.arange(num_before, dtype="int32")  # [batch_size, num_before]
         before = ops.take_along_axis(source_ids, ops.maximum(places, 0), axis=1) + 1
         before = ops.where(places >= 0, before, 0)
-        after = ops.zeros((1, self.config.max_seq_len), dtype="int32")
-        after = ops.tile(after, (ops.shape(source_ids)[0], 1))
-        return ops.concatenate([before, after], axis=1)
+        return ops.pad(before, ((0, 0), (0, self.config.max_seq_len)))
 
     def empty_cache(self, batch_size=1, max_seq_len=None):
         """As `GPT.empty_cache`, with what `encode` returns of a source without tokens."""
-        config = self.config
-        shape = (batch_size, config.num_kv_heads, config.max_seq_len, config.head_dim)
-        zeros = ops.zeros(shape, dtype=self.compute_dtype)
-        source = {f"source_{kind}_{i}": zeros for i in range(config.num_layers) for kind in "kv"}
+        whole = super().empty_cache(batch_size)
+        whole.pop(HISTORY, None)
+        source = {name.replace("kv_cache", "source"): zeros for name, zeros in whole.items()}
         source[SOURCE_LENS] = ops.zeros((batch_size,), dtype="int32")
         return {**super().empty_cache(batch_size, max_seq_len), **source}
 

@@ -1,5 +1,7 @@
 """Batches of texts, each in one compiled function, with KerasHub's samplers."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
@@ -11,15 +13,11 @@ MAX_COMPILED = 8  # functions that a model keeps
 
 
 class BatchGenerator:
-    """`GPT.generate` of one model. It keeps what it compiles, for each sampler and each shape.
-
-    Args:
-        model: `GPT`.
-    """
+    """`GPT.generate` of a model. It keeps what it compiles, for each sampler and each shape."""
 
     def __init__(self, model):
         self._model = model
-        self._compiled = {}
+        self.compiled = functools.lru_cache(MAX_COMPILED)(self._compile)
 
     def __call__(self, prompts, max_length, sampler, stop_token_ids):
         config = self._model.config
@@ -35,7 +33,7 @@ class BatchGenerator:
         # KerasHub looks for the end in what is still to be written, too.
         padding = min(set(range(len(stop_token_ids) + 1)) - set(stop_token_ids))
         inputs = self._inputs(prompts, max_length, padding)
-        texts = self._function(sampler, stop_token_ids)(*inputs)
+        texts = self.compiled(sampler, stop_token_ids)(*inputs)
         texts = ops.convert_to_numpy(texts).tolist()
         return [
             _up_to_stop(text, start, stop_token_ids)[1 if self._model.has_encoder else 0 :]
@@ -43,10 +41,7 @@ class BatchGenerator:
         ]
 
     def _inputs(self, prompts, max_length, padding):
-        """The arguments of `generate_batch` behind the first three.
-
-        Lengths that are compiled for are powers of two, so that they are few.
-        """
+        """Of `generate_batch`; lengths that are compiled for are powers of two: so they are few."""
         source = None
         if self._model.has_encoder:
             source_lens = [len(prompt) for prompt in prompts]
@@ -57,26 +52,14 @@ class BatchGenerator:
         text_lens = np.array([len(prompt) for prompt in prompts], "int32")
         return texts, text_lens, texts[:, : _rounded_up(text_lens.min(), max_length)], source
 
-    def _function(self, sampler, stop_token_ids):
-        key = sampler, stop_token_ids
-        if key not in self._compiled:
-            if len(self._compiled) == MAX_COMPILED:
-                del self._compiled[next(iter(self._compiled))]
-            sampler = get_sampler(sampler)
-            self._compiled[key] = _compile(
-                lambda *inputs: generate_batch(self._model, sampler, stop_token_ids, *inputs),
-                self._model,
-                sampler,
-            )
-        return self._compiled[key]
+    def _compile(self, sampler, stop_token_ids):
+        model, sampler = self._model, _get_sampler(sampler)
+        function = functools.partial(_generate_batch, model, sampler, stop_token_ids)
+        return _compile(function, [*model.weights, *sampler.variables], sampler.variables)
 
 
-def get_sampler(sampler):
-    """A sampler of KerasHub, by its name or as it is.
-
-    Raises:
-        InputError: there is no such sampler, or no KerasHub.
-    """
+def _get_sampler(sampler):
+    """A sampler of KerasHub, by its name or as it is."""
     try:
         from keras_hub import samplers
     except ImportError as error:
@@ -85,9 +68,8 @@ def get_sampler(sampler):
         ) from None
     if isinstance(sampler, str) and sampler in SAMPLERS:
         return samplers.get(sampler)
-    if not isinstance(sampler, samplers.Sampler) or isinstance(
-        sampler, samplers.SpeculativeSampler
-    ):
+    is_speculative = isinstance(sampler, samplers.SpeculativeSampler)
+    if is_speculative or not isinstance(sampler, samplers.Sampler):
         raise InputError(
             f"sampler must be one of {', '.join(SAMPLERS)}, or an object of these classes of "
             f"keras_hub.samplers, got {sampler!r}"
@@ -97,13 +79,10 @@ def get_sampler(sampler):
     return sampler
 
 
-def generate_batch(model, sampler, stop_token_ids, texts, text_lens, prefix, source):
-    """The whole of it: the beginning of all texts at once, then token by token.
+def _generate_batch(model, sampler, stop_token_ids, texts, text_lens, prefix, source):
+    """Takes in the beginning of all texts at once, then goes on token by token.
 
     Args:
-        model: `GPT`.
-        sampler: of `keras_hub.samplers`.
-        stop_token_ids: tuple of int.
         texts: int32 [batch_size, max_length], of which the first `text_lens`, int32 [batch_size],
             are given; the others are none of `stop_token_ids`.
         prefix: the first columns of texts, at least as many as the shortest of them has.
@@ -163,8 +142,8 @@ def _is_in(token_ids, values):
     return ops.any(ops.expand_dims(token_ids, -1) == ops.array(values, dtype="int32"), axis=-1)
 
 
-def _compile(function, model, sampler):
-    """Compiles it where the backend can; elsewhere it runs as it is."""
+def _compile(function, variables, states):
+    """Compiles a function that reads variables and changes some of them, where the backend can."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -175,25 +154,23 @@ def _compile(function, model, sampler):
         return function
     import jax
 
-    variables = [*model.weights, *sampler.variables]
-
     @jax.jit
     def pure(values, *inputs):
         with keras.StatelessScope(state_mapping=zip(variables, values)) as scope:
             outputs = function(*inputs)
-        return outputs, [scope.get_current_value(variable) for variable in sampler.variables]
+        return outputs, [scope.get_current_value(variable) for variable in states]
 
     def run(*inputs):
-        outputs, states = pure([variable.value for variable in variables], *inputs)
-        for variable, state in zip(sampler.variables, states):
-            variable.assign(state)
+        outputs, values = pure([variable.value for variable in variables], *inputs)
+        for variable, value in zip(states, values):
+            variable.assign(value)
         return outputs
 
     return run
 
 
 def _checked(prompts, longest, vocab_size):
-    """The prompts as lists of int."""
+    """The prompts as lists of int; longest: in tokens."""
     try:
         prompts = [np.asarray(prompt) for prompt in prompts]
     except TypeError:

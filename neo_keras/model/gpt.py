@@ -38,19 +38,15 @@ class GPT(keras.Model):
         super().__init__(**kwargs)
         self.config = config
         self._generator = BatchGenerator(self)
-        self._make_layers(config, self.dtype_policy)  # so that GPT(config, dtype=...) is enough
+        self._make_layers(config, self.dtype_policy.name)
         self.build((None, config.max_seq_len))
 
     def _make_layers(self, config, dtype):
+        # Without reverse_dtype, the output head of a bfloat16 model is float32.
         self.token_embedding = keras.layers.ReversibleEmbedding(
-            config.vocab_size,
-            config.hidden_dim,
-            tie_weights=config.tie_embeddings,
-            reverse_dtype=self.compute_dtype,  # without it, the head of a bfloat16 model is float32
-            embeddings_initializer=initial_weights(),
-            dtype=dtype,
-            name="token_embedding",
-        )
+            config.vocab_size, config.hidden_dim, config.tie_embeddings, initial_weights(),
+            reverse_dtype=self.compute_dtype, dtype=dtype, name="token_embedding",
+        )  # fmt: skip
         if config.max_ngram > 1:
             self.ngram_embedding = NgramEmbedding(
                 config.max_ngram, config.ngram_rows, config.ngram_dim, config.hidden_dim,
@@ -58,16 +54,13 @@ class GPT(keras.Model):
             )  # fmt: skip
         if config.position == "learned":
             self.position_embedding = keras.layers.Embedding(
-                config.max_seq_len,
-                config.hidden_dim,
-                embeddings_initializer=initial_weights(),
-                dtype=dtype,
+                config.max_seq_len, config.hidden_dim, initial_weights(), dtype=dtype,
                 name="position_embedding",
-            )
+            )  # fmt: skip
         elif config.position == "sinusoidal":
             self.sinusoidal_table = sinusoidal_table(config.max_seq_len, config.hidden_dim)
         else:
-            self.rotary_tables = rotary_tables(self.max_text_len, config.head_dim)
+            self.rotary_tables = rotary_tables(config.window_len, config.head_dim)
         if config.embedding_norm:
             self.embedding_norm = make_norm(config, dtype=dtype, name="embedding_norm")
         self.dropout = keras.layers.Dropout(config.dropout, dtype=dtype, name="dropout")
@@ -78,11 +71,6 @@ class GPT(keras.Model):
         self.final_norm = make_norm(config, dtype=dtype, name="final_norm")
         if config.num_speculative_tokens:
             self.drafter = Drafter(config.vocab_size, dtype=dtype, name="drafter")
-
-    @property
-    def max_text_len(self):
-        """Tokens in a text, as rotary positions count them."""
-        return self.config.max_seq_len
 
     def build(self, input_shape):
         hidden_shape = (None, None, self.config.hidden_dim)
@@ -97,7 +85,7 @@ class GPT(keras.Model):
             self.embedding_norm.build(hidden_shape)
         if self.config.num_speculative_tokens:
             self.drafter.build(hidden_shape)
-            # `fit` leaves it alone: it learns from a model that has learned (`fit_drafter`).
+            # `fit` leaves it alone: it learns from a trained model, see `train_drafter`.
             self.drafter.trainable = False
         self.built = True
 
@@ -119,14 +107,13 @@ class GPT(keras.Model):
         return x
 
     def generate(self, prompts, max_length=None, sampler="top_k", stop_token_ids=None):
-        """Continues a batch of texts, in one compiled function.
+        """Continues a batch of texts, in one compiled function for each sampler and shape.
 
         Args:
             prompts: sequences of token ids, of any lengths. Of an encoder-decoder, sources.
             max_length: of a text with its prompt, in tokens; None: `max_seq_len`. Of an
                 encoder-decoder: of a target with the token that it begins after.
-            sampler: of `keras_hub.samplers`, or its name: "greedy", "random", "top_k", "top_p",
-                "beam" or "contrastive". A function is compiled for each object and each shape.
+            sampler: one of `generate.SAMPLERS`, or an object of `keras_hub.samplers`.
             stop_token_ids: tokens that end a text, and are not part of it; None: the model's own
                 token for an end, if it has one.
 
@@ -182,15 +169,11 @@ class GPT(keras.Model):
         return self._forward(token_ids, positions, key_positions, cache, training=False)
 
     def logits(self, x):
-        """The logits of what the last block made of each token, in float32."""
+        """The logits, float32, of what `hidden` returns."""
         return ops.cast(self.token_embedding(x, reverse=True), "float32")
 
     def empty_cache(self, batch_size=1, max_seq_len=None):
         """What `step` keeps of a sequence, all zeros and named as LiteRT-LM wants it.
-
-        Args:
-            batch_size: int.
-            max_seq_len: int, None: the model's.
 
         Returns:
             dict: `kv_cache_k_i` and `kv_cache_v_i` for block i, each [batch_size, num_kv_heads,
@@ -208,9 +191,7 @@ class GPT(keras.Model):
     def _forward(
         self, token_ids, positions, key_positions, cache, training, sources=None, offset=0
     ):
-        """Both `call` and `step`, up to what `logits` takes. A model with an encoder gives what its
-        blocks take for sources, and how far into the whole text position 0 is, as `rotate` counts.
-        """
+        """Both `hidden` and `hidden_step`; sources: of each block; offset: of rotary positions."""
         new_cache, start = {}, positions[0]
         x, history = self._embed(token_ids, positions, cache.get(HISTORY), training)
         if self.config.max_ngram > 1:
@@ -221,15 +202,11 @@ class GPT(keras.Model):
             rotation = ops.take(self.rotary_tables, positions + offset, axis=0)
         for i, block in enumerate(self.blocks):
             names = f"kv_cache_k_{i}", f"kv_cache_v_{i}"
+            held = tuple(cache[name] for name in names) if names[0] in cache else None
             x, keys_values = self._block_to_call(block, training)(
-                x,
-                attention_mask,
-                rotation=rotation,
-                cache=tuple(cache[name] for name in names) if names[0] in cache else None,
-                start=start,
-                source=sources and sources[i],
-                training=training,
-            )
+                x, attention_mask, rotation=rotation, cache=held, start=start,
+                source=sources and sources[i], training=training,
+            )  # fmt: skip
             new_cache.update(zip(names, keys_values))
         return self.final_norm(x), new_cache
 

@@ -14,8 +14,7 @@ class NgramEmbedding(keras.layers.Layer):
     """The sum of a vector for the last 2 tokens, one for the last 3, and so on to `max_ngram`.
 
     All share one table, whose row is a hash of the n-gram (Roy et al. 2022, arXiv:2207.06366; Huang
-    et al. 2025, arXiv:2501.16975). The table starts at zero, so that an n-gram never met says
-    nothing.
+    et al. 2025, arXiv:2501.16975). It starts at zero, so that an n-gram never met says nothing.
 
     Args:
         max_ngram: at least 2.
@@ -29,8 +28,6 @@ class NgramEmbedding(keras.layers.Layer):
         super().__init__(**kwargs)
         self.max_ngram = max_ngram
         self.num_rows = num_rows
-        self.ngram_dim = ngram_dim
-        self.hidden_dim = hidden_dim
         dtype = self.dtype_policy
         self.table = keras.layers.Embedding(
             num_rows, ngram_dim, embeddings_initializer="zeros", dtype=dtype, name="table"
@@ -42,15 +39,14 @@ class NgramEmbedding(keras.layers.Layer):
 
     def build(self, input_shape):
         self.table.build(input_shape)
-        self.projection.build((None, None, self.ngram_dim))
+        self.projection.build((None, None, self.table.output_dim))
 
     def call(self, token_ids, history=None, start=0, training=False):
         """Embeds the n-grams that end at each position.
 
         Args:
             token_ids: int32 [batch_size, seq_len].
-            history: as `empty_history` makes it or the previous call returned it, or None: then
-                nothing stands before token_ids. New tokens are written at `start`.
+            history: from `empty_history` or the previous call; None: nothing stands before.
             start: int32 scalar, the position of the first token.
 
         Returns:
@@ -84,8 +80,3 @@ class NgramEmbedding(keras.layers.Layer):
                 row = (row * MULTIPLIER + context[:, first : first + seq_len]) % self.num_rows
             rows.append(row)
         return ops.stack(rows, axis=-1)
-
-    def get_config(self):
-        names = ("max_ngram", "num_rows", "ngram_dim", "hidden_dim")
-        values = {name: getattr(self, name) for name in names}
-        return {**super().get_config(), **values, "dropout": self.dropout.rate}

@@ -5,32 +5,22 @@ from keras import ops
 
 
 def rematerialized(block):
-    """A block that keeps what goes into it alone, and computes the rest anew for the gradients.
+    """`block.call`, which keeps only its inputs and computes the rest anew for the gradients.
 
     Source: Chen et al. 2016, arXiv:1604.06174.
-
-    Args:
-        block: a built `TransformerBlock`.
-
-    Returns:
-        A function as `block.call`, for training without a cache. Gradients flow to x, the source
-        and the weights.
     """
 
     def call(x, attention_mask, source=None, **settings):
         source = source or ()
+        num_sources = len(source)
         weights = [variable.value for variable in block.trainable_variables]
         # Where the dropout layers stand: both passes sample the same.
         states = [variable.value * 1 for variable in block.non_trainable_variables]
 
         def pure_call(x, *others):
+            source, weights = others[:num_sources], others[num_sources:]
             outputs, _ = block.stateless_call(
-                others[len(source) :],
-                states,
-                x,
-                attention_mask,
-                source=others[: len(source)] or None,
-                **settings,
+                weights, states, x, attention_mask, source=source or None, **settings
             )
             return outputs
 

@@ -21,13 +21,10 @@ def dense(units, name, dtype, stddev=INITIALIZER_STDDEV, use_bias=False):
 
 @contextlib.contextmanager
 def averaged_weights(model):
-    """Within the block the model has the average of its weights, where its optimizer keeps one.
+    """Within the block a trained model has the average of its weights, if its optimizer keeps one.
 
-    The weights that come back are those that were, to the last bit: Keras' `SwapEMAWeights` adds
-    and subtracts, and rounding would make a resumed run another one.
-
-    Args:
-        model: a compiled model that was trained for a step at least.
+    The weights come back to the last bit: Keras' `SwapEMAWeights` adds and subtracts, and rounding
+    would make a resumed run another one.
     """
     if not getattr(model.optimizer, "inner_optimizer", model.optimizer).use_ema:
         yield
