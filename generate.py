@@ -6,7 +6,7 @@ import secrets
 import sys
 
 from neo_keras.environment import prepare_for_keras
-from neo_keras.errors import ArgumentParser, InputError, one_line_errors, utf8_path
+from neo_keras.errors import ArgumentParser, FailedError, InputError, one_line_errors, utf8_path
 
 ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
 AT_LEAST = {"num_beams": 1, "threads": 1, "max_tokens": 0, "num_samples": 0, "seed": 0}
@@ -26,8 +26,11 @@ def parse_arguments():
     prompt.add_argument("--interactive", action="store_true", help="continue each line that you "
         "type, or that a pipe gives; Ctrl-C ends a text, Ctrl-D all of it")
     add("--max-tokens", type=int, metavar="N", default=500, help="of a text [%(default)s]")
-    add("--temperature", type=float, metavar="X", default=0.8, help="of sampling; below 1: safer, "
-        "above: wilder [%(default)s]")
+    temperature = parser.add_mutually_exclusive_group()
+    temperature.add_argument("--temperature", type=float, metavar="X", default=0.8,
+        help="of sampling; below 1: safer, above: wilder [%(default)s]")
+    temperature.add_argument("--greedy", dest="temperature", action="store_const", const=0,
+        help="always take the most likely token: temperature 0")
     add("--top-k", type=int, metavar="N", help="sample from the N most likely tokens only")
     add("--top-p", type=float, metavar="X", help="nucleus sampling: sample from the most likely "
         "tokens that together reach this probability")
@@ -35,7 +38,6 @@ def parse_arguments():
         "share of the most likely one")
     add("--repetition-penalty", type=float, metavar="X", default=1.0, help="above 1: less of the "
         "tokens that the text has already, prompt included [off]")
-    add("--greedy", action="store_true", help="always take the most likely token")
     add("--num-beams", type=int, metavar="N", default=1, help="beam search with N beams instead of "
         "sampling; not from a .tflite [off]")
     add("--seed", type=int, metavar="N", help="of sampling; same seed, same text [a new one]")
@@ -77,18 +79,19 @@ def read_prompt(args):
         raise InputError(f"cannot read the prompt file {args.prompt_file} ({error})") from None
 
 
-def write_samples(args):
+def write_samples(args, is_stdout_closed):
     from neo_keras.generation.decoding import generate_text
     from neo_keras.generation.interactive import answer_lines, write_chunks
     from neo_keras.generation.load import load_engine
     from neo_keras.generation.sampler import OPTIONS, Sampler
 
     check_arguments(args)
-    options = {name: getattr(args, name) for name in OPTIONS}
-    sampler = Sampler(**{**options, "temperature": 0} if args.greedy else options)
+    sampler = Sampler(**{name: getattr(args, name) for name in OPTIONS})
     prompt = read_prompt(args)
     prepare_for_keras()
     engine, tokenizer = load_engine(args.model, args.threads)
+    if is_stdout_closed:
+        raise FailedError("stdout is closed, and the text goes there: open it, or redirect it")
     if args.num_beams > 1:
         engine.check_beam_search()
     seed = secrets.randbits(32) if args.seed is None else args.seed
@@ -105,11 +108,11 @@ def write_samples(args):
         write_chunks(itertools.chain(beginning, chunks_after(prompt)))
         if i + 1 < args.num_samples:
             print()
-    if args.seed is None and not args.greedy and args.num_beams == 1:
+    if args.seed is None and sampler.temperature and args.num_beams == 1:
         print(f"(--seed {seed} writes this again)", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    arguments = parse_arguments()
+    arguments, is_stdout_closed = parse_arguments(), sys.stdout is None
     with one_line_errors():
-        write_samples(arguments)
+        write_samples(arguments, is_stdout_closed)

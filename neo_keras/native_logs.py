@@ -37,7 +37,7 @@ def native_log_hidden():
         try:
             with contextlib.redirect_stderr(text_log):  # in a notebook it is not descriptor 2
                 yield
-        except BaseException:
+        except Exception:  # not Ctrl-C
             text_log.flush()
             log.seek(0)
             os.write(visible, log.read())

@@ -61,6 +61,7 @@ def assert_refused(place, command, *words):
         ("missing.tflite", ["missing.tflite", "train.py"]),
         ("model.tflite --temperature -0.5", ["temperature", "-0.5"]),
         ("model.tflite --temperature nan", ["temperature", "nan"]),
+        ("model.tflite --greedy --temperature 0.7", ["--temperature: not allowed", "--greedy"]),
         ("model.tflite --top-p 0", ["top-p", "got 0"]),
         ("model.tflite --top-k 0", ["top-k", "got 0"]),
         ("model.tflite --min-p 2", ["min-p", "got 2"]),

@@ -55,13 +55,16 @@ def test_generate(closed, int8_tflite):
     expected = shell("", *arguments)
     assert (expected.returncode, len(expected.stdout)) == (0, 13)
     done = shell(closed, *arguments)
-    shown = "" if ">&-" in closed.split() else expected.stdout
-    assert (done.returncode, done.stdout, done.stderr) == (0, shown, "")
+    if ">&-" not in closed.split():
+        assert (done.returncode, done.stdout, done.stderr) == (0, expected.stdout, "")
+        return
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: stdout is closed") == ("2>&-" not in closed)
 
 
 def test_generate_in_a_windowed_python(int8_tflite):
     done = shell("", "-c", WINDOWED, "generate.py", int8_tflite, "--max-tokens", 9)
-    assert (done.returncode, done.stdout) == (0, "")
+    assert (done.returncode, done.stdout) == (1, "")
 
 
 @pytest.mark.parametrize("closed", CLOSED)

@@ -183,6 +183,13 @@ def test_the_prompt_is_not_searched_for_the_stop_string():
     assert "".join(write(ScriptedEngine(), "abc", 3, stop_strings=["cd"])) == "def"
 
 
+def test_the_end_token_ends_a_text():
+    engine = ScriptedEngine(
+        logits_after=lambda held: one_hot(held[-1] + 1 if held[-1] < 3 else 13, 14)
+    )
+    assert write(engine, "a", 100, tokenizer=LETTERS.with_end_token()) == ["b", "c"]
+
+
 def test_chunks_are_never_empty():
     assert write(ScriptedEngine(), "a", 4, stop_strings=["de"]) == ["b", "c"]
     assert write(ScriptedEngine(), "a", 4, stop_strings=["b"]) == []

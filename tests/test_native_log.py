@@ -47,6 +47,11 @@ def test_all_is_shown_of_what_raises(tmp_path):
     assert stderr.startswith(WORDS + "Traceback") and stderr.endswith("ValueError: 7\n")
 
 
+def test_nothing_is_shown_of_what_ctrl_c_ends(tmp_path):
+    _, stderr = end_block("raise KeyboardInterrupt", tmp_path)
+    assert stderr.startswith("Traceback")
+
+
 @pytest.mark.parametrize(
     ("end", "signum"),
     [

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from neo_keras.generation.noise import gumbel_noise
+from neo_keras.generation.sampler import gumbel_noise
 
 
 def int32(number):

@@ -1,6 +1,7 @@
 """Writes a model in each asked form; a file takes its name once it is verified."""
 
 import dataclasses
+import itertools
 import pathlib
 
 from neo_keras.atomic_files import atomic_write, write_json
@@ -11,7 +12,7 @@ from neo_keras.export.formats import FORMATS, Source, check_names, formats_for
 from neo_keras.export.model_card import describe_run, write_model_card
 from neo_keras.export.quantization import DEFAULTS, QUANTIZATIONS
 from neo_keras.export.replaceable import CARD, REPORT, check_replaceable
-from neo_keras.generation.decoding import generate_text
+from neo_keras.generation.decoding import generate_ids
 from neo_keras.generation.keras_runner import keras_engine
 from neo_keras.generation.sampler import Sampler
 
@@ -133,8 +134,9 @@ def _sample(model, tokenizer):
         raise InputError(
             "a model of pairs needs a validation_text to verify exports on: JSON Lines of pairs"
         )
-    chunks = generate_text(keras_engine(model), tokenizer, "", NUM_SAMPLED_TOKENS, Sampler())
-    return "".join(chunks)
+    ids = generate_ids(keras_engine(model), [tokenizer.start_token_id], Sampler(), seed=0)
+    ids = itertools.islice(ids, NUM_SAMPLED_TOKENS)
+    return tokenizer.decode([i for i in ids if i != tokenizer.unk_token_id])
 
 
 def _size_bytes(path):

@@ -62,8 +62,9 @@ def bundle(inner_tflite, path, config, tokenizer):
     metadata.llm_model_type.generic_model.SetInParent()
     metadata.max_num_tokens = config.max_seq_len
     metadata.jinja_prompt_template = PROMPT_TEMPLATE
-    # LiteRT-LM wants a stop token, and our texts have none: an id that the model never gives.
-    metadata.stop_tokens.add().token_ids.ids.append(config.vocab_size)
+    # LiteRT-LM wants a stop token; where there is none, an id that the model never gives.
+    stop = config.vocab_size if tokenizer.end_token_id is None else tokenizer.end_token_id
+    metadata.stop_tokens.add().token_ids.ids.append(stop)
     with tempfile.TemporaryDirectory() as directory:
         metadata_path, vocabulary = (pathlib.Path(directory, n) for n in ("pb", "tokenizer.json"))
         metadata_path.write_bytes(metadata.SerializeToString())

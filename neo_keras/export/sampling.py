@@ -3,7 +3,7 @@
 import tensorflow as tf
 from keras import ops
 
-from neo_keras.generation.noise import gumbel_noise
+from neo_keras.generation.sampler import gumbel_noise
 from neo_keras.model.attention import MASKED
 
 MIN_TEMPERATURE = 1e-6  # of the probabilities that top-p adds up; next to it, one token has all

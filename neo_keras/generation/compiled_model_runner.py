@@ -20,11 +20,6 @@ class CompiledModelRunner(Runner):
 
     An input and an output of the cache are one buffer, so that a step writes its slots and copies
     nothing. A step costs what the text so far costs, not what the context might.
-
-    Args:
-        path: `pathlib.Path` of the `.tflite` file.
-        config: `ModelConfig`.
-        num_threads: for the arithmetic.
     """
 
     def __init__(self, path, config, num_threads=2):
@@ -112,15 +107,8 @@ def _environment():
 
 
 def next_capacity(capacity, needed, limit):
-    """How many slots a cache gets that has become too small.
-
-    All of them take part in every step, so few should be to spare; but growing takes the time of
-    some steps, and longer the more there are.
-
-    Args:
-        capacity: slots that it has.
-        needed: slots that it must have.
-        limit: slots that it may have.
-    """
+    """How many slots a cache gets that has too few: at least `needed`, at most `limit`."""
+    # All slots take part in every step, so few should be to spare; but growing takes the time of
+    # some steps, and longer the more there are.
     grown = max(needed, capacity + capacity // 4)
     return min(-(-grown // STEP) * STEP, limit)

@@ -19,7 +19,7 @@ def generate_ids(engine, prompt_ids, sampler, seed, suppress_tokens=()):
         engine: `Engine`.
         prompt_ids: at least one token id; the last `engine.max_seq_len` count.
         sampler: `Sampler`.
-        seed: int.
+        seed: int, of the sampler.
         suppress_tokens: tokens that are never sampled.
 
     Raises:
@@ -48,7 +48,7 @@ def beam_search(engine, prompt_ids, num_beams, max_tokens, suppress_tokens=(), s
         prompt_ids, suppress_tokens: as for `generate_ids`.
         num_beams: 1 is greedy.
         max_tokens: at least 1.
-        sampler: `Sampler`, of which only the repetition penalty counts.
+        sampler: only its repetition penalty counts.
 
     Returns:
         list of int token ids.
@@ -62,17 +62,14 @@ def beam_search(engine, prompt_ids, num_beams, max_tokens, suppress_tokens=(), s
             logits = np.float64(_next_logits(engine, window, source_len, sampler, suppress_tokens))
             logits -= logits.max()
             scores = score + logits - np.log(np.exp(logits).sum())
-            for token_id in np.argsort(-scores, kind="stable")[:num_beams].tolist():
-                grown.append((scores[token_id], token_ids, token_id, window, engine.state))
+            best = np.argsort(-scores, kind="stable")[:num_beams].tolist()
+            grown += [(scores[i], [*token_ids, i], window, engine.state) for i in best]
         beams = []
-        grown.sort(key=lambda beam: -beam[0])
-        for score, token_ids, token_id, window, state in grown[:num_beams]:
-            if token_id == engine.end_token_id:
-                ended.append((score / (len(token_ids) + 1), token_ids))
-                continue
+        for score, token_ids, window, state in sorted(grown, key=lambda b: -b[0])[:num_beams]:
             engine.state = state
-            token_ids = [*token_ids, token_id]
-            if window := _context_shift(engine, [*window, token_id]):
+            if token_ids[-1] == engine.end_token_id:
+                ended.append((score / len(token_ids), token_ids[:-1]))
+            elif window := _context_shift(engine, [*window, token_ids[-1]]):
                 beams.append((score, token_ids, window, engine.state))
             else:
                 ended.append((score / len(token_ids), token_ids))
@@ -124,14 +121,13 @@ def generate_text(
     warned of at once.
 
     Args:
-        engine: `Engine`.
-        tokenizer: `Tokenizer`.
+        engine, tokenizer: as `load_engine` returns them.
         prompt: str; an empty one begins as after a line break.
         max_tokens: int, how many to generate at most.
         sampler: `Sampler`.
-        seed: int.
+        seed: int, of the sampler.
         stop_strings: the first of them to come ends the text, and is not part of it.
-        num_beams: above 1: beam search, which yields its text as one chunk.
+        num_beams: above 1: beam search, which makes its text at once.
 
     Returns:
         iterator of str, not empty: a chunk is made when it is asked for.
@@ -183,10 +179,9 @@ def _prompt_ids(engine, tokenizer, prompt):
 
 
 def stop_at(stop_strings, chunks):
-    """Yields the chunks of a text up to a stop string; holds back what may be the start of one.
+    """Yields the chunks of a text up to the stop string that is complete first.
 
-    Of several in the text it is the one that is complete first: it does not matter how the text is
-    cut into chunks.
+    It holds back what may be the start of one, so it does not matter how the text is cut.
 
     Args:
         stop_strings: sequence of str, none of them empty.

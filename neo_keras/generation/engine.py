@@ -10,10 +10,8 @@ RESULTS = {"logits": np.float32, "drafts": np.int32}  # what functions return be
 
 
 def chunk_size_for(max_seq_len):
-    """How many tokens a prefill call takes: a power of two.
-
-    LiteRT-LM takes a prime of 11 or more for a placeholder, and replaces it.
-    """
+    """How many tokens a prefill call takes."""
+    # A power of two: LiteRT-LM takes a prime of 11 or more for a placeholder, and replaces it.
     return min(MAX_CHUNK_SIZE, 1 << (max_seq_len.bit_length() - 1))
 
 
@@ -21,9 +19,9 @@ class Runner:
     """Runs a model's functions by name, and keeps the KV cache of one sequence between calls.
 
     Args:
-        functions: dict by name: "decode"; "prefill" or, of an encoder-decoder, "encode"; "verify"
-            for speculative decoding; "reset" where old slots must go. Each is a function of
-            (inputs, cache), as `keras_runner.model_functions` makes them.
+        functions: dict: "decode"; "prefill" or, of an encoder-decoder, "encode"; "verify" for
+            speculative decoding; maybe "reset". Each is a function of (inputs, cache), as
+            `keras_runner.model_functions` makes them.
         cache: dict of arrays; None where the functions change the cache in place.
     """
 
@@ -40,13 +38,12 @@ class Runner:
 
         Args:
             name: of the function.
-            inputs: `tokens`, int32 [1, seq_len]; `input_pos`, int32 [seq_len], their positions; of
-                "encode" instead `source_lens`, int32 [1]; of "verify" also `noise`, as
-                `GPT.verify`.
+            inputs: `tokens`, int32 [1, seq_len], and their positions, `input_pos`, int32 [seq_len];
+                of "encode" instead `source_lens`, int32 [1]; of "verify" also `noise`.
 
         Returns:
-            dict of NumPy arrays. "decode": `logits`, float32 [1, vocab_size]; "verify": `logits`,
-            float32 [seq_len, vocab_size], and `drafts`, int32 [seq_len, num_speculative_tokens].
+            dict of NumPy arrays. "decode" and "verify": `logits`, float32 [seq_len, vocab_size];
+            "verify": also `drafts`, int32 [seq_len, num_speculative_tokens].
         """
         outputs = dict(self.functions[name](inputs, self.cache))
         results = {name: np.asarray(outputs.pop(name))[0] for name in RESULTS if name in outputs}
@@ -56,20 +53,14 @@ class Runner:
 
 
 class Engine:
-    """Decodes one sequence.
-
-    Args:
-        runner: `Runner`.
-        config: `ModelConfig` of its model.
+    """Decodes one sequence with a `Runner` of a `ModelConfig`'s model.
 
     Attributes:
-        position: how many tokens the cache holds.
-        max_seq_len: how many it can hold.
-        end_token_id: of the token that ends a target, of a model of pairs; else None.
+        position: how many tokens the cache holds; `max_seq_len`: how many it can hold.
+        end_token_id: ends the target of a model of pairs; else None.
         context_shift_keep: how many of the last tokens stay when the cache is full; 0: the text
             ends.
         num_speculative_tokens: how many tokens a step drafts; 0 where the runner cannot verify.
-        num_accepted: how many drafted tokens of the text were accepted.
     """
 
     def __init__(self, runner, config):
@@ -92,8 +83,8 @@ class Engine:
         """Begins anew after a text, which an encoder-decoder reads as the source.
 
         Args:
-            token_ids: sequence of int, not empty; the last `max_seq_len` count. The last one is the
-                next to decode.
+            token_ids: sequence of int, not empty, of which the last `max_seq_len` count. The last
+                one is the next to decode.
         """
         self.reset()
         token_ids = np.asarray(token_ids[-self.max_seq_len :], "int32")
@@ -109,11 +100,7 @@ class Engine:
         self._runner.reset()
 
     def prefill(self, token_ids):
-        """Takes in tokens whose logits do not matter; only of a decoder-only model.
-
-        Args:
-            token_ids: sequence of int, at most `max_seq_len - position`.
-        """
+        """Takes in up to `max_seq_len - position` tokens without their logits; decoder-only."""
         token_ids = np.asarray(token_ids, "int32")
         self._drafts.forget()
         while len(token_ids):
@@ -131,12 +118,11 @@ class Engine:
 
         Args:
             token_id: int.
-            noise: function of (num_steps, vocab_size) that returns what sampling adds to the logits
-                of the next steps: `Sampler.noise`, from the step on that samples the next token.
-                With it, decoding is speculative where the runner can verify.
+            noise: function of (num_steps, vocab_size): `Sampler.noise` from the step on that
+                samples the next token. With it, decoding is speculative where the runner can.
 
         Returns:
-            float32 array [vocab_size], the logits of the token after it.
+            float32 [vocab_size], the logits of the token after it.
         """
         if self.position >= self.max_seq_len:
             raise ValueError(f"the cache holds {self.max_seq_len} tokens and is full: reset it")

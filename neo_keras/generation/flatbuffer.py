@@ -11,14 +11,9 @@ SUBGRAPHS, SIGNATURES = 8, 18  # where the schema's table `Model` keeps these tw
 
 
 def read_signatures(content):
-    """Reads names and shapes.
+    """Of a file's bytes: {signature: {"inputs": {tensor: shape}, "outputs": {tensor: shape}}}.
 
-    Args:
-        content: bytes of the file.
-
-    Returns:
-        dict, in the order of the file: the name of a signature to {"inputs": ..., "outputs": ...},
-        each a dict: the name of a tensor to its shape, a list of int.
+    In the order of the file; a shape is a list of int.
     """
     model = schema.Model.GetRootAs(content, 0)
     signatures = {}
@@ -48,7 +43,7 @@ def signature_names(config):
 
 
 def in_place_functions(config):
-    """What of a decoder-only model has a signature whose cache is the caller's; see `Runner`."""
+    """What has an in-place signature, of a decoder-only model."""
     # First what may run with a single slot: LiteRT's Interpreter tries the first one.
     return ("decode", "prefill", "verify")[: 3 if config.num_speculative_tokens else 2]
 
@@ -79,11 +74,11 @@ def check_signatures(signatures, path, config):
 
 
 def keep_first_signatures(content, count):
-    """Hides the other signatures: LiteRT packs all weights anew for each one that it sees.
+    """Hides other signatures than the first: LiteRT packs all weights anew for each that it sees.
 
     Args:
-        content: bytes of a file whose first graphs are those of its first signatures.
-        count: how many signatures to keep. They run no other graphs.
+        content: bytes of a file, of which no graph after the first `count` serves these.
+        count: how many signatures to keep.
 
     Returns:
         bytes.

@@ -8,16 +8,9 @@ from neo_keras.native_logs import native_log_hidden
 
 
 def interpreter_runner(path, num_threads=2):
-    """A runner of signatures whose KV cache lives in variables of the file, or goes in and out.
+    """A `Runner` of all signatures; their cache lives in variables of the file, or goes in and out.
 
     It takes more time and memory than `CompiledModelRunner`, which no CPU of the ARMv8.0 runs.
-
-    Args:
-        path: of the `.tflite` file.
-        num_threads: for the arithmetic.
-
-    Returns:
-        `Runner`, which has the names of the signatures.
     """
     with native_log_hidden():
         interpreter = Interpreter(str(path), num_threads=num_threads)

@@ -52,11 +52,10 @@ def load_engine(path, num_threads=None):
 
 
 def tflite_engine(path, config, num_threads=None, in_place=True):
-    """The engine of a `.tflite` file.
+    """The engine of a `.tflite` file of a model with this `ModelConfig`.
 
     Args:
         path, num_threads: as for `load_engine`.
-        config: `ModelConfig`.
         in_place: take the faster one of LiteRT's runtimes, where it runs.
 
     Raises:

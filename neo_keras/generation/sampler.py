@@ -1,4 +1,4 @@
-"""Choosing the next token from logits."""
+"""Choosing the next token from logits, with random numbers that NumPy and a graph share."""
 
 import dataclasses
 import functools
@@ -6,9 +6,12 @@ import functools
 import numpy as np
 
 from neo_keras.errors import InputError
-from neo_keras.generation.noise import gumbel_noise
 
 STEPS_AT_A_TIME = 64
+# Of a hash by Chris Wellons, lowbias32 (nullprogram.com/blog/2018/07/31), as signed numbers.
+FACTORS = 0x7FEB352D, 0x846CA68B - 2**32
+GOLDEN_RATIO = 0x9E3779B9 - 2**32  # moves 0 away from itself (Steele et al. 2014)
+UNIFORM_BITS = 23  # so that every uniform number is exact in float32, and none is 0 or 1
 # Each option of `Sampler`: whether a value is allowed, and what it must be.
 OPTIONS = {
     "temperature": (lambda x: 0 <= x < float("inf"), "at least 0"),
@@ -21,24 +24,17 @@ OPTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """Samples from the model's distribution, sharpened and cut; the cuts apply in order.
+    """Samples from the model's distribution, sharpened and cut; the cuts apply in order."""
 
-    Args:
-        temperature: divides the logits; 0 is greedy: always the most likely token.
-        top_k: keep the k most likely tokens.
-        top_p: keep the fewest most likely tokens whose probabilities reach p together
-            (Holtzman et al. 2020, arXiv:1904.09751).
-        min_p: keep tokens at least p times as likely as the most likely one
-            (Nguyen et al. 2024, arXiv:2407.01082).
-        repetition_penalty: above 1, tokens that the text has already are less likely: see
-            `penalized`; 1: off.
-    """
-
-    temperature: float = 1.0
-    top_k: int | None = None
+    temperature: float = 1.0  # divides the logits; 0 is greedy: always the most likely token
+    top_k: int | None = None  # keep the k most likely tokens
+    # Keep the fewest most likely tokens whose probabilities reach p together (Holtzman et al. 2020,
+    # arXiv:1904.09751).
     top_p: float | None = None
+    # Keep tokens at least p times as likely as the most likely one (Nguyen et al. 2024,
+    # arXiv:2407.01082).
     min_p: float | None = None
-    repetition_penalty: float = 1.0
+    repetition_penalty: float = 1.0  # see `penalized`; 1: off
 
     def __post_init__(self):
         for name, (is_allowed, expected) in OPTIONS.items():
@@ -65,12 +61,7 @@ class Sampler:
         return int(scores.argmax())
 
     def noise(self, seed, step, num_steps, vocab_size):
-        """What `sample` adds to the logits of some steps, where no cut applies.
-
-        Args:
-            seed, step: as for `sample`.
-            num_steps: int, at most `STEPS_AT_A_TIME`.
-            vocab_size: int.
+        """What `sample` adds to the logits of up to `STEPS_AT_A_TIME` steps.
 
         Returns:
             float32 [num_steps, vocab_size].
@@ -101,10 +92,10 @@ class Sampler:
 
 
 def penalized(logits, token_ids, penalty):
-    """Divides the positive logits of some tokens by a penalty, and multiplies the negative ones.
+    """Makes tokens less likely that a text has already, with a penalty above 1.
 
-    Keskar et al. 2019, arXiv:1909.05858, section 4.1; the two cases as in Transformers'
-    `RepetitionPenaltyLogitsProcessor`, so that a penalty above 1 always makes a token less likely.
+    Positive logits are divided by it, negative ones multiplied (Keskar et al. 2019,
+    arXiv:1909.05858, section 4.1; the two cases as in Transformers).
 
     Args:
         logits: float array [vocab_size].
@@ -126,6 +117,39 @@ def _noise_of_steps(temperature, seed, block, vocab_size):
     seed = np.array([seed % 2**32], "uint32").view("int32")
     steps = np.arange(STEPS_AT_A_TIME, dtype="int32")[:, None] + block * STEPS_AT_A_TIME
     return np.float32(temperature) * gumbel_noise(seed, steps, vocab_size, np)
+
+
+def gumbel_noise(seed, step, size, ops):
+    """Samples from the standard Gumbel distribution, the same for the same (seed, step, index).
+
+    The index of the largest of logits + noise is a sample from softmax(logits) (Maddison et al.
+    2014, arXiv:1411.0030). All operators are LiteRT's: a phone and a browser sample the same.
+
+    Args:
+        seed: int32 [1].
+        step: int32 [1] or [num_steps, 1], how many tokens were sampled before.
+        size: how many numbers, int.
+        ops: `numpy` or `keras.ops`.
+
+    Returns:
+        float32 [size] or [num_steps, size].
+    """
+    x = _hash(_hash(_hash(seed, ops) + step, ops) + ops.arange(size, dtype="int32"), ops)
+    bits = ops.right_shift(x, 32 - UNIFORM_BITS) + 2 ** (UNIFORM_BITS - 1)  # 0 .. 2**23 - 1
+    uniform = (ops.array(bits, dtype="float32") + 0.5) * 2.0**-UNIFORM_BITS
+    return -ops.log(-ops.log(uniform))
+
+
+def _hash(x, ops):
+    x = x + GOLDEN_RATIO
+    x = ops.bitwise_xor(x, _logical_right_shift(x, 16, ops)) * FACTORS[0]
+    x = ops.bitwise_xor(x, _logical_right_shift(x, 15, ops)) * FACTORS[1]
+    return ops.bitwise_xor(x, _logical_right_shift(x, 16, ops))
+
+
+def _logical_right_shift(x, bits, ops):
+    # The shift that there is fills a negative number up with ones: take them off again.
+    return ops.right_shift(x, bits) - ops.right_shift(x, 31) * (1 << (32 - bits))
 
 
 GREEDY = Sampler(temperature=0)

@@ -130,6 +130,29 @@ class TransformerBlock(keras.layers.Layer):
         x = self._added(x, y, self.feed_forward_dropout, self.feed_forward_norm, training)
         return x, cache
 
+    def rematerialized(self, x, attention_mask, source=None, **settings):
+        """As `call`, but keeps its inputs alone and computes the rest anew for the gradients.
+
+        Source: Chen et al. 2016, arXiv:1604.06174.
+        """
+        source = source or ()
+        num_sources = len(source)
+        weights = [variable.value for variable in self.trainable_variables]
+        # Where the dropout layers stand: both passes sample the same.
+        states = [variable.value * 1 for variable in self.non_trainable_variables]
+
+        def pure_call(x, *others):
+            source, weights = others[:num_sources], others[num_sources:]
+            outputs, _ = self.stateless_call(
+                weights, states, x, attention_mask, source=source or None, **settings
+            )
+            return outputs
+
+        outputs = keras.remat(pure_call)(x, *source, *weights)
+        for variable in self.non_trainable_variables:  # (seed, number of draws)
+            variable.assign(variable + ops.array([0, 1], variable.dtype))
+        return outputs
+
     def _normed(self, x, norm):
         return norm(x) if self.config.norm_position == "pre" else x
 

@@ -40,17 +40,13 @@ class EncoderDecoder(GPT):
             layer.build((None, None, self.config.hidden_dim))
         super().build(input_shape)
 
-    def call(self, inputs, training=False):
-        """As `GPT.call`, of the target.
+    def hidden(self, inputs, training=False):
+        """As `GPT.hidden`, of the target.
 
         Args:
-            inputs: dict of `source_ids`, int32 [batch_size, source_len], of which the first
-                `source_lens`, int32 [batch_size], count; and `token_ids`, int32 [batch_size,
-                seq_len], what the decoder takes in. Both at most `max_seq_len` long.
+            inputs: dict, as `call` takes it, too: `source_ids` and `source_lens`, see `encode`; and
+                `token_ids`, int32 [batch_size, seq_len], what the decoder takes in.
         """
-        return super().call(inputs, training)
-
-    def hidden(self, inputs, training=False):
         token_ids = inputs["token_ids"]
         source = self.encode(inputs["source_ids"], inputs[SOURCE_LENS], training)
         positions = ops.arange(ops.shape(token_ids)[1], dtype="int32")

@@ -1,6 +1,7 @@
 """Batches of texts, each in one compiled function, with KerasHub's samplers."""
 
 import functools
+import itertools
 
 import keras
 import numpy as np
@@ -20,7 +21,7 @@ class BatchGenerator:
         self.compiled = functools.lru_cache(MAX_COMPILED)(self._compile)
 
     def __call__(self, prompts, max_length, sampler, stop_token_ids):
-        config = self._model.config
+        config, has_encoder = self._model.config, self._model.has_encoder
         if max_length is None:
             max_length = config.max_seq_len
         if not 1 <= max_length <= config.max_seq_len:
@@ -28,34 +29,30 @@ class BatchGenerator:
         if stop_token_ids is None:
             stop_token_ids = () if config.end_token_id is None else (config.end_token_id,)
         stop_token_ids = tuple(map(int, stop_token_ids))
-        longest = config.max_seq_len if self._model.has_encoder else max_length
+        longest = config.max_seq_len if has_encoder else max_length
         prompts = _checked(prompts, longest, config.vocab_size)
         # KerasHub looks for the end in what is still to be written, too.
         padding = min(set(range(len(stop_token_ids) + 1)) - set(stop_token_ids))
-        inputs = self._inputs(prompts, max_length, padding)
-        texts = self.compiled(sampler, stop_token_ids)(*inputs)
+        pad = functools.partial(keras.utils.pad_sequences, padding="post", value=padding)
+        source, lens = None, np.array([len(prompt) for prompt in prompts], "int32")
+        # Lengths that are compiled for are powers of two, so that they are few.
+        if has_encoder:
+            source = pad(prompts, _rounded_up(lens.max(), config.max_seq_len)), lens
+            prompts, lens = [prompt[-1:] for prompt in prompts], np.ones_like(lens)
+        texts = pad(prompts, max_length)
+        prefix = texts[:, : _rounded_up(lens.min(), max_length)]
+        texts = self.compiled(sampler, stop_token_ids)(texts, lens, prefix, source)
         texts = ops.convert_to_numpy(texts).tolist()
+        given = [[]] * len(texts) if has_encoder else prompts
         return [
-            _up_to_stop(text, start, stop_token_ids)[1 if self._model.has_encoder else 0 :]
-            for text, start in zip(texts, inputs[1].tolist())
+            [*begin, *itertools.takewhile(lambda i: i not in stop_token_ids, text[start:])]
+            for begin, text, start in zip(given, texts, lens)
         ]
-
-    def _inputs(self, prompts, max_length, padding):
-        """Of `generate_batch`; lengths that are compiled for are powers of two: so they are few."""
-        source = None
-        if self._model.has_encoder:
-            source_lens = [len(prompt) for prompt in prompts]
-            source_len = _rounded_up(max(source_lens), self._model.config.max_seq_len)
-            source = _padded(prompts, source_len, padding), np.array(source_lens, "int32")
-            prompts = [prompt[-1:] for prompt in prompts]
-        texts = _padded(prompts, max_length, padding)
-        text_lens = np.array([len(prompt) for prompt in prompts], "int32")
-        return texts, text_lens, texts[:, : _rounded_up(text_lens.min(), max_length)], source
 
     def _compile(self, sampler, stop_token_ids):
         model, sampler = self._model, _get_sampler(sampler)
         function = functools.partial(_generate_batch, model, sampler, stop_token_ids)
-        return _compile(function, [*model.weights, *sampler.variables], sampler.variables)
+        return _jitted(function, [*model.weights, *sampler.variables], sampler.variables)
 
 
 def _get_sampler(sampler):
@@ -111,7 +108,9 @@ def _generate_batch(model, sampler, stop_token_ids, texts, text_lens, prefix, so
         index = ops.minimum(index, max_length - 1)
         logits = _certain(model.logits(x)[:, 0], is_given[:, index], texts[:, index])
         if stop_token_ids:
-            stopped = ops.any(_is_in(texts, stop_token_ids) & ~is_given, axis=1)
+            stops = np.array(stop_token_ids, "int32")
+            is_stop = ops.any(ops.expand_dims(texts, -1) == stops, axis=-1)
+            stopped = ops.any(is_stop & ~is_given, axis=1)
             logits = _certain(logits, stopped, ops.full((num_rows,), stop_token_ids[0], "int32"))
         return logits, x[:, 0], cache
 
@@ -138,11 +137,7 @@ def _certain(logits, rows, token_ids):
     return ops.where(ops.expand_dims(rows, 1), only_token, logits)
 
 
-def _is_in(token_ids, values):
-    return ops.any(ops.expand_dims(token_ids, -1) == ops.array(values, dtype="int32"), axis=-1)
-
-
-def _compile(function, variables, states):
+def _jitted(function, variables, states):
     """Compiles a function that reads variables and changes some of them, where the backend can."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -185,15 +180,5 @@ def _checked(prompts, longest, vocab_size):
     return [prompt.tolist() for prompt in prompts]
 
 
-def _padded(rows, length, padding):
-    """int32 [batch_size, length]."""
-    return np.array([row + [padding] * (length - len(row)) for row in rows], "int32")
-
-
 def _rounded_up(length, limit):
     return min(1 << (int(length) - 1).bit_length(), limit)
-
-
-def _up_to_stop(text, start, stop_token_ids):
-    ends = (i for i in range(start, len(text)) if text[i] in stop_token_ids)
-    return text[: next(ends, None)]

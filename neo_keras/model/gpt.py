@@ -11,7 +11,6 @@ from neo_keras.model.blocks import TransformerBlock, make_norm
 from neo_keras.model.drafter import Drafter
 from neo_keras.model.generate import BatchGenerator
 from neo_keras.model.ngrams import NgramEmbedding
-from neo_keras.model.remat import rematerialized
 from neo_keras.model.weights import initial_weights
 
 HISTORY = "kv_cache_k_tokens"  # in a cache, the tokens themselves
@@ -19,17 +18,7 @@ HISTORY = "kv_cache_k_tokens"  # in a cache, the tokens themselves
 
 @keras.saving.register_keras_serializable("neo_keras")
 class GPT(keras.Model):
-    """A decoder-only transformer that is trained with `fit` and decoded with `step`.
-
-    Args:
-        config: `ModelConfig`.
-        dtype: of the computation and the weights, such as "mixed_bfloat16".
-
-    Example:
-        model = GPT(ModelConfig(vocab_size=65))
-        model.compile("adamw", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        model.fit(token_ids[:, :-1], token_ids[:, 1:])
-    """
+    """A decoder-only transformer of a `ModelConfig`, trained with `fit` and decoded with `step`."""
 
     has_encoder = False
     remat = False  # in training, keep the inputs of the blocks only: less memory, more time
@@ -110,15 +99,14 @@ class GPT(keras.Model):
         """Continues a batch of texts, in one compiled function for each sampler and shape.
 
         Args:
-            prompts: sequences of token ids, of any lengths. Of an encoder-decoder, sources.
-            max_length: of a text with its prompt, in tokens; None: `max_seq_len`. Of an
-                encoder-decoder: of a target with the token that it begins after.
+            prompts: sequences of token ids, of any lengths; of an encoder-decoder, sources.
+            max_length: tokens of a text with its prompt or, of an encoder-decoder, of a target with
+                the token that it begins after; None: `max_seq_len`.
             sampler: one of `generate.SAMPLERS`, or an object of `keras_hub.samplers`.
-            stop_token_ids: tokens that end a text, and are not part of it; None: the model's own
-                token for an end, if it has one.
+            stop_token_ids: end a text, and are not part of it; None: `config.end_token_id`, if any.
 
         Returns:
-            list of lists of int: the texts, prompt included. Of an encoder-decoder, the targets.
+            list of lists of int: the texts, prompt included; of an encoder-decoder, the targets.
 
         Raises:
             InputError: there is no such sampler, or a prompt is empty or too long.
@@ -131,13 +119,12 @@ class GPT(keras.Model):
         Args:
             token_ids: int32 [batch_size, seq_len].
             positions: int32 [seq_len], consecutive; the last one below `max_seq_len`.
-            cache: as `empty_cache` makes it, or as the previous step returned it. It may be
-                shorter: room for the positions is enough.
+            cache: from `empty_cache` or the previous step; room for the positions is enough.
             key_positions: int32, 0 .. slots in the cache - 1; None: as many as `max_seq_len`.
 
         Returns:
-            (logits, cache): float32 [batch_size, seq_len, vocab_size], and the new cache. Slots
-            after the last position hold no meaning and are never seen.
+            (logits, cache): float32 [batch_size, seq_len, vocab_size], and the new cache, whose
+            slots after the last position are never seen.
         """
         x, cache = self.hidden_step(token_ids, positions, cache, key_positions)
         return self.logits(x), cache
@@ -146,13 +133,12 @@ class GPT(keras.Model):
         """As `step`, and drafts what follows each token.
 
         Args:
-            noise: float32 [seq_len + num_speculative_tokens, vocab_size], what sampling adds to the
-                logits of the coming tokens, as `Sampler.noise` returns it.
+            noise: float32 [seq_len + num_speculative_tokens, vocab_size], what `Sampler.noise` adds
+                to the logits of the coming tokens.
 
         Returns:
-            (logits, drafts, cache): drafts int32 [batch_size, seq_len, num_speculative_tokens].
-            Row i follows the token that is sampled after token i: the one whose logit plus noise is
-            largest.
+            (logits, drafts, cache): drafts int32 [batch_size, seq_len, num_speculative_tokens], of
+            which row i follows the token that is sampled after token i.
         """
         x, cache = self.hidden_step(token_ids, positions, cache, key_positions)
         seq_len, logits = token_ids.shape[1], self.logits(x)
@@ -192,7 +178,7 @@ class GPT(keras.Model):
         self, token_ids, positions, key_positions, cache, training, sources=None, offset=0
     ):
         """Both `hidden` and `hidden_step`; sources: of each block; offset: of rotary positions."""
-        new_cache, start = {}, positions[0]
+        new_cache = {}
         x, history = self._embed(token_ids, positions, cache.get(HISTORY), training)
         if self.config.max_ngram > 1:
             new_cache[HISTORY] = history
@@ -204,23 +190,21 @@ class GPT(keras.Model):
             names = f"kv_cache_k_{i}", f"kv_cache_v_{i}"
             held = tuple(cache[name] for name in names) if names[0] in cache else None
             x, keys_values = self._block_to_call(block, training)(
-                x, attention_mask, rotation=rotation, cache=held, start=start,
+                x, attention_mask, rotation=rotation, cache=held, start=positions[0],
                 source=sources and sources[i], training=training,
             )  # fmt: skip
             new_cache.update(zip(names, keys_values))
         return self.final_norm(x), new_cache
 
     def _block_to_call(self, block, training):
-        return rematerialized(block) if training and self.remat else block
+        return block.rematerialized if training and self.remat else block
 
     def _embed(self, token_ids, positions, history=None, training=False):
         """(x, history): what goes into the first block, but for dropout."""
-        config = self.config
+        config, start = self.config, positions[0]
         x = self.token_embedding(token_ids)  # [batch_size, seq_len, hidden_dim]
         if config.max_ngram > 1:
-            ngrams, history = self.ngram_embedding(
-                token_ids, history=history, start=positions[0], training=training
-            )
+            ngrams, history = self.ngram_embedding(token_ids, history, start, training=training)
             x = x + ngrams
         if config.position == "learned":
             x = x + self.position_embedding(positions)

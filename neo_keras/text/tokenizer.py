@@ -107,7 +107,7 @@ class Tokenizer:
 
     @property
     def document_end(self) -> str:
-        """What to put after each document where a text has many, so that `--stop` finds it.
+        """What to put after each document where a text has many, so that generation can end there.
 
         It is the end token or, without one, a blank line: any tokenizer can encode that, but it may
         stand within a document, too.

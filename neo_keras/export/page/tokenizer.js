@@ -12,7 +12,7 @@ const SPLITS = new Map([
  * Reads a parsed tokenizer.json.
  *
  * @param {object} json
- * @returns {{encode, encodeEnd, stream, unknownIn, unkId, startId, size}}
+ * @returns {{encode, encodeEnd, stream, unknownIn, unkId, startId, endId, size}}
  *   encode(text): array of token ids.
  *   encodeEnd(text, count): the last of them, without the work for the others.
  *   stream(): a function of the next token id that returns the text that can now be shown; called
@@ -21,6 +21,7 @@ const SPLITS = new Map([
  *     ones or, without a count, all.
  *   unkId: of the unknown token, or null.
  *   startId: the token to begin from where there is no prompt.
+ *   endId: of the token that ends a text, or undefined.
  *   size: number of tokens.
  * @throws {Error} if it is of another kind.
  */
@@ -61,7 +62,8 @@ function makeTokenizer(json) {
   const stream = () => split ? (id) => contents.get(id) ?? "" : byteStream(contents, added);
   const lineBreak = encode("\n").at(-1);
   const startId = lineBreak === unkId ? 0 : lineBreak;
-  return { encode, encodeEnd, stream, unknownIn, unkId, startId, size: contents.size };
+  const endId = added.get("<|endoftext|>") ?? vocab.get("<|endoftext|>");
+  return { encode, encodeEnd, stream, unknownIn, unkId, startId, endId, size: contents.size };
 }
 
 // The pattern of tokens, or null for a byte-level BPE.

@@ -115,8 +115,9 @@ async function write({ tokenizer, write, maxSeqLen }, { prompt, length, sampling
   let count = 0, text = "", shown = begin;
   const start = promptIds.length ? promptIds : [tokenizer.startId];
   for await (const id of write(start, sampling)) {
-    text += show(id);
-    const last = ++count >= length;
+    const ended = id === tokenizer.endId;
+    text += ended ? "" : show(id);
+    const last = ++count >= length || ended;
     const now = performance.now();
     if (now - shown < FRAME && !last) {
       continue;
