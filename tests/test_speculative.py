@@ -7,8 +7,8 @@ import pytest
 from scripted_engine import VOCAB_SIZE, ScriptedEngine, ScriptedRunner
 
 from neo_keras.generation.decoding import generate_ids
+from neo_keras.generation.engine import TRIAL_STEPS
 from neo_keras.generation.sampler import GREEDY, STEPS_AT_A_TIME, Sampler
-from neo_keras.generation.speculative import TRIAL_STEPS
 
 NUM_DRAFTS = 3
 

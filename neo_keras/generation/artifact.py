@@ -16,6 +16,7 @@ from neo_keras.errors import InputError
 from neo_keras.text.tokenizer import Tokenizer
 
 FORMAT = "neo_keras model 1"
+NO_TOKENIZER = "{} carries no tokenizer: it is truncated, or not what export.py wrote"
 TFLITE_MAGIC = b"TFL3"  # from the fifth byte on
 SAVED_MODEL_FILES = ("saved_model.pb", "fingerprint.pb", "variables/variables.*",
                      "assets.extra/tokenizer.json")  # fmt: skip
@@ -25,7 +26,6 @@ def describe(model_config, quantization, content=b""):
     """The text of `config.json`.
 
     Args:
-        model_config: `ModelConfig`.
         quantization: of the weights, such as "int8".
         content: bytes of the flatbuffer or of the `SAVED_MODEL_FILES`, hashed against damage.
     """
@@ -67,11 +67,7 @@ def is_tflite(path):
 
 
 def unpack_tflite(path):
-    """Reads what `pack_tflite` wrote: (ModelConfig, Tokenizer).
-
-    Raises:
-        InputError: the file is not ours, or it is damaged.
-    """
+    """(ModelConfig, Tokenizer) of `pack_tflite`; raises `InputError` if there are none."""
     if not is_tflite(path):
         raise InputError(f"{path} is not a TFLite file: give one that export.py wrote")
     try:
@@ -82,21 +78,17 @@ def unpack_tflite(path):
             flatbuffer_size = min(info.header_offset for info in archive.infolist())
     # What a damaged archive raises depends on where the damage is.
     except Exception:
-        raise InputError(
-            f"{path} carries no tokenizer: it is truncated, or not a file that export.py wrote"
-        ) from None
+        raise InputError(NO_TOKENIZER.format(path)) from None
     return _parse(*texts, path, pathlib.Path(path).read_bytes()[:flatbuffer_size])
 
 
 def unpack_saved_model(path):
-    """Reads what `pack_saved_model` wrote; as `unpack_tflite`."""
+    """As `unpack_tflite`, of `pack_saved_model`."""
     extra = pathlib.Path(path) / "assets.extra"
     try:
         texts = [(extra / name).read_text("utf-8") for name in ("config.json", "tokenizer.json")]
     except (OSError, UnicodeDecodeError):
-        raise InputError(
-            f"{path} carries no tokenizer: it is not a SavedModel that export.py wrote"
-        ) from None
+        raise InputError(NO_TOKENIZER.format(path)) from None
     return _parse(*texts, path, _saved_model_bytes(path))
 
 

@@ -14,7 +14,6 @@ class SampleText(keras.callbacks.Callback):
     """Writes a sample every so many steps, always with the same random numbers.
 
     Args:
-        tokenizer: `Tokenizer`.
         every: steps.
         show: called with (step, text).
         max_tokens: of a sample.

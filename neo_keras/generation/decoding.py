@@ -16,9 +16,7 @@ def generate_ids(engine, prompt_ids, sampler, seed, suppress_tokens=()):
     Past the context window it goes on after the window's last `engine.context_shift_keep` tokens.
 
     Args:
-        engine: `Engine`.
         prompt_ids: at least one token id; the last `engine.max_seq_len` count.
-        sampler: `Sampler`.
         seed: int, of the sampler.
         suppress_tokens: tokens that are never sampled.
 
@@ -47,7 +45,6 @@ def beam_search(engine, prompt_ids, num_beams, max_tokens, suppress_tokens=(), s
         engine: `Engine` that has a `state`.
         prompt_ids, suppress_tokens: as for `generate_ids`.
         num_beams: 1 is greedy.
-        max_tokens: at least 1.
         sampler: only its repetition penalty counts.
 
     Returns:
@@ -121,10 +118,8 @@ def generate_text(
     warned of at once.
 
     Args:
-        engine, tokenizer: as `load_engine` returns them.
         prompt: str; an empty one begins as after a line break.
         max_tokens: int, how many to generate at most.
-        sampler: `Sampler`.
         seed: int, of the sampler.
         stop_strings: the first of them to come ends the text, and is not part of it.
         num_beams: above 1: beam search, which makes its text at once.

@@ -3,10 +3,12 @@
 import numpy as np
 
 from neo_keras.errors import InputError
-from neo_keras.generation.speculative import DraftState
 
 MAX_CHUNK_SIZE = 64
 RESULTS = {"logits": np.float32, "drafts": np.int32}  # what functions return beside the cache
+# After so many steps, drafting goes on where a step had so many drafts accepted. A step of five
+# tokens takes about 1.6 times one of a single.
+TRIAL_STEPS, MIN_ACCEPTED = 16, 0.7
 
 
 def chunk_size_for(max_seq_len):
@@ -50,6 +52,51 @@ class Runner:
         if self.cache is not None:
             self.cache = {**self.cache, **outputs}
         return results
+
+
+class DraftState:
+    """Speculative decoding: the tokens that an engine read in one step before they were sampled.
+
+    The first one was sampled, the others were drafted. A draft is accepted if it is what is sampled
+    after the token before it.
+    """
+
+    def __init__(self):
+        self.num_accepted, self._num_steps = 0, 0
+        self.forget()
+
+    def forget(self):
+        """Another text, or another place in it, comes next."""
+        self.keep([], [])
+
+    @property
+    def logits(self):
+        """float32 [vocab_size], after the last token that was sampled or accepted."""
+        return self._logits[self._row]
+
+    @property
+    def pays(self):
+        """Whether enough is accepted in this text."""
+        tried = self._num_steps >= TRIAL_STEPS
+        return not tried or self.num_accepted >= MIN_ACCEPTED * self._num_steps
+
+    def follow(self, token_id):
+        """Accepts a draft if the token is the next one that was read; returns whether it is."""
+        is_accepted = self._token_ids[self._row + 1 : self._row + 2] == [token_id]
+        self._row += is_accepted
+        self.num_accepted += is_accepted
+        return is_accepted
+
+    def draft(self, num_speculative_tokens):
+        """What may follow the next token: list of int. The first time, anything."""
+        if self._drafts is None:
+            return [0] * num_speculative_tokens
+        return self._drafts[self._row].tolist()
+
+    def keep(self, token_ids, logits, drafts=None):
+        """Keeps what a step read, a list of int, and the outputs of `Runner.run`."""
+        self._token_ids, self._logits, self._drafts, self._row = token_ids, logits, drafts, 0
+        self._num_steps += drafts is not None
 
 
 class Engine:

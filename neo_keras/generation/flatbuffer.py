@@ -18,21 +18,18 @@ def read_signatures(content):
     model = schema.Model.GetRootAs(content, 0)
     signatures = {}
     for i in range(model.SignatureDefsLength()):
-        definition = model.SignatureDefs(i)
-        graph = model.Subgraphs(definition.SubgraphIndex())
-        signatures[definition.SignatureKey().decode()] = {
-            "inputs": _shapes(graph, definition.Inputs, definition.InputsLength()),
-            "outputs": _shapes(graph, definition.Outputs, definition.OutputsLength()),
+        definition = schema.SignatureDefT.InitFromObj(model.SignatureDefs(i))
+        graph = model.Subgraphs(definition.subgraphIndex)
+        signatures[definition.signatureKey.decode()] = {
+            "inputs": _shapes(graph, definition.inputs),
+            "outputs": _shapes(graph, definition.outputs),
         }
     return signatures
 
 
-def _shapes(graph, get, length):
-    shapes = {}
-    for named in (get(i) for i in range(length)):
-        tensor = graph.Tensors(named.TensorIndex())
-        shapes[named.Name().decode()] = [tensor.Shape(i) for i in range(tensor.ShapeLength())]
-    return shapes
+def _shapes(graph, tensor_maps):
+    tensors = {named.name.decode(): graph.Tensors(named.tensorIndex) for named in tensor_maps or ()}
+    return {name: [x.Shape(i) for i in range(x.ShapeLength())] for name, x in tensors.items()}
 
 
 def signature_names(config):
@@ -74,14 +71,9 @@ def check_signatures(signatures, path, config):
 
 
 def keep_first_signatures(content, count):
-    """Hides other signatures than the first: LiteRT packs all weights anew for each that it sees.
+    """A file's bytes, in which only the first `count` signatures and graphs are seen.
 
-    Args:
-        content: bytes of a file, of which no graph after the first `count` serves these.
-        count: how many signatures to keep.
-
-    Returns:
-        bytes.
+    LiteRT packs all weights anew for each signature that it sees.
     """
     content = bytearray(content)
     table = schema.Model.GetRootAs(content, 0)._tab

@@ -9,13 +9,10 @@ from neo_keras.text.readers import normalize_string
 
 
 def answer_lines(chunks_after):
-    """Reads a line, writes the text after it, and so on to the end of stdin.
+    """Reads a line, writes the chunks of the text after it, and so on to the end of stdin.
 
     At a terminal, Ctrl-C ends the text that is being written; at the prompt it ends the session, as
     Ctrl-D does, and a mistake does not end it. Empty lines are passed over.
-
-    Args:
-        chunks_after: function of a prompt that returns an iterator of the chunks of a text.
     """
     if sys.stdin is None:
         return
@@ -49,19 +46,18 @@ def write_chunks(chunks):
 
 def until_interrupted(chunks):
     """Yields chunks until Ctrl-C, which lets an engine finish its step; a second one does not."""
-    pressed = False
+    presses = []
 
     def press(signum, frame):
-        nonlocal pressed
-        if pressed:
+        if presses:
             raise KeyboardInterrupt
-        pressed = True
+        presses.append(signum)
 
     previous = signal.signal(signal.SIGINT, press)
     try:
         for chunk in chunks:
             yield chunk
-            if pressed:
+            if presses:
                 return
     finally:
         signal.signal(signal.SIGINT, previous)

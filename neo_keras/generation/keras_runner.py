@@ -6,12 +6,7 @@ from neo_keras.generation.engine import Engine, Runner
 
 
 def keras_engine(model, speculative=False):
-    """The engine of a Keras model, compiled where the backend is TensorFlow.
-
-    Args:
-        model: `GPT` or `EncoderDecoder`.
-        speculative: decode speculatively; its drafter must be trained.
-    """
+    """The engine of a model; speculative: its drafter is trained, and drafts."""
     functions = model_functions(model)
     if not speculative:
         functions.pop("verify", None)
@@ -26,7 +21,6 @@ def model_functions(model, bias=0.0):
     """What decoding runs of a model, in Keras and in every exported file.
 
     Args:
-        model: `GPT` or `EncoderDecoder`.
         bias: float32 [vocab_size], added to logits.
 
     Returns:

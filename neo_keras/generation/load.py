@@ -11,7 +11,6 @@ from neo_keras.mistaken import mistaken
 from neo_keras.native_logs import import_tensorflow
 from neo_keras.run_directory.directory import RunDirectory
 
-EXPECTED = "a run directory, a SavedModel or a .tflite file"
 EXPORTS = ("model-int8.tflite", "model-float32.tflite", "saved_model")  # in `export/` of a run
 MAX_THREADS = 4  # the cores of a Pi, the fast ones of a phone
 
@@ -42,7 +41,7 @@ def load_engine(path, num_threads=None):
 
         return Engine(saved_model_runner(path), config), tokenizer
     if not RunDirectory(path).exists():
-        raise mistaken(path, EXPECTED, also=EXPORTS)
+        raise mistaken(path, "a run directory, a SavedModel or a .tflite file", also=EXPORTS)
     run = RunDirectory.open(path)
     tokenizer = run.load_tokenizer()
     import_tensorflow()

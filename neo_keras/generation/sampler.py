@@ -61,11 +61,7 @@ class Sampler:
         return int(scores.argmax())
 
     def noise(self, seed, step, num_steps, vocab_size):
-        """What `sample` adds to the logits of up to `STEPS_AT_A_TIME` steps.
-
-        Returns:
-            float32 [num_steps, vocab_size].
-        """
+        """What `sample` adds to the logits of up to 64 steps: float32 [num_steps, vocab_size]."""
         if self.temperature == 0:
             return np.zeros((num_steps, vocab_size), "float32")
         block, row = divmod(step, STEPS_AT_A_TIME)
@@ -100,10 +96,6 @@ def penalized(logits, token_ids, penalty):
     Args:
         logits: float array [vocab_size].
         token_ids: of the text so far, sequence of int; how often one occurs does not matter.
-        penalty: float, above 0.
-
-    Returns:
-        The shape and dtype of logits.
     """
     logits, token_ids = np.array(logits), np.unique(np.asarray(token_ids, "int64"))
     chosen = logits[token_ids]
@@ -128,7 +120,6 @@ def gumbel_noise(seed, step, size, ops):
     Args:
         seed: int32 [1].
         step: int32 [1] or [num_steps, 1], how many tokens were sampled before.
-        size: how many numbers, int.
         ops: `numpy` or `keras.ops`.
 
     Returns:

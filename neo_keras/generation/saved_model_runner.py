@@ -27,11 +27,7 @@ OBJECTS = {"user_object", "function", "bare_concrete_function", "variable", "con
 
 
 def saved_model_runner(path):
-    """The `Runner` of a SavedModel directory.
-
-    Raises:
-        InputError: it is damaged, or would run what no exported model runs.
-    """
+    """The `Runner` of a SavedModel directory; raises `InputError` as `check_operations` does."""
     check_operations(path)
     try:
         with plainly_named(path) as name:
@@ -58,12 +54,7 @@ def saved_model_runner(path):
 
 
 def check_operations(path):
-    """Looks at a SavedModel before TensorFlow runs any of it.
-
-    Raises:
-        InputError: it can do what no model does that export.py wrote, such as read and write
-            files; or it is not a SavedModel.
-    """
+    """Raises `InputError` where a SavedModel is damaged, or can do what no export of ours does."""
     try:
         content = (pathlib.Path(path) / "saved_model.pb").read_bytes()
         (graph,) = saved_model_pb2.SavedModel.FromString(content).meta_graphs

@@ -13,8 +13,7 @@ def causal_mask(query_positions, key_positions):
     """Lets position p see the keys 0 .. p.
 
     Args:
-        query_positions: int32 [query_len].
-        key_positions: int32 [key_len].
+        query_positions, key_positions: int32 [query_len], int32 [key_len].
 
     Returns:
         float32 [1, 1, query_len, key_len], to be added to scores: 0 or `MASKED`.
@@ -24,11 +23,10 @@ def causal_mask(query_positions, key_positions):
 
 
 def length_mask(lengths, key_len):
-    """Lets every position see the first keys of its sequence; the others are padding.
+    """Lets every position see the first keys of its sequence: as many as its length.
 
     Args:
         lengths: int32 [batch_size].
-        key_len: int.
 
     Returns:
         float32 [batch_size, 1, 1, key_len], to be added to scores: 0 or `MASKED`.
@@ -70,9 +68,6 @@ def rotate(x, rotation):
         x: [batch_size, num_heads, seq_len, head_dim].
         rotation: rows of `rotary_tables`, [seq_len, 2, head_dim / 2]; or, where the sequences of a
             batch differ, [batch_size, 1, seq_len, 2, head_dim / 2].
-
-    Returns:
-        The shape and dtype of x.
     """
     cos, sin = ops.unstack(ops.cast(rotation, x.dtype), axis=-2)  # [..., seq_len, head_dim / 2]
     first, second = ops.split(x, 2, axis=-1)
@@ -87,7 +82,6 @@ class Attention(keras.layers.Layer):
         num_heads: query heads.
         num_kv_heads: key and value heads; divides `num_heads`. With fewer of them, neighbouring
             query heads share one (Ainslie et al. 2023, arXiv:2305.13245), which shrinks the cache.
-        use_bias: in all dense layers.
         qk_norm: scale queries and keys to root-mean-square 1 (Henry et al. 2020,
             arXiv:2010.04245), which keeps scores bounded at high learning rates.
         output_stddev: of the initial output projection.
@@ -129,12 +123,11 @@ class Attention(keras.layers.Layer):
 
         Args:
             x: [batch_size, seq_len, hidden_dim].
-            attention_mask: float32 [1, 1, seq_len, key_len], added to the scores; where it is
-                the same for all queries, [batch_size, 1, 1, key_len].
+            attention_mask: as `causal_mask` or `length_mask` returns it.
             rotation: of x's positions, as `rotate` takes it, or None.
-            cache: (keys, values), each [batch_size, num_kv_heads, key_len, head_dim], or None:
-                then key_len is seq_len. New keys and values are written at `start`. Of
-                cross-attention: what `keys_values` returned; nothing is written.
+            cache: (keys, values), each [batch_size, num_kv_heads, key_len, head_dim], in which new
+                ones are written at `start`; None: there are no others. Of cross-attention: what
+                `keys_values` returned.
             start: int32 scalar, the slot of x's first position.
 
         Returns:

@@ -25,7 +25,6 @@ class FeedForward(keras.layers.Layer):
     Args:
         feed_forward_dim: width between the two layers.
         activation: one of `ACTIVATIONS`.
-        use_bias: in both layers.
         output_stddev: of the initial second layer.
     """
 
@@ -45,11 +44,9 @@ class FeedForward(keras.layers.Layer):
         self.expand.build(input_shape)
         # Not a Dense: its kernel lies the other way round, and so does the kernel's gradient, which
         # takes XLA twice as long on a CPU (5% of a training step).
-        self.contract_kernel = self.add_weight(
-            (hidden_dim, self.feed_forward_dim),
-            initial_weights(self.output_stddev),
-            name="contract_kernel",
-        )
+        shape = (hidden_dim, self.feed_forward_dim)
+        initializer = initial_weights(self.output_stddev)
+        self.contract_kernel = self.add_weight(shape, initializer, name="contract_kernel")
         if use_bias:
             self.contract_bias = self.add_weight((hidden_dim,), "zeros", name="contract_bias")
 
@@ -66,10 +63,6 @@ class TransformerBlock(keras.layers.Layer):
 
     Each adds to the residual stream: x + layer(norm(x)) (pre-norm, as GPT-2), or norm(x + layer(x))
     (post-norm, as Vaswani et al. 2017).
-
-    Args:
-        config: `ModelConfig`.
-        cross_attention: whether there is one.
     """
 
     def __init__(self, config, cross_attention=False, **kwargs):
@@ -79,33 +72,26 @@ class TransformerBlock(keras.layers.Layer):
         # GPT-2 starts the layers that add to the residual stream smaller, so that the stream's
         # variance does not grow with depth (Radford et al. 2019, section 2.3).
         additions = config.num_layers * (3 if cross_attention else 2)
-        self._output_stddev = INITIALIZER_STDDEV * additions**-0.5
-        self.attention_norm, self.attention, self.attention_dropout = self._attention("attention")
+        stddev, dtype = INITIALIZER_STDDEV * additions**-0.5, self.dtype_policy.name
+        heads = config.num_heads, config.num_kv_heads, config.use_bias, config.qk_norm, stddev
+
+        # A dropout for each: `set_dropout_step` counts on one call per layer and step.
+        def parts(name, layer, *args):
+            norm = make_norm(config, dtype=dtype, name=f"{name}_norm")
+            dropout = keras.layers.Dropout(config.dropout, dtype=dtype, name=f"{name}_dropout")
+            return norm, layer(*args, dtype=dtype, name=name), dropout
+
+        self.attention_norm, self.attention, self.attention_dropout = parts(
+            "attention", Attention, *heads
+        )
         if cross_attention:
-            self.cross_attention_norm, self.cross_attention, self.cross_attention_dropout = (
-                self._attention("cross_attention", cross=True)
+            self.cross_attention_norm, self.cross_attention, self.cross_attention_dropout = parts(
+                "cross_attention", Attention, *heads, True
             )
-        self.feed_forward_norm = self._norm("feed_forward_norm")
-        self.feed_forward = FeedForward(
-            config.feed_forward_dim, config.activation, config.use_bias, self._output_stddev,
-            dtype=self.dtype_policy.name, name="feed_forward",
+        self.feed_forward_norm, self.feed_forward, self.feed_forward_dropout = parts(
+            "feed_forward", FeedForward, config.feed_forward_dim, config.activation,
+            config.use_bias, stddev,
         )  # fmt: skip
-        self.feed_forward_dropout = self._dropout("feed_forward_dropout")
-
-    def _attention(self, name, cross=False):
-        config = self.config
-        attention = Attention(
-            config.num_heads, config.num_kv_heads, config.use_bias, config.qk_norm,
-            self._output_stddev, cross, dtype=self.dtype_policy.name, name=name,
-        )  # fmt: skip
-        return self._norm(f"{name}_norm"), attention, self._dropout(f"{name}_dropout")
-
-    def _norm(self, name):
-        return make_norm(self.config, dtype=self.dtype_policy, name=name)
-
-    # One for each use: `set_dropout_step` counts on one call per layer and step.
-    def _dropout(self, name):
-        return keras.layers.Dropout(self.config.dropout, dtype=self.dtype_policy, name=name)
 
     def build(self, input_shape):
         layers = [self.attention_norm, self.attention, self.feed_forward_norm, self.feed_forward]
@@ -114,12 +100,10 @@ class TransformerBlock(keras.layers.Layer):
         for layer in layers:
             layer.build(input_shape)
 
-    def call(
-        self, x, attention_mask, rotation=None, cache=None, start=0, source=None, training=False
-    ):
+    def call(self, x, score_mask, rotation=None, cache=None, start=0, source=None, training=False):
         """As `Attention.call`; source: (keys, values, mask) of the cross-attention."""
         y = self._normed(x, self.attention_norm)
-        y, cache = self.attention(y, attention_mask, rotation=rotation, cache=cache, start=start)
+        y, cache = self.attention(y, score_mask, rotation=rotation, cache=cache, start=start)
         x = self._added(x, y, self.attention_dropout, self.attention_norm, training)
         if self.has_cross_attention:
             *keys_values, source_mask = source
@@ -130,11 +114,8 @@ class TransformerBlock(keras.layers.Layer):
         x = self._added(x, y, self.feed_forward_dropout, self.feed_forward_norm, training)
         return x, cache
 
-    def rematerialized(self, x, attention_mask, source=None, **settings):
-        """As `call`, but keeps its inputs alone and computes the rest anew for the gradients.
-
-        Source: Chen et al. 2016, arXiv:1604.06174.
-        """
+    def rematerialized(self, x, score_mask, source=None, **settings):
+        """As `call`, keeping only inputs for the gradients (Chen et al. 2016, arXiv:1604.06174)."""
         source = source or ()
         num_sources = len(source)
         weights = [variable.value for variable in self.trainable_variables]
@@ -143,10 +124,8 @@ class TransformerBlock(keras.layers.Layer):
 
         def pure_call(x, *others):
             source, weights = others[:num_sources], others[num_sources:]
-            outputs, _ = self.stateless_call(
-                weights, states, x, attention_mask, source=source or None, **settings
-            )
-            return outputs
+            inputs = {"source": source or None, **settings}
+            return self.stateless_call(weights, states, x, score_mask, **inputs)[0]
 
         outputs = keras.remat(pure_call)(x, *source, *weights)
         for variable in self.non_trainable_variables:  # (seed, number of draws)

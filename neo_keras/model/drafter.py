@@ -15,10 +15,6 @@ class Drafter(keras.layers.Layer):
     Applied to its own output it drafts some tokens, which the model verifies in one step
     (speculative decoding: Leviathan et al. 2023, arXiv:2211.17192; with a recurrent draft from the
     model's own last states: Zhang et al. 2024, arXiv:2403.09919).
-
-    Args:
-        vocab_size: of the model.
-        width: of the layer inside.
     """
 
     def __init__(self, vocab_size, width=DRAFTER_WIDTH, **kwargs):

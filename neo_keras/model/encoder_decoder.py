@@ -50,8 +50,7 @@ class EncoderDecoder(GPT):
         token_ids = inputs["token_ids"]
         source = self.encode(inputs["source_ids"], inputs[SOURCE_LENS], training)
         positions = ops.arange(ops.shape(token_ids)[1], dtype="int32")
-        x, _ = self._forward(token_ids, positions, positions, source, training)
-        return x
+        return self.hidden_step(token_ids, positions, source, positions, training)[0]
 
     def encode(self, source_ids, source_lens, training=False):
         """Reads a source, once for all steps.
@@ -102,20 +101,13 @@ class EncoderDecoder(GPT):
         source[SOURCE_LENS] = ops.zeros((batch_size,), dtype="int32")
         return {**super().empty_cache(batch_size, max_seq_len), **source}
 
-    def _forward(self, token_ids, positions, key_positions, cache, training):
-        source = {name: value for name, value in cache.items() if name.startswith("source")}
-        lens = source[SOURCE_LENS]
-        mask = length_mask(lens, ops.shape(source["source_k_0"])[2])
-        sources = [
-            (source[f"source_k_{i}"], source[f"source_v_{i}"], mask)
-            for i in range(self.config.num_layers)
-        ]
+    def _sources(self, cache):
+        lens = cache[SOURCE_LENS]
+        mask = length_mask(lens, ops.shape(cache["source_k_0"])[2])
+        names = [(f"source_k_{i}", f"source_v_{i}") for i in range(self.config.num_layers)]
         # With positions: [batch_size, 1, seq_len]. Without a source, too, it must be in the table.
         offset = ops.expand_dims(ops.maximum(lens, 1), (1, 2)) - 1
-        x, cache = super()._forward(
-            token_ids, positions, key_positions, cache, training, sources, offset
-        )
-        return x, {**cache, **source}
+        return [(cache[keys], cache[values], mask) for keys, values in names], offset
 
 
 def model_class(config):

@@ -60,9 +60,7 @@ def _get_sampler(sampler):
     try:
         from keras_hub import samplers
     except ImportError as error:
-        raise InputError(
-            f"samplers come from KerasHub ({error}): pip install -r requirements.txt"
-        ) from None
+        raise InputError(f"needs KerasHub ({error}): pip install -r requirements.txt") from None
     if isinstance(sampler, str) and sampler in SAMPLERS:
         return samplers.get(sampler)
     is_speculative = isinstance(sampler, samplers.SpeculativeSampler)

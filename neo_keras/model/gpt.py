@@ -62,18 +62,12 @@ class GPT(keras.Model):
             self.drafter = Drafter(config.vocab_size, dtype=dtype, name="drafter")
 
     def build(self, input_shape):
-        hidden_shape = (None, None, self.config.hidden_dim)
-        self.token_embedding.build(input_shape)
-        if self.config.max_ngram > 1:
-            self.ngram_embedding.build(input_shape)
-        if self.config.position == "learned":
-            self.position_embedding.build(input_shape)
-        for layer in (*self.blocks, self.final_norm):
-            layer.build(hidden_shape)
-        if self.config.embedding_norm:
-            self.embedding_norm.build(hidden_shape)
+        for layer in self.layers:
+            if not layer.built:  # as those of an encoder are
+                takes_ids = isinstance(layer, (keras.layers.Embedding, NgramEmbedding))
+                hidden_shape = (None, None, self.config.hidden_dim)
+                layer.build(input_shape if takes_ids else hidden_shape)
         if self.config.num_speculative_tokens:
-            self.drafter.build(hidden_shape)
             # `fit` leaves it alone: it learns from a trained model, see `train_drafter`.
             self.drafter.trainable = False
         self.built = True
@@ -92,8 +86,7 @@ class GPT(keras.Model):
     def hidden(self, token_ids, training=False):
         """As `call`, but with what `logits` takes: [batch_size, seq_len, hidden_dim]."""
         positions = ops.arange(ops.shape(token_ids)[1], dtype="int32")
-        x, _ = self._forward(token_ids, positions, positions, {}, training)
-        return x
+        return self.hidden_step(token_ids, positions, {}, positions, training)[0]
 
     def generate(self, prompts, max_length=None, sampler="top_k", stop_token_ids=None):
         """Continues a batch of texts, in one compiled function for each sampler and shape.
@@ -148,12 +141,6 @@ class GPT(keras.Model):
             drafts.append(_most_likely(self.logits(x) + noise[i : seq_len + i]))
         return logits, ops.stack(drafts[1:], axis=-1), cache
 
-    def hidden_step(self, token_ids, positions, cache, key_positions=None):
-        """As `step`, but with what `logits` takes: [batch_size, seq_len, hidden_dim]."""
-        if key_positions is None:
-            key_positions = ops.arange(self.config.max_seq_len, dtype="int32")
-        return self._forward(token_ids, positions, key_positions, cache, training=False)
-
     def logits(self, x):
         """The logits, float32, of what `hidden` returns."""
         return ops.cast(self.token_embedding(x, reverse=True), "float32")
@@ -174,16 +161,15 @@ class GPT(keras.Model):
             cache[HISTORY] = self.ngram_embedding.empty_history(batch_size, max_seq_len)
         return cache
 
-    def _forward(
-        self, token_ids, positions, key_positions, cache, training, sources=None, offset=0
-    ):
-        """Both `hidden` and `hidden_step`; sources: of each block; offset: of rotary positions."""
-        new_cache = {}
+    def hidden_step(self, token_ids, positions, cache, key_positions=None, training=False):
+        """As `step`, but with what `logits` takes: [batch_size, seq_len, hidden_dim]."""
+        if key_positions is None:
+            key_positions = ops.arange(self.config.max_seq_len, dtype="int32")
         x, history = self._embed(token_ids, positions, cache.get(HISTORY), training)
-        if self.config.max_ngram > 1:
-            new_cache[HISTORY] = history
+        new_cache = {**cache, HISTORY: history} if self.config.max_ngram > 1 else {**cache}
         x = self.dropout(x, training=training)
         attention_mask, rotation = causal_mask(positions, key_positions), None
+        sources, offset = self._sources(cache)
         if self.config.position == "rope":
             rotation = ops.take(self.rotary_tables, positions + offset, axis=0)
         for i, block in enumerate(self.blocks):
@@ -191,10 +177,14 @@ class GPT(keras.Model):
             held = tuple(cache[name] for name in names) if names[0] in cache else None
             x, keys_values = self._block_to_call(block, training)(
                 x, attention_mask, rotation=rotation, cache=held, start=positions[0],
-                source=sources and sources[i], training=training,
+                source=sources[i], training=training,
             )  # fmt: skip
             new_cache.update(zip(names, keys_values))
         return self.final_norm(x), new_cache
+
+    def _sources(self, cache):
+        """(what each block takes for a source, how far into the whole text position 0 is)."""
+        return [None] * len(self.blocks), 0
 
     def _block_to_call(self, block, training):
         return block.rematerialized if training and self.remat else block

@@ -18,8 +18,7 @@ class NgramEmbedding(keras.layers.Layer):
 
     Args:
         max_ngram: at least 2.
-        num_rows: of the table; at most `config.MAX_NGRAM_ROWS`.
-        ngram_dim: width of the table.
+        num_rows, ngram_dim: of the table; at most `config.MAX_NGRAM_ROWS` rows.
         hidden_dim: width of the result.
         dropout: of whole n-grams, while training.
     """
@@ -29,9 +28,7 @@ class NgramEmbedding(keras.layers.Layer):
         self.max_ngram = max_ngram
         self.num_rows = num_rows
         dtype = self.dtype_policy
-        self.table = keras.layers.Embedding(
-            num_rows, ngram_dim, embeddings_initializer="zeros", dtype=dtype, name="table"
-        )
+        self.table = keras.layers.Embedding(num_rows, ngram_dim, "zeros", dtype=dtype, name="table")
         self.dropout = keras.layers.Dropout(
             dropout, noise_shape=(None, None, None, 1), dtype=dtype, name="dropout"
         )
