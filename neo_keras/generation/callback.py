@@ -7,8 +7,6 @@ from neo_keras.generation.keras_runner import keras_engine
 from neo_keras.generation.sampler import Sampler
 from neo_keras.model.weights import averaged_weights
 
-TEMPERATURE = 0.8
-
 
 class SampleText(keras.callbacks.Callback):
     """Writes a sample every so many steps, always with the same random numbers.
@@ -23,7 +21,7 @@ class SampleText(keras.callbacks.Callback):
     def __init__(self, tokenizer, every, show, max_tokens=200, prompt=""):
         super().__init__()
         self._every, self._show = every, show
-        self._arguments = tokenizer, prompt, max_tokens, Sampler(TEMPERATURE)
+        self._arguments = tokenizer, prompt, max_tokens, Sampler(temperature=0.8)
         self._engine = None
 
     def on_train_begin(self, logs=None):

@@ -135,8 +135,6 @@ def generate_text(
     _warn_of_unknown(tokenizer, prompt)
     prompt_ids = _prompt_ids(engine, tokenizer, prompt)
     unknown = [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]
-    if num_beams > 1:
-        engine.check_beam_search()
 
     def new_ids():
         if num_beams > 1:

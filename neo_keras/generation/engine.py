@@ -116,12 +116,9 @@ class Engine:
         self.max_seq_len, self.vocab_size = config.max_seq_len, config.vocab_size
         self.chunk_size = chunk_size_for(self.max_seq_len)
         self.end_token_id = config.end_token_id
-        if self.end_token_id is not None:  # the model was never trained on longer targets
-            self.context_shift_keep = 0
-        elif self._has_encoder:  # what was written last becomes the source of what follows
-            self.context_shift_keep = self.max_seq_len
-        else:
-            self.context_shift_keep = max(self.max_seq_len // 2, 1)
+        # A source takes all that was written last. Longer targets no model of pairs was trained on.
+        keep = self.max_seq_len if self._has_encoder else max(self.max_seq_len // 2, 1)
+        self.context_shift_keep = keep if self.end_token_id is None else 0
         can_verify = "verify" in runner.functions
         self.num_speculative_tokens = config.num_speculative_tokens if can_verify else 0
         self.position, self._drafts = 0, DraftState()

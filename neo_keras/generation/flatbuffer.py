@@ -58,16 +58,14 @@ def check_signatures(signatures, path, config):
             f"{', '.join(signatures) or 'none'}: export it with export.py"
         )
     whole_text = "encode" if config.architecture == "encoder-decoder" else "generate"
-    sizes = {
-        "max_seq_len": signatures[whole_text]["inputs"]["tokens"][1],
-        "vocab_size": signatures["decode"]["outputs"]["logits"][2],
-    }
-    for name, size in sizes.items():
-        if size != getattr(config, name):
-            raise InputError(
-                f"{path} contradicts itself: its config.json says {name} {getattr(config, name)}, "
-                f"its signatures say {size}: export it again"
-            )
+    max_seq_len = signatures[whole_text]["inputs"]["tokens"][1]
+    vocab_size = signatures["decode"]["outputs"]["logits"][2]
+    if (max_seq_len, vocab_size) != (config.max_seq_len, config.vocab_size):
+        raise InputError(
+            f"{path} contradicts itself: its config.json says max_seq_len {config.max_seq_len} and "
+            f"vocab_size {config.vocab_size}, its signatures say {max_seq_len} and {vocab_size}: "
+            "export it again"
+        )
 
 
 def keep_first_signatures(content, count):

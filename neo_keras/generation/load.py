@@ -51,14 +51,10 @@ def load_engine(path, num_threads=None):
 
 
 def tflite_engine(path, config, num_threads=None, in_place=True):
-    """The engine of a `.tflite` file of a model with this `ModelConfig`.
+    """The engine of a `.tflite` file of a model with this `ModelConfig`; see `load_engine`.
 
     Args:
-        path, num_threads: as for `load_engine`.
         in_place: take the faster one of LiteRT's runtimes, where it runs.
-
-    Raises:
-        InputError: LiteRT cannot load the file, or its signatures are not ours.
     """
     path, num_threads = pathlib.Path(path), num_threads or min(num_cores(), MAX_THREADS)
     is_decoder = config.architecture == "decoder-only"

@@ -1,7 +1,4 @@
-"""Runs an exported SavedModel, without the code that made it.
-
-A graph is a program, and this one may be anybody's: so first it is looked at.
-"""
+"""Runs an exported SavedModel. A graph is a program, and this one may be anybody's."""
 
 import pathlib
 
@@ -14,15 +11,13 @@ from neo_keras.generation.engine import Runner
 
 # What export.py writes, on every TensorFlow that is pinned somewhere (Erf and RealDiv: 2.15).
 # Arithmetic and variables: none of it touches a file or starts anything.
-OPERATIONS = frozenset(
-    """
+OPERATIONS = """
     AddV2 BatchMatMulV2 BiasAdd BroadcastTo Cast ConcatV2 Const Erf Erfc ExpandDims FloorMod
     GatherV2 GreaterEqual Identity Less LessEqual MatMul Maximum Mean Mul Neg NoOp Pack Pad
     PartitionedCall Pow Prod Range ReadVariableOp RealDiv Relu Reshape Rsqrt SelectV2 Shape
     Softmax Split SplitV Square SquaredDifference StatefulPartitionedCall StopGradient
     StridedSlice Sub Sum Tanh Tile Transpose Unpack XlaDynamicUpdateSlice
-    """.split()
-)
+""".split()
 OBJECTS = {"user_object", "function", "bare_concrete_function", "variable", "constant"}
 
 
@@ -58,7 +53,7 @@ def check_operations(path):
     try:
         content = (pathlib.Path(path) / "saved_model.pb").read_bytes()
         (graph,) = saved_model_pb2.SavedModel.FromString(content).meta_graphs
-        foreign = sorted(_operations_of(graph) - OPERATIONS)
+        foreign = sorted(_operations_of(graph).difference(OPERATIONS))
     except Exception as error:  # protobuf has an exception for each of its implementations
         raise InputError(f"TensorFlow cannot load {path} ({error}): export it again") from None
     if foreign:

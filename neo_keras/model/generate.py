@@ -22,8 +22,7 @@ class BatchGenerator:
 
     def __call__(self, prompts, max_length, sampler, stop_token_ids):
         config, has_encoder = self._model.config, self._model.has_encoder
-        if max_length is None:
-            max_length = config.max_seq_len
+        max_length = config.max_seq_len if max_length is None else max_length
         if not 1 <= max_length <= config.max_seq_len:
             raise InputError(f"max_length must be 1 to {config.max_seq_len}, got {max_length}")
         if stop_token_ids is None:
@@ -60,7 +59,7 @@ def _get_sampler(sampler):
     try:
         from keras_hub import samplers
     except ImportError as error:
-        raise InputError(f"needs KerasHub ({error}): pip install -r requirements.txt") from None
+        raise InputError(f"generate needs KerasHub ({error}): pip install keras-nlp") from None
     if isinstance(sampler, str) and sampler in SAMPLERS:
         return samplers.get(sampler)
     is_speculative = isinstance(sampler, samplers.SpeculativeSampler)
@@ -75,16 +74,10 @@ def _get_sampler(sampler):
 
 
 def _generate_batch(model, sampler, stop_token_ids, texts, text_lens, prefix, source):
-    """Takes in the beginning of all texts at once, then goes on token by token.
+    """Completes texts, int32 [batch_size, max_length], of which the first `text_lens` are given.
 
-    Args:
-        texts: int32 [batch_size, max_length], of which the first `text_lens`, int32 [batch_size],
-            are given; the others are none of `stop_token_ids`.
-        prefix: the first columns of texts, at least as many as the shortest of them has.
-        source: of an encoder-decoder, what `encode` takes; else None.
-
-    Returns:
-        int32 [batch_size, max_length].
+    It takes in `prefix`, the first columns of texts, at once, and goes on token by token. Source is
+    what `encode` takes, of an encoder-decoder.
     """
     batch_size, max_length = texts.shape
     slots = ops.arange(max_length, dtype="int32")
@@ -125,11 +118,9 @@ def _generate_batch(model, sampler, stop_token_ids, texts, text_lens, prefix, so
 
 
 def _certain(logits, rows, token_ids):
-    """Gives a token probability 1 in some rows.
-
-    Samplers put the given tokens of a longer prompt over what they drew, and go on writing after a
-    text's end. Without this a search with beams would count the probability of what it drew.
-    """
+    """Gives a token probability 1 in some rows."""
+    # Samplers put the given tokens of a longer prompt over what they drew, and go on writing after
+    # a text's end: a search with beams would count the probability of what it drew.
     is_token = ops.arange(logits.shape[1], dtype="int32") == ops.expand_dims(token_ids, 1)
     only_token = ops.where(is_token, 0.0, float("-inf"))
     return ops.where(ops.expand_dims(rows, 1), only_token, logits)
