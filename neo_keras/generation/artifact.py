@@ -1,7 +1,6 @@
-"""What an exported file says of itself: its model's configuration, and its tokenizer.
+"""What an exported file says of itself: the configuration of its model, and the tokenizer.
 
-A `.tflite` carries both as TFLite associated files: a zip archive behind the flatbuffer. A
-SavedModel carries them in `assets.extra/`.
+A `.tflite` has them in a zip archive behind the flatbuffer, a SavedModel in `assets.extra/`.
 """
 
 import dataclasses
@@ -107,8 +106,7 @@ def _parse(config_text, tokenizer_text, path, content):
         tokenizer = Tokenizer.from_json(tokenizer_text)
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
-            f"what {path} says of itself is damaged or of another version ({error}): "
-            "export it again"
+            f"what {path} says of itself is damaged or newer ({error}): export it again"
         ) from None
     tokenizer.check_vocab_size(model_config.vocab_size, path)
     # A size of 0: a SavedModel that was exported before this was kept.

@@ -9,13 +9,9 @@ from neo_keras.model.weights import averaged_weights
 
 
 class SampleText(keras.callbacks.Callback):
-    """Writes a sample every so many steps, always with the same random numbers.
+    """Every so many steps, calls `show(step, text)` with a sample of the same random numbers.
 
-    Args:
-        every: steps.
-        show: called with (step, text).
-        max_tokens: of a sample.
-        prompt: that samples continue; of a model of pairs, a source.
+    A sample continues the prompt or, of a model of pairs, is the target of this source.
     """
 
     def __init__(self, tokenizer, every, show, max_tokens=200, prompt=""):

@@ -14,14 +14,11 @@ def generate_ids(engine, prompt_ids, sampler, seed, suppress_tokens=()):
     """Yields int token ids, without end unless a model of pairs ends its target.
 
     Past the context window it goes on after the window's last `engine.context_shift_keep` tokens.
+    It raises `FailedError` where the model gives no numbers.
 
     Args:
         prompt_ids: at least one token id; the last `engine.max_seq_len` count.
-        seed: int, of the sampler.
         suppress_tokens: tokens that are never sampled.
-
-    Raises:
-        FailedError: the model gives no numbers.
     """
     window, source_len = _begin(engine, prompt_ids)
     for step in itertools.count():
@@ -39,13 +36,8 @@ def generate_ids(engine, prompt_ids, sampler, seed, suppress_tokens=()):
 def beam_search(engine, prompt_ids, num_beams, max_tokens, suppress_tokens=(), sampler=GREEDY):
     """Beam search: after each token the `num_beams` most likely texts stay.
 
-    Texts that end are compared with others by their log-probability per token.
-
-    Args:
-        engine: `Engine` that has a `state`.
-        prompt_ids, suppress_tokens: as for `generate_ids`.
-        num_beams: 1 is greedy.
-        sampler: only its repetition penalty counts.
+    Texts that end are compared with others by their log-probability per token. Arguments are as for
+    `generate_ids`; of the sampler, only the repetition penalty counts.
 
     Returns:
         list of int token ids.
@@ -119,8 +111,6 @@ def generate_text(
 
     Args:
         prompt: str; an empty one begins as after a line break.
-        max_tokens: int, how many to generate at most.
-        seed: int, of the sampler.
         stop_strings: the first of them to come ends the text, and is not part of it.
         num_beams: above 1: beam search, which makes its text at once.
 

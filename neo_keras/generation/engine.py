@@ -36,16 +36,15 @@ class Runner:
             self.functions["reset"]({}, self.cache)
 
     def run(self, name, **inputs):
-        """Runs one function.
+        """Runs the function of a name.
 
         Args:
-            name: of the function.
             inputs: `tokens`, int32 [1, seq_len], and their positions, `input_pos`, int32 [seq_len];
                 of "encode" instead `source_lens`, int32 [1]; of "verify" also `noise`.
 
         Returns:
-            dict of NumPy arrays. "decode" and "verify": `logits`, float32 [seq_len, vocab_size];
-            "verify": also `drafts`, int32 [seq_len, num_speculative_tokens].
+            dict of NumPy arrays: `logits`, float32 [seq_len, vocab_size], of "decode" and "verify";
+            `drafts`, int32 [seq_len, num_speculative_tokens], of "verify".
         """
         outputs = dict(self.functions[name](inputs, self.cache))
         results = {name: np.asarray(outputs.pop(name))[0] for name in RESULTS if name in outputs}
@@ -77,8 +76,7 @@ class DraftState:
     @property
     def pays(self):
         """Whether enough is accepted in this text."""
-        tried = self._num_steps >= TRIAL_STEPS
-        return not tried or self.num_accepted >= MIN_ACCEPTED * self._num_steps
+        return self._num_steps < TRIAL_STEPS or self.num_accepted >= MIN_ACCEPTED * self._num_steps
 
     def follow(self, token_id):
         """Accepts a draft if the token is the next one that was read; returns whether it is."""
@@ -105,8 +103,7 @@ class Engine:
     Attributes:
         position: how many tokens the cache holds; `max_seq_len`: how many it can hold.
         end_token_id: ends the target of a model of pairs; else None.
-        context_shift_keep: how many of the last tokens stay when the cache is full; 0: the text
-            ends.
+        context_shift_keep: how many of the last tokens stay when the cache is full; 0: none.
         num_speculative_tokens: how many tokens a step drafts; 0 where the runner cannot verify.
     """
 
@@ -124,11 +121,9 @@ class Engine:
         self.position, self._drafts = 0, DraftState()
 
     def begin(self, token_ids):
-        """Begins anew after a text, which an encoder-decoder reads as the source.
+        """Begins anew after some token ids, or with them as the source of an encoder-decoder.
 
-        Args:
-            token_ids: sequence of int, not empty, of which the last `max_seq_len` count. The last
-                one is the next to decode.
+        The last `max_seq_len` of them count, and the very last is the next to decode.
         """
         self.reset()
         token_ids = np.asarray(token_ids[-self.max_seq_len :], "int32")
@@ -158,15 +153,10 @@ class Engine:
             self.position += len(chunk)
 
     def decode(self, token_id, noise=None):
-        """Takes in one token.
+        """Takes in one token; returns the logits of the token after it, float32 [vocab_size].
 
-        Args:
-            token_id: int.
-            noise: function of (num_steps, vocab_size): `Sampler.noise` from the step on that
-                samples the next token. With it, decoding is speculative where the runner can.
-
-        Returns:
-            float32 [vocab_size], the logits of the token after it.
+        With `noise`, a function of (num_steps, vocab_size), decoding is speculative where the
+        runner can: it is `Sampler.noise` from the step on that samples the token after it.
         """
         if self.position >= self.max_seq_len:
             raise ValueError(f"the cache holds {self.max_seq_len} tokens and is full: reset it")
@@ -198,10 +188,7 @@ class Engine:
     def check_beam_search(self):
         """Raises `InputError` where there is no going back, as beam search does."""
         if self._runner.cache is None:
-            raise InputError(
-                "beam search needs a run directory or a SavedModel: a .tflite changes its cache in "
-                "place"
-            )
+            raise InputError("beam search needs a run directory or a SavedModel, got a .tflite")
 
     @property
     def state(self):

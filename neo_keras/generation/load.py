@@ -18,14 +18,10 @@ MAX_THREADS = 4  # the cores of a Pi, the fast ones of a phone
 
 
 def load_engine(path, num_threads=None):
-    """Opens a model for generation.
+    """Opens a run directory, a SavedModel directory or a `.tflite` file: (Engine, Tokenizer).
 
     Args:
-        path: of a run directory, a SavedModel directory or a `.tflite` file.
         num_threads: for a `.tflite` file; None: as many as there are cores, at most `MAX_THREADS`.
-
-    Returns:
-        (Engine, Tokenizer).
 
     Raises:
         InputError: it is none of these, or it is damaged.

@@ -42,15 +42,12 @@ class Sampler:
                 raise InputError(f"{name.replace('_', '-')} must be {expected}, got {value}")
 
     def sample(self, logits, seed, step):
-        """Samples one token, the same as the `sample` signature of an exported file.
+        """Samples a token id, as the `sample` signature of an exported file does.
 
         Args:
             logits: float array [vocab_size].
             seed: int, taken modulo 2**32.
             step: int, how many tokens were sampled before with this seed.
-
-        Returns:
-            int, a token id.
         """
         logits = np.asarray(logits, "float32")
         if self.temperature == 0:

@@ -57,10 +57,8 @@ def check_operations(path):
     except Exception as error:  # protobuf has an exception for each of its implementations
         raise InputError(f"TensorFlow cannot load {path} ({error}): export it again") from None
     if foreign:
-        raise InputError(
-            f"{path} is not a SavedModel that export.py wrote: it would run "
-            f"{', '.join(foreign[:3])}; export it again"
-        )
+        names = ", ".join(foreign[:3])
+        raise InputError(f"{path} is not of export.py: it would run {names}; export it again")
 
 
 def _operations_of(graph):

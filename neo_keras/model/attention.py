@@ -23,10 +23,7 @@ def causal_mask(query_positions, key_positions):
 
 
 def length_mask(lengths, key_len):
-    """Lets every position see the first keys of its sequence: as many as its length.
-
-    Args:
-        lengths: int32 [batch_size].
+    """Lets a position see the first keys of its sequence: `lengths`, int32 [batch_size].
 
     Returns:
         float32 [batch_size, 1, 1, key_len], to be added to scores: 0 or `MASKED`.
@@ -36,20 +33,18 @@ def length_mask(lengths, key_len):
 
 
 def rotary_tables(max_seq_len, head_dim):
-    """Cosines and sines of rotary position embedding (Su et al. 2021, arXiv:2104.09864).
+    """Cosines and sines of rotary position embedding: float32 [max_seq_len, 2, head_dim / 2].
 
-    Returns:
-        float32 [max_seq_len, 2, head_dim / 2]: cosines, then sines, of position * frequency.
+    Source: Su et al. 2021, arXiv:2104.09864.
     """
     angles = _angles(max_seq_len, head_dim)
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype("float32")
 
 
 def sinusoidal_table(max_seq_len, hidden_dim):
-    """The sines and cosines that stand for positions in Vaswani et al. 2017, section 3.5.
+    """Sine, cosine, sine, ... of position * frequency: float32 [max_seq_len, hidden_dim].
 
-    Returns:
-        float32 [max_seq_len, hidden_dim]: sine, cosine, sine, cosine, ... of position * frequency.
+    Source: Vaswani et al. 2017, section 3.5.
     """
     angles = _angles(max_seq_len, hidden_dim)
     table = np.stack([np.sin(angles), np.cos(angles)], axis=2).reshape(max_seq_len, -1)

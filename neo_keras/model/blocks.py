@@ -140,11 +140,8 @@ class TransformerBlock(keras.layers.Layer):
         return norm(x) if self.config.norm_position == "post" else x
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "config": dataclasses.asdict(self.config),
-            "cross_attention": self.has_cross_attention,
-        }
+        own = {"config": dataclasses.asdict(self.config)}
+        return {**super().get_config(), **own, "cross_attention": self.has_cross_attention}
 
     @classmethod
     def from_config(cls, config):

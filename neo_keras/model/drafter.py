@@ -35,14 +35,11 @@ class Drafter(keras.layers.Layer):
         self.embedding.build(input_shape[:-1])
 
     def call(self, x, next_token_ids):
-        """Goes on by one token.
+        """About what x would be after the next tokens.
 
         Args:
             x: [batch_size, seq_len, hidden_dim], what `GPT.logits` takes, or what this returned.
-            next_token_ids: int32 [batch_size, seq_len], the tokens after those.
-
-        Returns:
-            The shape of x: about what it would be after the next tokens.
+            next_token_ids: int32 [batch_size, seq_len].
         """
         # Not squared: of its own result, again and again, a square would grow without bounds.
         return x + self.contract(ops.relu(self.expand(x) + self.embedding(next_token_ids)))

@@ -44,7 +44,7 @@ class EncoderDecoder(GPT):
         """As `GPT.hidden`, of the target.
 
         Args:
-            inputs: dict, as `call` takes it, too: `source_ids` and `source_lens`, see `encode`; and
+            inputs: dict, of `call`, too: `source_ids` and `source_lens`, as `encode` takes them;
                 `token_ids`, int32 [batch_size, seq_len], what the decoder takes in.
         """
         token_ids = inputs["token_ids"]
@@ -60,9 +60,9 @@ class EncoderDecoder(GPT):
             source_lens: int32 [batch_size], at least 1; what follows in a row is padding.
 
         Returns:
-            dict, a part of the cache: `source_k_i` and `source_v_i`, what decoder block i attends
-            to, each [batch_size, num_kv_heads, source_len, head_dim]; `source_lens`; and, with
-            n-grams, the history that the first ones of the target reach back to.
+            dict, a part of the cache: `source_k_i` and `source_v_i`, what block i attends to, each
+            [batch_size, num_kv_heads, source_len, head_dim]; `source_lens`; with n-grams, the
+            history that the first ones of the target reach back to.
         """
         source_len = ops.shape(source_ids)[1]
         positions = ops.arange(source_len, dtype="int32")

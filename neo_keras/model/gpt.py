@@ -123,15 +123,13 @@ class GPT(keras.Model):
         return self.logits(x), cache
 
     def verify(self, token_ids, positions, cache, noise, key_positions=None):
-        """As `step`, and drafts what follows each token.
+        """As `step`, and drafts what follows the token that is sampled after each token.
 
         Args:
-            noise: float32 [seq_len + num_speculative_tokens, vocab_size], what `Sampler.noise` adds
-                to the logits of the coming tokens.
+            noise: float32 [seq_len + num_speculative_tokens, vocab_size], of `Sampler.noise`.
 
         Returns:
-            (logits, drafts, cache): drafts int32 [batch_size, seq_len, num_speculative_tokens], of
-            which row i follows the token that is sampled after token i.
+            (logits, drafts, cache): drafts int32 [batch_size, seq_len, num_speculative_tokens].
         """
         x, cache = self.hidden_step(token_ids, positions, cache, key_positions)
         seq_len, logits = token_ids.shape[1], self.logits(x)

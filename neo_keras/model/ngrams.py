@@ -17,10 +17,8 @@ class NgramEmbedding(keras.layers.Layer):
     et al. 2025, arXiv:2501.16975). It starts at zero, so that an n-gram never met says nothing.
 
     Args:
-        max_ngram: at least 2.
         num_rows, ngram_dim: of the table; at most `config.MAX_NGRAM_ROWS` rows.
-        hidden_dim: width of the result.
-        dropout: of whole n-grams, while training.
+        dropout: of whole n-grams.
     """
 
     def __init__(self, max_ngram, num_rows, ngram_dim, hidden_dim, dropout=0.0, **kwargs):

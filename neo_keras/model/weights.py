@@ -14,9 +14,8 @@ def initial_weights(stddev=INITIALIZER_STDDEV):
 
 def dense(units, name, dtype, stddev=INITIALIZER_STDDEV, use_bias=False):
     """A `keras.layers.Dense` with these weights."""
-    return keras.layers.Dense(
-        units, use_bias=use_bias, kernel_initializer=initial_weights(stddev), dtype=dtype, name=name
-    )
+    initializer = initial_weights(stddev)
+    return keras.layers.Dense(units, None, use_bias, initializer, dtype=dtype, name=name)
 
 
 @contextlib.contextmanager
