@@ -62,10 +62,9 @@ class CompiledModelRunner(Runner):
         for name, signature in self.functions.items():
             inputs = {*INPUTS} & {*self._names[signature]["inputs"]}
             outputs = RESULTS.keys() & {*self._names[signature]["outputs"]}
-            self._own[name] = {
-                **{key: model.create_input_buffer_by_name(signature, key) for key in inputs},
-                **{key: model.create_output_buffer_by_name(signature, key) for key in outputs},
-            }
+            own = {key: model.create_input_buffer_by_name(signature, key) for key in inputs}
+            own |= {key: model.create_output_buffer_by_name(signature, key) for key in outputs}
+            self._own[name] = own
         details = model.get_input_tensor_details(self.functions["decode"])
         shapes = {name: details[name]["shape"] for name in details if name.startswith("kv_cache")}
         self._growing = {name: shape for name, shape in shapes.items() if len(shape) == 4}
@@ -74,20 +73,22 @@ class CompiledModelRunner(Runner):
 
     def _grow(self, capacity):
         """Gives the cache more slots; what it holds stays."""
-        contents = {"key_positions": np.arange(capacity, dtype="int32")}
         for name, shape in self._growing.items():
-            contents[name] = np.zeros((*shape[:2], capacity, shape[3]), "float32")
+            values = np.zeros((*shape[:2], capacity, shape[3]), "float32")
             if self._capacity:
-                held = contents[name][:, :, : self._capacity]
+                held = values[:, :, : self._capacity]
                 held[:] = self._cache[name].read(held.size, np.float32).reshape(held.shape)
-        for name, values in contents.items():
-            if name in self._cache:
-                self._cache[name].destroy()
-            for signature in self.functions.values():
-                self._model.resize_input_tensor_by_name(signature, name, values.shape)
-            self._fill(name, values)
+            self._resize(name, values)
+        self._resize("key_positions", np.arange(capacity, dtype="int32"))
         self._capacity = capacity
         self._arguments = {name: self._arguments_of(name) for name in self.functions}
+
+    def _resize(self, name, values):
+        if name in self._cache:
+            self._cache[name].destroy()
+        for signature in self.functions.values():
+            self._model.resize_input_tensor_by_name(signature, name, values.shape)
+        self._fill(name, values)
 
     def _fill(self, name, values):
         decode = self.functions["decode"]

@@ -40,11 +40,8 @@ def saved_model_runner(path):
         return run
 
     _, specs = loaded.signatures["decode"].structured_input_signature
-    cache = {
-        name: tf.zeros((1, *spec.shape[1:]), spec.dtype)
-        for name, spec in specs.items()
-        if name.startswith("kv_cache")
-    }
+    specs = {name: spec for name, spec in specs.items() if name.startswith("kv_cache")}
+    cache = {name: tf.zeros((1, *spec.shape[1:]), spec.dtype) for name, spec in specs.items()}
     return Runner({name: function(name) for name in loaded.signatures}, cache)
 
 
