@@ -1,7 +1,9 @@
 """Commands that are proposed to a person: they work as they stand when pasted into a shell."""
 
+import contextlib
 import shlex
 
+from neo_keras.errors import InputError
 from neo_keras.text.pairs import parse_pairs
 
 MAX_WORDS, MAX_CHARS = 3, 40  # of a prompt
@@ -32,13 +34,13 @@ def example_prompt(text, tokenizer):
 
     It has no line break, and the tokenizer knows all of it.
     """
-    if tokenizer.end_token_id is None:
-        _, *lines = text.split("\n")  # the first one may begin amid a word
-        prompts = (" ".join(line.split()[:MAX_WORDS])[:MAX_CHARS].rstrip() for line in lines)
-    else:
-        pairs = parse_pairs(text)
-        sources = [source.strip() for source, _ in pairs]
-        prompts = sorted(sources, key=lambda source: len(source) > MAX_CHARS)
+    # The first line may begin amid a word.
+    _, *lines = text.replace(tokenizer.document_end, "\n").split("\n")
+    prompts = (" ".join(line.split()[:MAX_WORDS])[:MAX_CHARS].rstrip() for line in lines)
+    if tokenizer.end_token_id is not None:  # of pairs, or of documents: those are plain text
+        with contextlib.suppress(InputError):
+            sources = [source.strip() for source, _ in parse_pairs(text)]
+            prompts = sorted(sources, key=lambda source: len(source) > MAX_CHARS)
     usable = (
         prompt
         for prompt in prompts

@@ -44,6 +44,11 @@ def command_of(run, model):
     return generate_command(model, run.load_validation_text(), run.load_tokenizer())
 
 
+def test_a_plain_text_may_have_an_end_token():
+    tokenizer = Tokenizer.characters_of("abc\n").with_end_token()
+    assert example_prompt("c\nab<|endoftext|>\nbc\n", tokenizer) == "ab"
+
+
 @pytest.mark.parametrize(
     ("text", "prompt"),
     [
