@@ -100,7 +100,7 @@ def _parse(config_text, tokenizer_text, path, content):
     try:
         config = parse_json(config_text)
         if config["format"] != FORMAT:
-            raise ValueError(f"format {config['format']!r}, expected {FORMAT!r}")
+            raise ValueError(f"it has the format {config['format']!r}, expected {FORMAT!r}")
         model_config = from_saved(ModelConfig, config["model"])
         size, sha256 = config["size_bytes"], config["sha256"]
         tokenizer = Tokenizer.from_json(tokenizer_text)
