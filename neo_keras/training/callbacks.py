@@ -26,12 +26,18 @@ class StepTimer(keras.callbacks.Callback):
         super().__init__()
         self.tokens_per_step = tokens_per_step
         self.first_step = first_step
-        self.step = first_step
         self.earlier_seconds = seconds
         self.max_seconds = max_seconds
+        self.step = first_step
         self.session_seconds = 0.0
-        self._compiled_step = first_step  # after the first call, which compiles
-        self._first_seconds = 0.0  # of that call
+        self.train_seconds = seconds  # of the whole run, without compilation
+        self.compile_seconds = 0.0  # what the first call, which compiles, took longer than later
+        self.measured_steps = 0  # of this session, without that call
+        self.seconds_per_step = max(seconds, 0.001) / max(first_step, 1)
+
+    @property
+    def tokens_per_second(self):
+        return self.tokens_per_step / self.seconds_per_step
 
     def on_train_batch_begin(self, batch, logs=None):
         self._begin = time.perf_counter()
@@ -43,37 +49,18 @@ class StepTimer(keras.callbacks.Callback):
         if not self.session_seconds:
             self._compiled_step, self._first_seconds = self.step, elapsed
         self.session_seconds += elapsed
+        self.measured_steps = self.step - self._compiled_step
+        if self.measured_steps:
+            measured_seconds = self.session_seconds - self._first_seconds
+            self.seconds_per_step = measured_seconds / self.measured_steps
+            first_steps_seconds = (self._compiled_step - self.first_step) * self.seconds_per_step
+            self.compile_seconds = max(self._first_seconds - first_steps_seconds, 0.0)
+        else:  # only a second call tells how long the first one would have taken without
+            self.seconds_per_step = (self.earlier_seconds + elapsed) / self.step
+            self.compile_seconds = elapsed
+        self.train_seconds = self.earlier_seconds + self.session_seconds - self.compile_seconds
         if self.max_seconds is not None and self.train_seconds >= self.max_seconds:
             self.model.stop_training = True
-
-    @property
-    def measured_steps(self):
-        """Of this session, without the first call."""
-        return self.step - self._compiled_step
-
-    @property
-    def seconds_per_step(self):
-        """Of this session without the first call; of the whole run, where there was no second."""
-        if self.measured_steps:
-            return (self.session_seconds - self._first_seconds) / self.measured_steps
-        return max(self.earlier_seconds + self.session_seconds, 0.001) / max(self.step, 1)
-
-    @property
-    def tokens_per_second(self):
-        return self.tokens_per_step / self.seconds_per_step
-
-    @property
-    def compile_seconds(self):
-        """What the first call took longer than later ones, or all of it as long as it is alone."""
-        if not self.measured_steps:
-            return self._first_seconds
-        first_steps = self._compiled_step - self.first_step
-        return max(self._first_seconds - first_steps * self.seconds_per_step, 0.0)
-
-    @property
-    def train_seconds(self):
-        """Of the whole run, without compilation."""
-        return self.earlier_seconds + self.session_seconds - self.compile_seconds
 
 
 def out_of_patience(history, patience):
@@ -210,7 +197,7 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
         evaluated = [{}, *(row for row in self.history if row["val_loss"] is not None)]
         last = evaluated[-1].get("val_loss")
         best = self.best if self.best and self.best["val_loss"] is not None else {}
-        is_early = timer.step < config.steps
+        out = out_of_patience(self.history, config.patience)
         self.metrics |= {
             "step": timer.step,
             "val_loss": last,  # nats per token
@@ -219,7 +206,7 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
             "best_val_loss": best.get("val_loss"),
             "best_val_bits_per_char": self.bits_per_char(best.get("val_loss")),
             "best_step": best.get("step"),
-            "stopped_early": is_early and out_of_patience(self.history, config.patience),
+            "stopped_early": out and timer.step < config.steps,
             "train_loss": row["train_loss"],
             "train_bits_per_char": self.corpus.training.bits_per_char(row["train_loss"]),
             "tokens_per_second": round(timer.tokens_per_second),

@@ -33,10 +33,9 @@ class TrainStep(keras.Model):
 
     A batch is `config.gradient_accumulation_steps` micro-batches, one after another, in the memory
     of one. Each of them is computed by `config.cpu_replicas` replicas side by side: a core that
-    computes a part by itself does not wait for the others at every operation.
-    Gradients are summed over replicas, micro-batches and devices before the optimizer sees them:
-    what it clips, counts and averages is what it would be of the batch as a whole. Where float16
-    makes the loss infinite, the optimizer skips the step, and the loss does not count.
+    computes a part by itself does not wait for the others at every operation. Gradients are summed
+    over replicas, micro-batches and devices before the optimizer sees them. Where float16 makes the
+    loss infinite, the optimizer skips the step, and the loss does not count.
 
     Args:
         model: `GPT` or `EncoderDecoder`, built.
