@@ -58,8 +58,8 @@ def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0):
 def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False):
     """Every full, non-overlapping window once, in order; or windows that overlap by half.
 
-    The last batch is padded with rows of weight 0, so that XLA compiles one shape. The weights of
-    the real rows make up for it: `model.evaluate` gives the exact mean over all tokens.
+    The last batch is padded with rows of weight 0, so that XLA compiles one shape. The mean weight
+    is 1, so that `model.evaluate` gives the exact mean over all tokens.
 
     Args:
         token_ids: as in `training_dataset`.
@@ -77,7 +77,7 @@ def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False):
     num_windows = count_validation_windows(len(token_ids), seq_len, stride)
     num_batches = -(-num_windows // batch_size)
     num_counted = seq_len + (num_windows - 1) * stride
-    weight = num_batches * batch_size * seq_len / num_counted  # so that the mean weight is 1
+    weight = num_batches * batch_size * seq_len / num_counted
 
     def batch(i):
         row = _rows(i, batch_size)[:, None]
@@ -187,7 +187,7 @@ def _take(data, rows):
 
 
 def share_of(dataset, i, n, num_parts):
-    """The i-th of n equal shares of every batch, in batches of one of so many parts."""
+    """The i-th of n equal shares of every batch, in batches of a num_parts-th of a batch."""
     batch_size = tf.nest.flatten(dataset.element_spec)[0].shape[0]
     shares = dataset.rebatch(batch_size // n, drop_remainder=True).shard(n, i)
     return shares.rebatch(batch_size // num_parts, drop_remainder=True)

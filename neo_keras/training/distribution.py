@@ -98,12 +98,10 @@ def distribute(strategy, dataset):
     """A dataset as `fit` and `evaluate` take it under a strategy; for one device, as it is."""
 
     def share_of_worker(context):
-        num_devices = context.num_replicas_in_sync
-        if num_devices == 1:
+        parts = context.num_replicas_in_sync
+        if parts == 1:
             return dataset
-        return share_of(
-            dataset, context.input_pipeline_id, context.num_input_pipelines, num_devices
-        )
+        return share_of(dataset, context.input_pipeline_id, context.num_input_pipelines, parts)
 
     distributed = strategy.distribute_datasets_from_function(share_of_worker)
     if isinstance(distributed, tf.distribute.DistributedDataset):
