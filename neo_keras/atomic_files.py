@@ -15,17 +15,9 @@ PARTIAL_PREFIX = ".partial-"  # of files that are being written; a killed proces
 
 @contextlib.contextmanager
 def atomic_write(path):
-    """Yields a temporary path beside `path` that takes its name when the block succeeds.
+    """Yields a temporary path that takes the place of `path` when the block succeeds.
 
-    Args:
-        path: of a file or a directory; what stands there is replaced.
-
-    Yields:
-        A `pathlib.Path` with the same suffix; whatever it holds is removed if the block fails.
-
-    Raises:
-        OSError: the disk is full, the directory is read-only, or the like.
-        What the block raises, with `path` for the temporary path.
+    It is of a file or a directory. An error, such as the `OSError` of a full disk, names `path`.
     """
     path = pathlib.Path(path)
     partial = path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
@@ -37,15 +29,12 @@ def atomic_write(path):
     except OSError as error:
         reason = str(error.strerror or error).replace(partial.name, path.name)
         message = f"cannot write {path} ({reason})"
-        if path.exists():
-            message += "; what stood there is as it was"
+        message += "; what stood there is as it was" if path.exists() else ""
         raise OSError(error.errno, message) from error
     finally:
-        with contextlib.suppress(OSError):  # where nothing can be written there is nothing either
-            if partial.is_dir():
-                shutil.rmtree(partial)
-            else:
-                partial.unlink(missing_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)  # a directory
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def _replace(partial, path):
@@ -64,11 +53,7 @@ def _replace(partial, path):
 
 @contextlib.contextmanager
 def plainly_named(directory):
-    """Yields a path of a directory that TensorFlow takes as it is; if need be, that of a link.
-
-    TensorFlow looks for the files of a SavedModel by patterns, so that a bracket is none to it, and
-    its names are in UTF-8.
-    """
+    """Yields the path of a directory, or of a link to it: TensorFlow opens UTF-8 glob patterns."""
     path = os.fspath(directory)
     if not re.search(r"[][*?\\]|[\ud800-\udfff]", path) or os.name == "nt":
         yield path
@@ -80,7 +65,7 @@ def plainly_named(directory):
 
 
 def parse_json(text):
-    """As `json.loads`; but what is nested without end raises a `ValueError`, too."""
+    """As `json.loads`, but raises a `ValueError` for endless nesting, too."""
     try:
         return json.loads(text)
     except RecursionError:

@@ -15,16 +15,13 @@ NORM_POSITIONS = ("pre", "post")
 
 @dataclasses.dataclass(frozen=True)
 class Activation:
-    """Of the feed-forward layer."""
-
     function: Callable  # of (ops, x)
     num_kept: int  # tensors of the shape of x that its backward pass needs
 
 
 ACTIVATIONS = {
-    "relu_squared": Activation(  # So et al. 2021, arXiv:2109.08668
-        lambda ops, x: ops.square(ops.relu(x)), num_kept=2
-    ),
+    # So et al. 2021, arXiv:2109.08668.
+    "relu_squared": Activation(lambda ops, x: ops.square(ops.relu(x)), num_kept=2),
     "relu": Activation(lambda ops, x: ops.relu(x), num_kept=1),
     "gelu": Activation(lambda ops, x: ops.gelu(x, approximate=False), num_kept=4),  # by erf
     "gelu_tanh": Activation(lambda ops, x: ops.gelu(x, approximate=True), num_kept=5),
@@ -42,49 +39,36 @@ class Optimizer:
     num_moments: tuple  # kept for each weight: in a matrix of a block, and anywhere else
 
 
-def _make_muon(optimizers, config, **settings):
-    """Muon for the matrices of the blocks, Adam for all else, which weight decay leaves alone but
-    for the n-gram table.
-
-    Jordan et al. 2024 (kellerjordan.github.io/posts/muon), its steps scaled as by Liu et al. 2025
-    (arXiv:2502.16982), so that one learning rate suits all widths and, twice as high, Adam. Muon's
-    author takes 5 iterations to make a matrix nearly orthogonal; 3 train as well here, and cost
-    less (docs/lab_notes.md).
-    """
-    return optimizers.Muon(
-        ns_steps=3,
-        adam_lr_ratio=2.0,
-        adam_beta_2=config.beta_2,
-        adam_weight_decay=config.ngram_weight_decay,
-        weight_decay=config.weight_decay,
-        **settings,
-    )
-
-
-def _make_adamw(optimizers, config, **settings):
-    """Loshchilov & Hutter 2019, arXiv:1711.05101."""
-    return optimizers.AdamW(weight_decay=config.weight_decay, beta_2=config.beta_2, **settings)
-
-
-def _make_adam(optimizers, config, **settings):
-    return optimizers.Adam(beta_2=config.beta_2, **settings)
-
-
-def _make_sgd(optimizers, config, **settings):
-    """With Nesterov's momentum (Sutskever et al. 2013)."""
-    return optimizers.SGD(momentum=0.9, nesterov=True, weight_decay=config.weight_decay, **settings)
-
-
 OPTIMIZERS = {
-    "muon": Optimizer(_make_muon, 5e-3, max_warmup_steps=10, weight_decay=0.0, num_moments=(1, 2)),
-    "adamw": Optimizer(
-        _make_adamw, 3e-3, max_warmup_steps=100, weight_decay=0.1, num_moments=(2, 2)
+    # Muon for the matrices of the blocks, Adam for all else; of that only the n-gram table decays.
+    # Jordan et al. 2024 (kellerjordan.github.io/posts/muon), its steps scaled as by Liu et al. 2025
+    # (arXiv:2502.16982), so that one learning rate suits all widths and, twice as high, Adam. 3
+    # Newton-Schulz iterations train as well here as the usual 5 (docs/lab_notes.md).
+    "muon": Optimizer(
+        lambda optimizers, config, **settings: optimizers.Muon(
+            ns_steps=3, adam_lr_ratio=2.0, adam_beta_2=config.beta_2,
+            adam_weight_decay=config.ngram_weight_decay, weight_decay=config.weight_decay,
+            **settings,
+        ),
+        learning_rate=5e-3, max_warmup_steps=10, weight_decay=0.0, num_moments=(1, 2),
+    ),
+    "adamw": Optimizer(  # Loshchilov & Hutter 2019, arXiv:1711.05101
+        lambda optimizers, config, **settings: optimizers.AdamW(
+            weight_decay=config.weight_decay, beta_2=config.beta_2, **settings
+        ),
+        learning_rate=3e-3, max_warmup_steps=100, weight_decay=0.1, num_moments=(2, 2),
     ),
     "adam": Optimizer(
-        _make_adam, 3e-3, max_warmup_steps=100, weight_decay=None, num_moments=(2, 2)
+        lambda optimizers, config, **settings: optimizers.Adam(beta_2=config.beta_2, **settings),
+        learning_rate=3e-3, max_warmup_steps=100, weight_decay=None, num_moments=(2, 2),
     ),
-    "sgd": Optimizer(_make_sgd, 3e-1, max_warmup_steps=100, weight_decay=0.0, num_moments=(1, 1)),
-}
+    "sgd": Optimizer(  # with Nesterov's momentum (Sutskever et al. 2013)
+        lambda optimizers, config, **settings: optimizers.SGD(
+            momentum=0.9, nesterov=True, weight_decay=config.weight_decay, **settings
+        ),
+        learning_rate=3e-1, max_warmup_steps=100, weight_decay=0.0, num_moments=(1, 1),
+    ),
+}  # fmt: skip
 
 
 def _to_final(shape):

@@ -1,20 +1,22 @@
 """What a model and its training are: plain data, validated once, saved as JSON."""
 
 import dataclasses
+import math
 import typing
 
-from neo_keras.choices import (
-    ACTIVATIONS,
-    ARCHITECTURES,
-    NORM_POSITIONS,
-    NORMS,
-    OPTIMIZERS,
-    POSITIONS,
-    PRECISIONS,
-    SCHEDULES,
-)
+from neo_keras import choices
 from neo_keras.errors import InputError
 
+CHOICES = {
+    "position": choices.POSITIONS,
+    "norm": choices.NORMS,
+    "norm_position": choices.NORM_POSITIONS,
+    "activation": choices.ACTIVATIONS,
+    "architecture": choices.ARCHITECTURES,
+    "optimizer": choices.OPTIMIZERS,
+    "schedule": choices.SCHEDULES,
+    "mixed_precision": choices.PRECISIONS,
+}
 MAX_NGRAM_ROWS = 2**18  # so that the hash of an n-gram fits int32: see `NgramEmbedding`
 
 
@@ -48,10 +50,10 @@ class ModelConfig:
     def __post_init__(self):
         if self.num_kv_heads is None:
             object.__setattr__(self, "num_kv_heads", self.num_heads)
-        for name in ("vocab_size", "max_seq_len", "num_layers", "num_heads", "num_kv_heads",
-                     "hidden_dim", "max_ngram", "ngram_rows", "ngram_dim"):  # fmt: skip
-            _check_positive_integer(name, getattr(self, name))
-        _check_types(self)
+        _check_whole(self, "vocab_size", "max_seq_len", "num_layers", "num_heads", "num_kv_heads",
+                     "hidden_dim", "max_ngram", "ngram_rows", "ngram_dim")  # fmt: skip
+        _check_types_and_choices(self)
+        _check_range(self, "dropout", "ngram_dropout", at_least=0, below=1)
         if self.num_speculative_tokens < 0 or (
             self.num_speculative_tokens and self.architecture != "decoder-only"
         ):
@@ -79,14 +81,6 @@ class ModelConfig:
             )
         if self.ngram_rows > MAX_NGRAM_ROWS:
             raise InputError(f"ngram_rows must be at most {MAX_NGRAM_ROWS}, got {self.ngram_rows}")
-        for name in ("dropout", "ngram_dropout"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise InputError(f"{name} must be at least 0 and below 1, got {value}")
-        for name, choices in (("position", POSITIONS), ("norm", NORMS),
-                              ("norm_position", NORM_POSITIONS), ("activation", ACTIVATIONS),
-                              ("architecture", ARCHITECTURES)):  # fmt: skip
-            _check_choice(name, getattr(self, name), choices)
 
     @property
     def head_dim(self):
@@ -106,8 +100,7 @@ class ModelConfig:
 class TrainingConfig:
     """How a model is trained. The defaults are the fast recipe (docs/lab_notes.md).
 
-    None means "auto", but for the limits `clip_norm` and `max_seconds`: `training.resolve` fills it
-    in.
+    None means that `training.resolve` fills it in, or "no limit".
     """
 
     batch_size: int = 16
@@ -138,10 +131,15 @@ class TrainingConfig:
     steps_per_execution: int = 10  # steps between two looks at Ctrl-C, the clock and the bar
 
     def __post_init__(self):
-        for name in ("batch_size", "gradient_accumulation_steps", "steps", "eval_every",
-                     "steps_per_execution"):  # fmt: skip
-            _check_positive_integer(name, getattr(self, name))
-        _check_types(self)
+        _check_whole(self, "batch_size", "gradient_accumulation_steps", "steps", "eval_every",
+                     "steps_per_execution")  # fmt: skip
+        _check_types_and_choices(self)
+        _check_range(self, "learning_rate", "loss_temperature", "clip_norm", "max_seconds", above=0)
+        _check_range(self, "final_learning_rate", "warmup_steps", "weight_decay",
+                     "ngram_weight_decay", "num_future_tokens", "patience", "sample_every",
+                     at_least=0)  # fmt: skip
+        _check_range(self, "seed", at_least=0, below=2**32)
+        _check_range(self, "ema", at_least=0, below=1)
         if self.cpu_replicas is not None and (
             self.cpu_replicas < 1 or self.batch_size % self.cpu_replicas
         ):
@@ -149,24 +147,7 @@ class TrainingConfig:
                 f"cpu_replicas must divide batch_size, got {self.cpu_replicas} and "
                 f"{self.batch_size}"
             )
-        for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-            _check_choice(name, getattr(self, name), choices)
-        if self.mixed_precision is not None:
-            _check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
-        for name in ("learning_rate", "loss_temperature", "clip_norm", "max_seconds"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise InputError(f"{name} must be above 0 and finite, got {value}")
-        for name in ("final_learning_rate", "warmup_steps", "weight_decay", "ngram_weight_decay",
-                     "num_future_tokens", "patience", "sample_every", "seed"):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise InputError(f"{name} must be at least 0, got {value}")
-        if self.seed >= 2**32:
-            raise InputError(f"seed must be below 2**32, got {self.seed}")
-        if not 0 <= self.ema < 1:
-            raise InputError(f"ema must be at least 0 and below 1, got {self.ema}")
-        if self.weight_decay and OPTIMIZERS[self.optimizer].weight_decay is None:
+        if self.weight_decay and choices.OPTIMIZERS[self.optimizer].weight_decay is None:
             raise InputError(
                 f"{self.optimizer} has no weight_decay, got {self.weight_decay}: use adamw"
             )
@@ -191,13 +172,6 @@ RENAMED_FIELDS = {
 def from_saved(config_class, fields):
     """Builds the configuration that a file of this version or an earlier one holds.
 
-    Args:
-        config_class: `ModelConfig` or `TrainingConfig`.
-        fields: dict, as `dataclasses.asdict` made it.
-
-    Returns:
-        The configuration.
-
     Raises:
         TypeError: it is no dict, or a field is unknown.
         InputError: a value is not valid.
@@ -207,20 +181,29 @@ def from_saved(config_class, fields):
     return config_class(**{RENAMED_FIELDS.get(name, name): value for name, value in fields.items()})
 
 
-def _check_types(config):
+def _check_whole(config, *names):
+    for name in names:
+        value = getattr(config, name)
+        if type(value) is not int or value < 1:
+            raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def _check_types_and_choices(config):
     """What comes from a file may be of any type."""
     for field in dataclasses.fields(config):
         value, types = getattr(config, field.name), typing.get_args(field.type) or (field.type,)
         if type(value) not in types and not (type(value) is int and float in types):
             names = " or ".join(t.__name__.removesuffix("Type") for t in types)
             raise InputError(f"{field.name} must be of type {names}, got {value!r}")
+        allowed = CHOICES.get(field.name, (value,))
+        if value is not None and value not in allowed:
+            raise InputError(f"{field.name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
-def _check_choice(name, value, choices):
-    if value not in choices:
-        raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-def _check_positive_integer(name, value):
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
+def _check_range(config, *names, above=-math.inf, at_least=-math.inf, below=math.inf):
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not (above < value < below and at_least <= value):
+            limits = "above 0 and finite" if above == 0 else f"at least {at_least}"
+            limits += f" and below {below}" if below < math.inf else ""
+            raise InputError(f"{name} must be {limits}, got {value}")

@@ -1,11 +1,15 @@
-"""What a process needs of its machine, whatever its user has set, or has not."""
+"""The machine that a process runs on, whatever its user has set, or has not."""
 
 import atexit
 import functools
 import os
 import pathlib
+import platform
 import shutil
+import sys
 import tempfile
+
+CPUINFO = pathlib.Path("/proc/cpuinfo")
 
 
 def cache_directory() -> pathlib.Path:
@@ -18,22 +22,47 @@ def cache_directory() -> pathlib.Path:
     return pathlib.Path(cache) / "neo_keras"
 
 
-@functools.cache
-def _temporary_cache():
-    directory = tempfile.mkdtemp(prefix="neo_keras-cache-")
+def temporary_directory() -> str:
+    """Makes a directory that goes when this process does."""
+    directory = tempfile.mkdtemp(prefix="neo_keras-")
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return directory
 
 
-def prepare_for_keras():
-    """Makes Keras what the scripts need; to be called before it is imported, and by scripts only.
+_temporary_cache = functools.cache(temporary_directory)
 
-    A person may have another backend, data type or limit of steps for all programs, in `keras.json`
-    or in the environment: that is not meant for these.
-    """
+
+def prepare_for_keras():
+    """Makes Keras what the scripts need, whatever a person has set; call it before the import."""
     for name in [name for name in os.environ if name.startswith("KERAS_")]:
         del os.environ[name]
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ["KERAS_HOME"] = str(cache_directory() / "keras")
     # Matplotlib complains at length where it can write nowhere.
     os.environ.setdefault("MPLCONFIGDIR", str(cache_directory() / "matplotlib"))
+
+
+def num_cores():
+    """How many CPU cores this process may use."""
+    can_tell = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if can_tell else os.cpu_count() or 1
+
+
+def cpu_features():
+    """A set of the instruction sets that Linux names, such as "avx512_bf16"; else an empty one."""
+    try:
+        lines = CPUINFO.read_text().splitlines()
+    except OSError:
+        return set()
+    names = ("flags", "Features")  # of x86, and of ARM64
+    return {word for line in lines if line.startswith(names) for word in line.split()[2:]}
+
+
+def runs_compiled_model():
+    """Whether LiteRT's `CompiledModel` runs here.
+
+    It ends the process with SIGILL on an ARM64 CPU without atomic instructions (LSE), such as a
+    Raspberry Pi 4's Cortex-A72.
+    """
+    is_arm64_linux = sys.platform == "linux" and platform.machine() == "aarch64"
+    return not is_arm64_linux or "atomics" in cpu_features()

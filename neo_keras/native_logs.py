@@ -17,11 +17,9 @@ LAST_WORDS = (
 
 @contextlib.contextmanager
 def native_log_hidden():
-    """Holds back what is written to stderr, by C++ code too; shows it if the block fails.
+    """Holds back what is written to stderr, by C++ code too; shows it where the block fails.
 
-    TensorFlow and LiteRT write lines at start-up and conversion that no environment variable
-    stops, and that frighten newcomers. A block also fails where native code ends the process; what
-    it wrote is shown there too, but not on Windows.
+    That includes the end of the process, but not on Windows.
     """
     if (visible := _copy_of_stderr()) is None:
         yield
@@ -37,6 +35,8 @@ def native_log_hidden():
         try:
             with contextlib.redirect_stderr(text_log):  # in a notebook it is not descriptor 2
                 yield
+        except InputError:  # which says all
+            raise
         except Exception:  # not Ctrl-C
             text_log.flush()
             log.seek(0)
@@ -57,19 +57,11 @@ def _copy_of_stderr():
 
 @contextlib.contextmanager
 def _shown_after_death(log_path, visible):
-    """Shows a log if this process dies within the block, by a signal or by `abort()` in C++.
-
-    Only another process can do that: a shell that waits for the end of a pipe.
-    """
-    # In a session of its own, Ctrl-C is not for it.
+    """Shows a log if this process dies within the block, by a shell that waits at a pipe."""
     script = f'read _; cat "$0"; echo "{LAST_WORDS}"; rm -f "$0"'
     try:
-        shell = subprocess.Popen(
-            ["sh", "-c", script, log_path],
-            stdin=subprocess.PIPE,
-            stdout=visible,
-            start_new_session=True,
-        )
+        streams = {"stdin": subprocess.PIPE, "stdout": visible, "start_new_session": True}
+        shell = subprocess.Popen(["sh", "-c", script, log_path], **streams)  # Ctrl-C is not for it
     except OSError:  # there is no shell
         yield
         return

@@ -8,55 +8,35 @@ from neo_keras.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """A named pair of configurations; the vocabulary comes from the text."""
-
     description: str
     model: dict
     training: dict
 
 
-CLASSIC = {
-    "position": "learned",
-    "norm": "layer",
-    "activation": "gelu",
-    "qk_norm": False,
-    "tie_embeddings": True,
-}
-
-PLAIN = {
-    "num_future_tokens": 0,
-    "loss_temperature": 1.0,
-}  # the loss of the next token, and nothing else
-
-CLASSIC_TRAINING = {
-    **PLAIN,
-    "optimizer": "adamw",
-    "schedule": "cosine",
-    "beta_2": 0.99,
-    "clip_norm": 1.0,
-}
-
-NGRAMS = {"max_ngram": 5, "embedding_norm": True}
-
-DRAFTS = {
-    "num_speculative_tokens": 4
-}  # LiteRT's int8 kernel reads five tokens in little more time than two
+CLASSIC = {"position": "learned", "norm": "layer", "activation": "gelu", "qk_norm": False,
+           "tie_embeddings": True}  # fmt: skip
+# The loss of the next token, and nothing else.
+PLAIN = {"num_future_tokens": 0, "loss_temperature": 1.0}
+CLASSIC_TRAINING = {**PLAIN, "optimizer": "adamw", "schedule": "cosine", "beta_2": 0.99,
+                    "clip_norm": 1.0}  # fmt: skip
+# LiteRT's int8 kernel reads five tokens in little more time than two: four are drafts.
+FAST = {"max_ngram": 5, "embedding_norm": True, "num_speculative_tokens": 4}
 
 PRESETS = {
     "shakespeare-cpu": Preset(
         "2.9M parameters, a little over a minute on two CPU cores",
-        model={**NGRAMS, **DRAFTS, "num_heads": 2},
+        model={**FAST, "num_heads": 2},
         training={},
     ),
     "shakespeare-cpu-long": Preset(
         "4.8M parameters, about 27 minutes on two CPU cores, better text",
-        model={**NGRAMS, **DRAFTS, "num_layers": 6, "num_heads": 3, "hidden_dim": 192,
+        model={**FAST, "num_layers": 6, "num_heads": 3, "hidden_dim": 192,
                "max_seq_len": 512, "dropout": 0.2, "ngram_dropout": 0.1},
         training={"batch_size": 8, "steps": 4800},
     ),
     "shakespeare-gpu": Preset(
         "nanoGPT's GPU configuration in size, 10.7M parameters and an n-gram table",
-        model={**NGRAMS, **DRAFTS, "num_layers": 6, "num_heads": 6, "hidden_dim": 384,
+        model={**FAST, "num_layers": 6, "num_heads": 6, "hidden_dim": 384,
                "max_seq_len": 256, "dropout": 0.2},
         training={"batch_size": 64, "steps": 2000, "eval_every": 250},
     ),
@@ -86,35 +66,23 @@ PRESETS = {
 
 
 def from_preset(name, vocab_size, **overrides):
-    """Builds the two configurations of a preset, changed by `overrides`.
+    """Returns (`ModelConfig`, `TrainingConfig`) of a preset, changed by fields of either.
 
-    Args:
-        name: a key of `PRESETS`.
-        vocab_size: the number of tokens that the tokenizer has.
-        **overrides: fields of `ModelConfig` or `TrainingConfig`; None means "as the preset". But
-            another optimizer comes with a learning rate of its own.
-
-    Returns:
-        (ModelConfig, TrainingConfig).
+    None means "as the preset"; another optimizer comes with a learning rate of its own.
     """
     if name not in PRESETS:
         raise InputError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
-    known = {f.name for config in (ModelConfig, TrainingConfig) for f in dataclasses.fields(config)}
-    for override in sorted(overrides.keys() - known):
+    names = [{field.name for field in dataclasses.fields(c)} for c in (ModelConfig, TrainingConfig)]
+    for override in sorted(overrides.keys() - names[0] - names[1]):
         raise InputError(f"{override} is no field of ModelConfig or TrainingConfig: check its name")
+    given = {name: value for name, value in overrides.items() if value is not None}
+    of_model, of_training = ({name: given[name] for name in given.keys() & part} for part in names)
     preset = PRESETS[name]
-    model = {**preset.model, **_fields_of(ModelConfig, overrides), "vocab_size": vocab_size}
-    if model.get("architecture") == "encoder-decoder" and not overrides.get(
-        "num_speculative_tokens"
-    ):
-        model["num_speculative_tokens"] = 0
+    model = {**preset.model, **of_model, "vocab_size": vocab_size}
+    if model.get("architecture") == "encoder-decoder":  # which has no drafter
+        model["num_speculative_tokens"] = given.get("num_speculative_tokens", 0)
     training = {**preset.training}
-    if overrides.get("optimizer") not in (None, TrainingConfig(**training).optimizer):
+    usual_optimizer = TrainingConfig(**training).optimizer
+    if given.get("optimizer", usual_optimizer) != usual_optimizer:
         training.pop("learning_rate", None)
-    training |= _fields_of(TrainingConfig, overrides)
-    return ModelConfig(**model), TrainingConfig(**training)
-
-
-def _fields_of(config_class, values):
-    names = {field.name for field in dataclasses.fields(config_class)}
-    return {name: value for name, value in values.items() if name in names and value is not None}
+    return ModelConfig(**model), TrainingConfig(**{**training, **of_training})

@@ -37,8 +37,8 @@ print(json.dumps([type(engine._runner).__name__, logits]))
 """
 UNASKED = """
 import sys
-from neo_keras import cpu
-cpu.runs_compiled_model = lambda: True
+from neo_keras import environment
+environment.runs_compiled_model = lambda: True
 from neo_keras.generation.load import load_engine
 load_engine(sys.argv[1])
 """

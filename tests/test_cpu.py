@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_models import corpus_text
 
-from neo_keras import cpu
+from neo_keras import environment
 from neo_keras.export import parity, tflite
 from neo_keras.export.formats import Source
 from neo_keras.generation.compiled_model_runner import CompiledModelRunner
@@ -31,11 +31,11 @@ def machine(monkeypatch, tmp_path):
     """Pretends to be one."""
 
     def make(system, architecture, cpuinfo):
-        monkeypatch.setattr(cpu.sys, "platform", system)
-        monkeypatch.setattr(cpu.platform, "machine", lambda: architecture)
-        monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
+        monkeypatch.setattr(environment.sys, "platform", system)
+        monkeypatch.setattr(environment.platform, "machine", lambda: architecture)
+        monkeypatch.setattr(environment, "CPUINFO", tmp_path / "cpuinfo")
         if cpuinfo:
-            cpu.CPUINFO.write_text(2 * cpuinfo)
+            environment.CPUINFO.write_text(2 * cpuinfo)
 
     return make
 
@@ -53,14 +53,14 @@ def machine(monkeypatch, tmp_path):
 )
 def test_runs_compiled_model(machine, system, architecture, cpuinfo, runs):
     machine(system, architecture, cpuinfo)
-    assert cpu.runs_compiled_model() == runs
+    assert environment.runs_compiled_model() == runs
 
 
 def test_features(machine):
     machine("linux", "x86_64", ZEN_3)
-    assert cpu.cpu_features() == {"fpu", "sse", "avx2"}
+    assert environment.cpu_features() == {"fpu", "sse", "avx2"}
     machine("linux", "aarch64", CORTEX_A72)
-    assert cpu.cpu_features() == {"fp", "asimd", "evtstrm", "crc32", "cpuid"}
+    assert environment.cpu_features() == {"fp", "asimd", "evtstrm", "crc32", "cpuid"}
 
 
 def test_the_engine_by_the_cpu(machine, int8_tflite):

@@ -17,6 +17,7 @@ my run/export/report.json my run/export/model-int8.tflite my run/export/model-in
 my run/export/saved_model/saved_model.pb my run/export/web/sw.js
 my run/export/web/index.html my run/export/web/tokenizer.json
 a.gguf b.safetensors c.txt d.JSONL e.tsv f lost run/best.keras lost run/config.json empty/f
+empty.json
 """.replace("my run", "my_run")
     .replace("lost run", "lost_run")
     .split()
@@ -56,6 +57,7 @@ def place(tmp_path, monkeypatch):
         ("d.JSONL", "it is text, which train.py trains on", None),
         ("e.tsv", "it is text, which train.py trains on", None),
         ("f", "it is a file of another kind", None),
+        ("empty.json", "it is a file of another kind", None),
         ("empty", "it has no config.json of neo_keras", None),
         ("lost run", "its config.json is missing, damaged or not of neo_keras", None),
         (".", "it has no config.json of neo_keras", "lost run"),

@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 from collections.abc import Callable
 
-from neo_keras.config import ARCHITECTURES
+from neo_keras.choices import ARCHITECTURES
 from neo_keras.errors import InputError
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from ai_edge_litert.tools import flatbuffer_utils
 from litert_quantizer import qtyping, quantizer, recipe
 
-from neo_keras.cpu import runs_compiled_model
+from neo_keras.environment import runs_compiled_model
 from neo_keras.export import parity
 from neo_keras.export.deduplicate import deduplicate
 from neo_keras.export.embedding_lookup import lookup_operators

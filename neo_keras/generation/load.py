@@ -2,12 +2,11 @@
 
 import pathlib
 
-from neo_keras.cpu import num_cores, runs_compiled_model
-from neo_keras.errors import InputError
+from neo_keras.environment import num_cores, runs_compiled_model
+from neo_keras.errors import InputError, mistaken
 from neo_keras.generation import artifact
 from neo_keras.generation.engine import Engine
 from neo_keras.generation.flatbuffer import check_signatures, read_signatures
-from neo_keras.mistaken import mistaken
 from neo_keras.native_logs import import_tensorflow
 from neo_keras.run_directory.directory import RunDirectory
 

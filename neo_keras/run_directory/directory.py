@@ -9,8 +9,7 @@ import uuid
 from neo_keras.atomic_files import atomic_write, parse_json, write_json, write_text
 from neo_keras.commands import quoted
 from neo_keras.config import ModelConfig, TrainingConfig, from_saved
-from neo_keras.errors import FailedError, InputError
-from neo_keras.mistaken import mistaken
+from neo_keras.errors import FailedError, InputError, mistaken
 from neo_keras.run_directory import checkpoint
 from neo_keras.run_directory.layout import FORMAT, Place
 from neo_keras.text.tokenizer import Tokenizer

@@ -5,7 +5,7 @@ import pathlib
 
 import tensorflow as tf
 
-from neo_keras.cpu import cpu_features, num_cores
+from neo_keras.environment import cpu_features, num_cores
 from neo_keras.errors import FailedError, InputError
 from neo_keras.training.resolve import Machine
 

@@ -27,7 +27,7 @@ class Machine:
 
     device: str = "CPU"  # or "GPU" or "XPU"
     compute_capability: tuple = (0, 0)  # of a GPU, (major, minor); (0, 0) if unknown
-    cpu_features: frozenset = frozenset()  # as `cpu.cpu_features` names them
+    cpu_features: frozenset = frozenset()  # as `environment.cpu_features` names them
     num_cores: int = 1  # that replicas of a batch may share
     num_devices: int | None = None  # that share each batch under a strategy; None: there is none
 
