@@ -68,13 +68,13 @@ def check_arguments(args):
 
 
 def read_prompt(args):
-    from neo_keras.text.readers import normalize_string, read_plain_text
+    from neo_keras.text.formats import normalize_string, read_plain_text
 
     if args.prompt_file is None:
         return normalize_string(args.prompt)
     path = "/dev/stdin" if args.prompt_file == "-" else args.prompt_file
     try:
-        return "".join(text for _, text in read_plain_text(path))
+        return "".join(read_plain_text(path))
     except OSError as error:
         raise InputError(f"cannot read the prompt file {args.prompt_file} ({error})") from None
 

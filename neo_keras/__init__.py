@@ -6,36 +6,29 @@ import sys
 __version__ = "0.1.0"
 
 # Loaded when first used: importing the package imports neither Keras nor TensorFlow.
-_HOMES = {
-    "EncoderDecoder": "model.encoder_decoder",
-    "GPT": "model.gpt",
-    "Attention": "model.attention",
-    "FeedForward": "model.blocks",
-    "TransformerBlock": "model.blocks",
-    "InputError": "errors",
-    "ModelConfig": "config",
-    "PRESETS": "presets",
-    "RunDirectory": "run_directory.directory",
-    "SampleText": "generation.callback",
-    "Sampler": "generation.sampler",
-    "Tokenizer": "text.tokenizer",
-    "TrainingConfig": "config",
-    "export_model": "export.exporter",
-    "export_run": "export.exporter",
-    "generate_text": "generation.decoding",
-    "load_corpus": "text.corpus",
-    "load_engine": "generation.load",
-    "make_optimizer": "training.optimizer",
-    "make_tokenizer": "text.tokenizer_training",
-    "open_corpus": "text.corpus",
-    "resolve": "training.resolve",
-    "resume_run": "training.start",
-    "split_corpus": "text.corpus",
-    "start_run": "training.start",
-    "train": "training.trainer",
-    "training_dataset": "training.dataset",
-    "validation_dataset": "training.dataset",
+_NAMES = {
+    "config": ("ModelConfig", "TrainingConfig"),
+    "errors": ("InputError",),
+    "export.exporter": ("export_model", "export_run"),
+    "generation.callback": ("SampleText",),
+    "generation.decoding": ("generate_text",),
+    "generation.load": ("load_engine",),
+    "generation.sampler": ("Sampler",),
+    "model.attention": ("Attention",),
+    "model.blocks": ("FeedForward", "TransformerBlock"),
+    "model.encoder_decoder": ("EncoderDecoder",),
+    "model.gpt": ("GPT",),
+    "presets": ("PRESETS",),
+    "run_directory.directory": ("RunDirectory",),
+    "text.corpus": ("load_corpus", "open_corpus", "split_corpus"),
+    "text.tokenizer": ("Tokenizer", "make_tokenizer"),
+    "training.dataset": ("training_dataset", "validation_dataset"),
+    "training.optimizer": ("make_optimizer",),
+    "training.resolve": ("resolve",),
+    "training.start": ("resume_run", "start_run"),
+    "training.trainer": ("train",),
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)
 
 

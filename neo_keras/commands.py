@@ -30,10 +30,7 @@ def generate_command(model, text, tokenizer):
 
 
 def example_prompt(text, tokenizer):
-    """The first words of a line of validation text or, of pairs, a source; "" if none fits.
-
-    It has no line break, and the tokenizer knows all of it.
-    """
+    """The first words of a known line of validation text or, of pairs, a source; "" if none."""
     # The first line may begin amid a word.
     _, *lines = text.replace(tokenizer.document_end, "\n").split("\n")
     prompts = (" ".join(line.split()[:MAX_WORDS])[:MAX_CHARS].rstrip() for line in lines)
@@ -41,9 +38,7 @@ def example_prompt(text, tokenizer):
         with contextlib.suppress(InputError):
             sources = [source.strip() for source, _ in parse_pairs(text)]
             prompts = sorted(sources, key=lambda source: len(source) > MAX_CHARS)
-    usable = (
-        prompt
-        for prompt in prompts
-        if prompt and prompt.isprintable() and not tokenizer.unknown_in(prompt)
-    )
-    return next(usable, "")
+    for prompt in prompts:
+        if prompt and prompt.isprintable() and not tokenizer.unknown_in(prompt):
+            return prompt
+    return ""

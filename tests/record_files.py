@@ -8,7 +8,7 @@ import random
 import pytest
 from tiny_texts import words
 
-from neo_keras.text import formats, readers
+from neo_keras.text import formats
 
 NO_PYARROW = "Parquet files are read with pyarrow, which is not installed"
 FORMATS = ["jsonl", "ndjson.gz", "csv", "CSV.gz", "tsv", "parquet"]
@@ -24,7 +24,7 @@ def documents(count=60):
 
 
 def text_of(texts):
-    return "".join(readers.normalize(text) + "\n\n" for text in texts if text)
+    return "".join(formats.normalize(text) + "\n\n" for text in texts if text)
 
 
 def write(path, texts, column="text"):

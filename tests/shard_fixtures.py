@@ -6,15 +6,15 @@ A test module asks for them with `pytest_plugins = ["shard_fixtures"]`.
 import pytest
 from tiny_texts import CHUNK_BYTES, words
 
-from neo_keras.text import encoding, readers, shards
+from neo_keras.text import encoding, formats
 
 
 @pytest.fixture
 def tiny_shards(tmp_path, monkeypatch):
     """As if everything were a million times as large, and with an empty cache."""
-    monkeypatch.setattr(readers, "CHUNK_BYTES", CHUNK_BYTES)
-    monkeypatch.setattr(shards, "MIN_SHARD_BYTES", 200)
-    monkeypatch.setattr(shards, "MAX_SHARD_BYTES", 700)
+    monkeypatch.setattr(formats, "CHUNK_BYTES", CHUNK_BYTES)
+    monkeypatch.setattr(encoding, "MIN_SHARD_BYTES", 200)
+    monkeypatch.setattr(encoding, "MAX_SHARD_BYTES", 700)
     monkeypatch.setattr(encoding, "MIN_KEPT_CHARS", 100)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
@@ -32,12 +32,11 @@ def texts(tmp_path):
 @pytest.fixture
 def encoded_shards(monkeypatch):
     """The texts that are encoded, in order."""
-    seen, encode = [], encoding._ShardEncoder._encode
+    seen, encode = [], encoding._encode
 
-    def record(self, texts, ahead, advance):
-        texts = list(texts)
+    def record(tokenizer, texts):
         seen.append("".join(texts))
-        return encode(self, texts, ahead, advance)
+        return encode(tokenizer, texts)
 
-    monkeypatch.setattr(encoding._ShardEncoder, "_encode", record)
+    monkeypatch.setattr(encoding, "_encode", record)
     return seen

@@ -13,9 +13,8 @@ from tokenizers import AddedToken
 from tokenizers_with_added_tokens import MAKE_PLAIN, strewn_text, with_added_tokens
 
 from neo_keras.errors import InputError
-from neo_keras.text import chunks, encoding, shards
-from neo_keras.text.encoding import encode_text
-from neo_keras.text.shards import Text
+from neo_keras.text import chunks, encoding
+from neo_keras.text.encoding import Text, encode_text
 from neo_keras.text.tokenizer import Tokenizer
 
 TOKENIZERS = {name: with_added_tokens(name) for name in MAKE_PLAIN}
@@ -34,12 +33,7 @@ def joined(parts: Iterable[tuple[str, np.ndarray]]) -> list[int]:
 
 def text_of(parts: list[str]) -> Text:
     """A text that may be cut within each part."""
-
-    def read(offset):
-        for i in range(offset[1], len(parts)):
-            yield (0, i), parts[i]
-
-    return Text.open(read)
+    return Text.open(lambda: parts)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +43,8 @@ def small_cuts(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(chunks, "MIN_CHUNK_CHARS", 4)
         patch.setattr(chunks, "MAX_CHUNK_CHARS", 8)
-        patch.setattr(shards, "MIN_SHARD_BYTES", 60)
-        patch.setattr(shards, "PARTS_PER_CUT", 1)
+        patch.setattr(encoding, "MIN_SHARD_BYTES", 60)
+        patch.setattr(encoding, "PARTS_PER_CUT", 1)
         patch.setattr(encoding, "MIN_KEPT_CHARS", 70)
         yield
 
@@ -113,17 +107,6 @@ def test_the_end_of_a_text_is_short():
     tokenizer = Tokenizer(TOKENIZERS["bpe"])
     assert len(tokenizer.tail("the cat sat. " * 100_000, 128)) < 3000
     assert tokenizer.tail("the cat", 128) == "the cat"
-
-
-def test_what_comes_after_a_shard_decides_about_its_last_token(small_cuts):
-    """The tokens of a shard in a file are those of a text that goes on in the same way."""
-    parts = [["z" * 70, "x" * 80 + f"[END OF TEXT{end}" + "y" * 80] for end in "]-"]
-    texts = [text_of(part) for part in parts]
-    assert len({text.shards[0].digest.hexdigest() for text in texts}) == 1
-    hf = TOKENIZERS["byte"]
-    for text in texts:
-        encoded = encode_text(Tokenizer(hf), text)
-        assert encoded.token_ids[:].tolist() == hf.encode("".join(text)).ids
 
 
 def with_token(kind: str, content: str, **flags) -> tokenizers.Tokenizer:

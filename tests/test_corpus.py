@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from neo_keras.errors import InputError
-from neo_keras.text import readers, sources
+from neo_keras.text import formats, sources
 from neo_keras.text.corpus import Corpus, load_corpus, split_corpus
+from neo_keras.text.encoding import Text
 from neo_keras.text.plays import render_play
-from neo_keras.text.shards import Text
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_unreadable_file_and_folder(tmp_path, monkeypatch):
 
     (tmp_path / "file").write_text("text")
     # Root may read anything: chmod would not do.
-    monkeypatch.setattr(readers, "open", refuse, raising=False)
+    monkeypatch.setattr(formats, "open", refuse, raising=False)
     with pytest.raises(InputError, match=f"Permission denied at {tmp_path}/file; .*--data"):
         load_corpus([str(tmp_path)])
     monkeypatch.setattr(os, "listdir", refuse)

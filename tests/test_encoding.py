@@ -8,10 +8,8 @@ import pytest
 
 from neo_keras.text import tokenizer_models
 from neo_keras.text.corpus import open_corpus
-from neo_keras.text.encoding import encode_text
-from neo_keras.text.shards import Text
-from neo_keras.text.tokenizer import Tokenizer
-from neo_keras.text.tokenizer_training import make_tokenizer
+from neo_keras.text.encoding import Text, encode_text
+from neo_keras.text.tokenizer import Tokenizer, make_tokenizer
 
 
 def encode(tokenizer, text):

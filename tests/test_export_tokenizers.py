@@ -17,7 +17,7 @@ from neo_keras.generation import artifact
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import GREEDY, Sampler
-from neo_keras.text.tokenizer_training import make_tokenizer
+from neo_keras.text.tokenizer import make_tokenizer
 
 # Of 12 words and other characters that the text has, the two rarest are unknown.
 VOCAB_SIZES = {"word": 11, "bpe": 271, "byte": None}

@@ -13,14 +13,12 @@ from waits import HANG_SECONDS
 
 from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
-from neo_keras.text import encoding, readers, tokenizer_models
+from neo_keras.text import encoding, formats, tokenizer_models
 from neo_keras.text.corpus import load_corpus, open_corpus
 from neo_keras.text.encoding import encode_text
 from neo_keras.text.formats import read_files
-from neo_keras.text.shards import SequentialReader
 from neo_keras.text.token_cache import token_files_directory
-from neo_keras.text.tokenizer import Tokenizer
-from neo_keras.text.tokenizer_training import make_tokenizer
+from neo_keras.text.tokenizer import Tokenizer, make_tokenizer
 from neo_keras.training.start import resume_run, start_run
 
 pytest_plugins = ["shard_fixtures"]
@@ -41,7 +39,7 @@ def records(request, tmp_path, tiny_shards):
 def test_records_are_the_text(records):
     path, text = records
     corpus = open_corpus([str(path)])
-    assert "".join(corpus) == text
+    assert "".join(corpus.text) == text
     assert "".join(corpus.validation) == text[int(len(text) * 0.9) :]
 
 
@@ -59,15 +57,6 @@ def test_tokens_are_those_of_the_same_text(records, tmp_path, kind):
         ours, expected = encode_text(tokenizer, ours), encode_text(tokenizer, expected)
         np.testing.assert_array_equal(ours.token_ids[:], expected.token_ids[:])
         assert ours.bits_per_char(1) == expected.bits_per_char(1)
-
-
-def test_is_read_from_any_part_on(records):
-    path, text = records
-    parts = list(read_files([str(path)]))
-    assert "".join(part for _, part in parts) == text and len(parts) > 25
-    for i in range(0, len(parts), 7):
-        again = [part for _, part in read_files([str(path)], parts[i][0])]
-        assert again == [part for _, part in parts[i:]]
 
 
 def test_files_of_all_formats_are_one_text(tmp_path):
@@ -105,45 +94,26 @@ def test_an_end_token_ends_a_document(tmp_path):
 
 def test_a_gzip_file_is_unpacked_from_the_beginning_few_times(tmp_path, tiny_shards, monkeypatch):
     path, opened = write(tmp_path / "a.jsonl.gz", documents()), []
-    monkeypatch.setattr(readers, "open", lambda *a: opened.append(a[0]) or open(*a), raising=False)
+    monkeypatch.setattr(formats, "open", lambda *a: opened.append(a[0]) or open(*a), raising=False)
     corpus = open_corpus([str(path)])
-    assert len(corpus.text.shards) > 10
     tokenizer = corpus.make_tokenizer("byte").with_end_token()
     corpus.tokenize(tokenizer, ModelConfig(257, 5))
-    assert text_of(documents()).endswith(corpus.validation_excerpt())
+    assert text_of(documents()).endswith(corpus.excerpt)
     assert len(opened) == 2  # to find the shards, and to encode them
-    assert "".join(corpus) == text_of(documents())
-
-
-def test_what_goes_on_is_what_begins_there():
-    def read(offset):
-        calls.append(offset)
-        yield from parts[parts.index((offset, str(offset[1]))) :]
-
-    calls, parts = [], [((0, i), str(i)) for i in range(11)]
-    reader = SequentialReader(read)
-    first = reader((0, 2))
-    assert [next(first)[1] for _ in range(3)] == ["2", "3", "4"]
-    other = reader((0, 3))  # while the first one reads
-    assert [next(other)[1], next(first)[1]] == ["3", "5"]
-    first.close()
-    assert [text for _, text in reader((0, 5))] == [str(i) for i in range(5, 11)]
-    assert calls == [(0, 2), (0, 3)]
-    assert [text for _, text in reader((0, 10))] == ["10"] and calls == [(0, 2), (0, 3)]
-    assert len(list(reader((0, 0)))) == 11 and calls[2:] == [(0, 0)]
+    assert "".join(corpus.text) == text_of(documents())
 
 
 def kill_at(number, path):
     """Encodes records in a process that is killed amid a shard; a target of `multiprocessing`."""
-    encode, calls = encoding._ShardEncoder._encode, []
+    encode, calls = encoding._encode, []
 
-    def die(self, *arguments):
+    def die(*arguments):
         calls.append(arguments)
         if len(calls) == number:
             os.kill(os.getpid(), signal.SIGKILL)
-        return encode(self, *arguments)
+        return encode(*arguments)
 
-    encoding._ShardEncoder._encode = die
+    encoding._encode = die
     encode_text(make_tokenizer("byte", []), open_corpus([path]).text)
 
 
@@ -160,7 +130,7 @@ def test_a_start_that_was_killed_goes_on(records, encoded_shards):
     assert text.endswith(done) and len(done) < len(text)
     encoded_shards.clear()
     encode_text(make_tokenizer("byte", []), open_corpus([str(path)]).text)
-    assert all(len(text) < encoding.MIN_KEPT_CHARS for text in encoded_shards)
+    assert encoded_shards == []
 
 
 def test_records_that_change_are_noticed(tmp_path, tiny_shards):
@@ -174,14 +144,14 @@ def test_records_that_change_are_noticed(tmp_path, tiny_shards):
 @pytest.mark.parametrize("suffix", ["txt", "jsonl", "csv.gz", "parquet"])
 def test_memory_does_not_grow_with_the_text(tmp_path, monkeypatch, suffix):
     """Of what Python has at a time; Parquet's buffers are beside it."""
-    monkeypatch.setattr(readers, "CHUNK_BYTES", 2**14)
+    monkeypatch.setattr(formats, "CHUNK_BYTES", 2**14)
     texts = [CHUNK_BYTES * f"{i} " for i in range(5000)]
     path = tmp_path / f"a.{suffix}"
     path.write_text(text_of(texts)) if suffix == "txt" else write(path, texts)
     list(read_files([str(path)]))  # what is imported stays
     tracemalloc.start()
     try:
-        size = sum(len(text) for _, text in read_files([str(path)]))
+        size = sum(map(len, read_files([str(path)])))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

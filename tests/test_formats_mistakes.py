@@ -7,7 +7,7 @@ import pytest
 from record_files import FORMATS, NO_PYARROW, documents, write
 
 from neo_keras.errors import InputError
-from neo_keras.text import readers
+from neo_keras.text import formats
 from neo_keras.text.corpus import load_corpus
 from neo_keras.text.formats import read_files
 
@@ -61,9 +61,9 @@ def test_a_mistake_is_one_line(tmp_path, name, content, message):
 
 
 def test_a_line_that_is_too_long(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "MAX_LINE_BYTES", 40)
+    monkeypatch.setattr(formats, "MAX_LINE_CHARS", 40)
     (tmp_path / "a.jsonl").write_text(OBJECT + '{"text": "' + "b" * 40)
-    with pytest.raises(InputError, match="fewer than 40 bytes in .*a.jsonl, .* at byte 14"):
+    with pytest.raises(InputError, match="a.jsonl, line 2: expected fewer than 40 characters"):
         load_corpus([str(tmp_path / "a.jsonl")])
     (tmp_path / "b.csv").write_text('text\n"' + "b\n" * 40)
     with pytest.raises(InputError, match="b.csv, line 2: .*field larger than field limit"):

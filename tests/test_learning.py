@@ -9,8 +9,7 @@ from tokenizers import models
 from neo_keras.errors import InputError
 from neo_keras.text import chunks, tokenizer_models
 from neo_keras.text.corpus import open_corpus
-from neo_keras.text.tokenizer import Tokenizer
-from neo_keras.text.tokenizer_training import make_tokenizer
+from neo_keras.text.tokenizer import Tokenizer, make_tokenizer
 
 
 @pytest.mark.parametrize("name", tokenizer_models.KINDS)
@@ -30,7 +29,7 @@ def test_by_name(name, tiny_corpus_text):
 
 @pytest.mark.parametrize("name", ["word", "bpe"])
 def test_vocab_size(name, tiny_corpus_text):
-    texts = open_corpus()
+    texts = open_corpus().text
     default = {"word": 8192, "bpe": 1024}[name]
     assert make_tokenizer(name, texts).vocab_size == default
     assert make_tokenizer(name, texts, 307).vocab_size == 307

@@ -14,7 +14,7 @@ from neo_keras.errors import InputError
 from neo_keras.generation.interactive import answer_lines
 from neo_keras.text import tokenizer_models
 from neo_keras.text.chunks import MAX_SAMPLE_WORD_CHARS
-from neo_keras.text.tokenizer_training import make_tokenizer
+from neo_keras.text.tokenizer import make_tokenizer
 
 
 @pytest.mark.parametrize("width", [20_000, 60])

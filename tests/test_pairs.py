@@ -104,9 +104,20 @@ def test_the_last_tenth_is_for_validation(tokenizer):
     assert corpus.validation.unknown_share == 0
     unknown = encode_pairs([("a", "azb"), ("b", "a")], tokenizer, 11)
     assert unknown.unknown_share == 1 / 6
+    # 6 tokens of one bit each, and "z" with its end, for 4 characters
+    assert unknown.bits_per_char(math.log(2)) == pytest.approx((6 + 2 * 8) / 4)
     assert corpus.tokens_per_row == 3  # a, b and the end
     with pytest.raises(InputError, match="two pairs at least, got 1"):
         PairCorpus(pairs[:1])
+
+
+def test_a_pair_that_is_too_long_is_named(tokenizer, tmp_path):
+    (tmp_path / "a.tsv").write_text("a\tb\n")
+    (tmp_path / "b.tsv").write_text("\na\tb\nabc\td\n" * 2)
+    paths = [str(tmp_path / name) for name in ("a.tsv", "b.tsv")]
+    corpus = PairCorpus(load_pairs(paths), paths)
+    with pytest.raises(InputError, match="b.tsv, line 3: a source has 4 tokens"):
+        corpus.tokenize(tokenizer, ModelConfig(13, 3))
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,7 @@ from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.export.model_card import write_model_card
 from neo_keras.model.gpt import GPT
 from neo_keras.run_directory.directory import RunDirectory
-from neo_keras.text.tokenizer import Tokenizer
-from neo_keras.text.tokenizer_training import make_tokenizer
+from neo_keras.text.tokenizer import Tokenizer, make_tokenizer
 from neo_keras.training.progress import describe_end, describe_stop
 
 METRICS = {"val_loss": 1.0, "val_bits_per_char": 1.0, "train_seconds": 1, "tokens_per_second": 1,

@@ -6,11 +6,10 @@ import random
 import pytest
 
 from neo_keras.errors import InputError
-from neo_keras.text import readers
+from neo_keras.text import formats
 from neo_keras.text.corpus import load_corpus, open_corpus
-from neo_keras.text.formats import read_files
+from neo_keras.text.formats import normalize, normalize_string, read_files
 from neo_keras.text.pairs import load_pairs
-from neo_keras.text.readers import normalize, normalize_string
 
 LINE_ENDS = {
     "a\rb\r": "a\nb\n",
@@ -35,19 +34,13 @@ def test_line_ends_and_marks(tmp_path, text, expected):
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_chunks_cut_no_line_end(tmp_path, monkeypatch, pack):
-    """Nor a character; and from every place the rest of the text is the same."""
+    """Nor a character."""
     rng, path = random.Random(5), tmp_path / "a.txt"
     text = "".join(rng.choices([*"\r\r\r\n\n\ufeff\x85xé日😀"], k=400))
     path.write_bytes(pack(text.encode()))
     for chunk_bytes in range(1, 12):
-        monkeypatch.setattr(readers, "CHUNK_BYTES", chunk_bytes)
-        parts = list(read_files([str(path)]))
-        whole = "".join(part for _, part in parts)
-        assert whole == normalize(text)
-        for i in range(0, len(parts), 7):
-            rest = "".join(part for _, part in parts[i:])
-            again = read_files([str(path)], parts[i][0])
-            assert "".join(part for _, part in again) == rest
+        monkeypatch.setattr(formats, "CHUNK_BYTES", chunk_bytes)
+        assert "".join(read_files([str(path)])) == normalize(text)
 
 
 def test_marks_of_joined_files(tmp_path):
@@ -62,14 +55,13 @@ def test_what_is_typed_or_escaped():
 
 
 def test_gzip(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "CHUNK_BYTES", 61)
+    monkeypatch.setattr(formats, "CHUNK_BYTES", 61)
     text = "".join(f"line {i} é\n" for i in range(500))
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(text.encode()))
     (tmp_path / "b.gz").write_bytes(gzip.compress(b"two ") + gzip.compress(b"members"))
-    (tmp_path / "c.gz").write_bytes(b"not packed")
     corpus = open_corpus([str(tmp_path)])
-    assert "".join(corpus) == f"{text}two members\nnot packed"
-    assert "".join(corpus.validation) == "".join(corpus)[len(corpus.training) :]
+    assert "".join(corpus.text) == f"{text}two members"
+    assert "".join(corpus.validation) == "".join(corpus.text)[len(corpus.training) :]
     pairs = tmp_path / "p.tsv.gz"
     pairs.write_bytes(gzip.compress(b"you\tthou\n"))
     assert load_pairs([str(pairs)]) == [("you", "thou")]
@@ -82,15 +74,16 @@ def damaged(data):
     yield data[:30] + bytes([data[30] ^ 255]) + data[31:]
     yield data[:-8] + bytes(4) + data[-4:]
     yield data[:2]
+    yield b"not packed"
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(7))
 def test_damaged_gzip(tmp_path, number):
     text = random.Random(3).randbytes(999).hex()
-    path = tmp_path / "a.txt.gz"
+    path = tmp_path / "a.tsv.gz"
     path.write_bytes(list(damaged(gzip.compress(text.encode())))[number])
     for read in (load_corpus, load_pairs):
-        with pytest.raises(InputError, match=r"whole gzip file in .*a\.txt\.gz, got a damaged"):
+        with pytest.raises(InputError, match=r"whole gzip file in .*a\.tsv\.gz, got a damaged"):
             read([str(path)])
 
 

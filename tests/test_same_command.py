@@ -7,7 +7,7 @@ import pytest
 import train as script
 from neo_keras.errors import InputError
 from neo_keras.presets import PRESETS
-from neo_keras.text.tokenizer_training import make_tokenizer
+from neo_keras.text.tokenizer import make_tokenizer
 from neo_keras.training.compute import this_machine
 from neo_keras.training.launch import launch
 from neo_keras.training.resolve import resolve

@@ -7,8 +7,8 @@ import pytest
 
 from neo_keras.errors import InputError
 from neo_keras.run_directory.directory import RunDirectory
+from neo_keras.text.tokenizer import make_tokenizer
 from neo_keras.text.tokenizer_models import KINDS
-from neo_keras.text.tokenizer_training import make_tokenizer
 from neo_keras.training.resolve import resolve
 from neo_keras.training.start import resume_run, start_run
 

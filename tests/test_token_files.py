@@ -10,25 +10,27 @@ import sys
 import numpy as np
 import pytest
 import rich.console
-from tiny_texts import shards_of, whole
+from tiny_texts import whole
 from waits import HANG_SECONDS
 
 from neo_keras.errors import FailedError, InputError
-from neo_keras.text import encoding, progress, shards, token_cache
+from neo_keras.text import encoding, token_cache
 from neo_keras.text.corpus import open_corpus
 from neo_keras.text.encoding import encode_text
 from neo_keras.text.token_cache import ConcatTokens, read_tokens, token_files_directory
-from neo_keras.text.tokenizer_training import make_tokenizer
+from neo_keras.text.tokenizer import make_tokenizer
 
 pytest_plugins = ["shard_fixtures"]
 pytestmark = pytest.mark.usefixtures("tiny_shards")
 
 
-def test_windows_across_shards():
+def test_windows_across_shards(tmp_path):
     rng = np.random.default_rng(5)
     expected = rng.integers(251, size=997).astype("uint8")
     stops = [0, 13, 14, 400, 411, 700, 997]
-    joined = ConcatTokens([expected[a:b] for a, b in zip(stops, stops[1:])])
+    for a, b in zip(stops, stops[1:]):
+        token_cache.write_tokens(tmp_path / f"{a}", expected[a:b], [0, 0, 0])
+    joined = ConcatTokens([read_tokens(tmp_path / f"{a}", "uint8")[0] for a in stops[:-1]])
     assert (len(joined), joined.dtype) == (997, "uint8")
     for start in range(997):
         window = joined[start : start + 31]
@@ -46,7 +48,7 @@ def test_a_second_start_encodes_nothing(texts, encoded_shards):
     assert "".join(encoded_shards) == whole(texts)
     encoded_shards.clear()
     second = encode_text(tokenizer, open_corpus([str(texts)]).text)
-    assert sum(map(len, encoded_shards)) < 100  # the last one, too short to be kept
+    assert encoded_shards == []
     np.testing.assert_array_equal(second.token_ids[:], first.token_ids[:])
     # Another tokenizer has files of its own.
     other = make_tokenizer("bpe", [whole(texts)], 301)
@@ -84,18 +86,18 @@ def test_a_new_file_leaves_the_shards_of_the_others(texts, encoded_shards):
 
 def kill_at(number, sources):
     """Encodes a text in a process that is killed amid a shard; a target of `multiprocessing`."""
-    encode, count = encoding._ShardEncoder._encode, 0
+    encode, count = encoding._encode, 0
 
-    def die(self, *arguments):
+    def die(*arguments):
         nonlocal count
         count += 1
         if count == number:
             partial = token_files_directory() / f".partial-{os.getpid()}-shard"
             partial.write_text("half a shard")
             os.kill(os.getpid(), signal.SIGKILL)
-        return encode(self, *arguments)
+        return encode(*arguments)
 
-    encoding._ShardEncoder._encode = die
+    encoding._encode = die
     encode_text(make_tokenizer("byte", []), open_corpus(sources).text)
 
 
@@ -104,9 +106,11 @@ def test_killed_and_started_again(texts, encoded_shards):
     process.start()
     process.join(HANG_SECONDS)
     assert process.exitcode == -signal.SIGKILL
-    encoded = encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]).text)
+    tokenizer, text = make_tokenizer("byte", []), open_corpus([str(texts)]).text
+    encoded = encode_text(tokenizer, text)
     assert bytes(encoded.token_ids[:]).decode() == whole(texts)
-    assert encoded_shards == shards_of(open_corpus([str(texts)]).text)[6:]
+    shards = ["".join(shard) for shard in encoding._cut_into_shards(tokenizer, text)]
+    assert encoded_shards == shards[6:]
     # What the killed process left goes when it is surely no one's.
     (partial,) = token_files_directory().glob(".partial-*")
     os.utime(partial, (0, 0))
@@ -118,7 +122,7 @@ def test_killed_and_started_again(texts, encoded_shards):
 def test_a_terminal_shows_how_far_it_is(texts, is_terminal, monkeypatch):
     console = rich.console.Console(file=io.StringIO(), force_terminal=is_terminal)
     monkeypatch.setattr(rich, "get_console", lambda: console)
-    monkeypatch.setattr(progress, "MIN_TOTAL", 10_000)
+    monkeypatch.setattr(encoding, "MIN_PROGRESS_BYTES", 10_000)
     encode_text(make_tokenizer("byte", []), open_corpus([str(texts)]).text)
     for what in ("reading the text", "encoding the text", "100%", "0:00:00"):
         assert (what in console.file.getvalue()) == is_terminal
@@ -141,28 +145,27 @@ def damages(path):
     data = path.read_bytes()
     return {
         "empty": b"",
-        "the header only": data[:256],
+        "the header only": data[:56],
+        "half a header": data[:28],
         "one token less": data[:-1],
         "one token more": data + b"x",
         "another format": data.replace(b"neo_keras", b"any_keras"),
-        "no JSON": b"\xff" * len(data),
-        "JSON of another kind": b"[1]".ljust(256) + data[256:],
-        "a count that is none": data.replace(b'"num_unknown": 0', b'"num_unknown": {}'),
+        "no header": b"\xff" * len(data),
     }
 
 
 @pytest.mark.parametrize("damage", [
-    "empty", "the header only", "one token less", "one token more", "another format", "no JSON",
-    "JSON of another kind", "a count that is none",
+    "empty", "the header only", "half a header", "one token less", "one token more",
+    "another format", "no header",
 ])  # fmt: skip
 def test_a_damaged_file_is_made_anew(texts, damage, encoded_shards):
     tokenizer = make_tokenizer("byte", [])
     encode_text(tokenizer, open_corpus([str(texts)]).text)
-    path = sorted(token_files_directory().iterdir())[3]
+    path = sorted(token_files_directory().glob("*.tokens"))[3]
     intact = path.read_bytes()
     path.write_bytes(damages(path)[damage])
     with pytest.raises(ValueError):
-        read_tokens(path)
+        read_tokens(path, "uint8")
     encoded_shards.clear()
     encoded = encode_text(tokenizer, open_corpus([str(texts)]).text)
     assert len([text for text in encoded_shards if len(text) >= 100]) == 1
@@ -197,7 +200,7 @@ def test_no_room(texts):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     for path in token_files_directory().iterdir():
-        read_tokens(path)  # complete
+        read_tokens(path, "uint8")  # complete
 
 
 def test_no_directory(texts, tmp_path):
@@ -209,9 +212,8 @@ def test_no_directory(texts, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_what_was_read_does_not_stay_in_memory(tmp_path):
     path = tmp_path / "tokens"
-    counts = dict.fromkeys(token_cache.COUNTS, 0)
-    token_cache.write_tokens(path, [np.ones(2**24, "uint8")] * 4, counts)
-    token_ids = ConcatTokens([read_tokens(path)[0]])
+    token_cache.write_tokens(path, np.ones(2**26, "uint8"), [0, 0, 0])
+    token_ids = ConcatTokens([read_tokens(path, "uint8")[0]])
     for place in range(0, 2**26, 2**12):  # every page
         assert token_ids[place : place + 2].all()
         if place % 2**22 == 0:
@@ -230,8 +232,8 @@ def test_training_and_resuming_from_tiny_shards(texts, tmp_path, monkeypatch):
     assert len(list(token_files_directory().iterdir())) > 10
     resumed, _ = train_here(tmp_path / "resumed", texts, [stop_at(7)], stopped_by=2, **settings)
     train_here(resumed.path, texts, resume=True)
-    monkeypatch.setattr(shards, "MIN_SHARD_BYTES", 2**25)
-    monkeypatch.setattr(shards, "MAX_SHARD_BYTES", 2**26)
+    monkeypatch.setattr(encoding, "MIN_SHARD_BYTES", 2**24)
+    monkeypatch.setattr(encoding, "MAX_SHARD_BYTES", 2**25)
     monkeypatch.setattr(encoding, "MIN_KEPT_CHARS", 2**23)
     in_memory, _ = train_here(tmp_path / "memory", texts, **settings)
     assert different_arrays(sharded.last, in_memory.last) == []

@@ -13,7 +13,7 @@ from neo_keras.export import exporter, web
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.load import load_engine
 from neo_keras.generation.sampler import Sampler
-from neo_keras.text.tokenizer_training import make_tokenizer
+from neo_keras.text.tokenizer import make_tokenizer
 
 pytest_plugins = ["export_fixtures", "web_fixtures"]
 

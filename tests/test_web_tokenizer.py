@@ -9,9 +9,8 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from tokenizers_with_added_tokens import MAKE_PLAIN, strewn_text, with_added_tokens
 
 from neo_keras.export import web
-from neo_keras.text.tokenizer import Tokenizer
+from neo_keras.text.tokenizer import Tokenizer, make_tokenizer
 from neo_keras.text.tokenizer_models import KINDS
-from neo_keras.text.tokenizer_training import make_tokenizer
 
 pytest_plugins = ["export_fixtures", "web_fixtures"]
 

@@ -20,8 +20,3 @@ def whole(folder):
             text += "\n"
         text += path.read_bytes().decode().removeprefix("\ufeff")
     return re.sub("\r\r?\n|\r", "\n", text)
-
-
-def shards_of(text):
-    """What a `Text` has of each shard."""
-    return ["".join(text.read_shard(shard)) for shard in text.shards]

@@ -11,9 +11,8 @@ from neo_keras.errors import FailedError, InputError
 from neo_keras.export.quantization import QUANTIZATIONS
 from neo_keras.generation.decoding import check_finite
 from neo_keras.generation.sampler import GREEDY
-from neo_keras.text.encoding import encode_text
+from neo_keras.text.encoding import Text, encode_text
 from neo_keras.text.pairs import encode_pairs, parse_pairs
-from neo_keras.text.shards import Text
 
 NUM_WINDOWS = 16
 MAX_LOGITS = 2**27  # of all windows: with a large vocabulary and context there are fewer windows

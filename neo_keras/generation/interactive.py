@@ -5,7 +5,7 @@ import signal
 import sys
 
 from neo_keras.errors import InputError
-from neo_keras.text.readers import normalize_string
+from neo_keras.text.formats import normalize_string
 
 
 def answer_lines(chunks_after):

@@ -1,7 +1,6 @@
 """Where text comes from, and text <-> token ids. Nothing here needs TensorFlow.
 
-A text on its way to training, each step in a module of its own: `sources` finds the files,
-`readers` decodes them, and `formats` makes one text of them. `shards` cuts it where no token is,
-`tokenizer` encodes it in `chunks`, and `encoding` takes from the `token_cache` what was encoded
-before. `corpus` puts all of this together; `pairs` is the same for pairs of a source and a target.
+A text on its way to training: `sources` finds the files, `formats` makes one text of them,
+`tokenizer` encodes it in `chunks`, and `encoding` keeps the tokens of its shards in the
+`token_cache`. `corpus` puts all of this together; `pairs` is the same for pairs.
 """

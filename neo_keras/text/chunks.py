@@ -1,5 +1,6 @@
 """Cuts a text of any size into chunks, where no token is cut, whatever the tokenizer."""
 
+import itertools
 import math
 import random
 import re
@@ -26,17 +27,10 @@ _LONG_WORD_HEAD = re.compile(rf"\S{{{MAX_SAMPLE_WORD_CHARS}}}(?=\S)")
 
 
 class Chunker:
-    """Cuts a text of any size into chunks of some `MIN_CHUNK_CHARS`.
+    """Cuts a text where no token is cut, not even an added one of a tokenizer.
 
-    Args:
-        hf: The tokenizer, whose added tokens are never cut; None: there are none.
-        max_word_chars: Only what has no space or punctuation for so long is cut anywhere.
-
-    Attributes:
-        lookahead: How many characters after a place may decide about an added token before it.
-
-    Raises:
-        InputError: An added token takes, or looks at, what stands around it.
+    What has no space or punctuation for `max_word_chars` is cut anywhere. Raises `InputError` where
+    an added token takes, or looks at, what stands around it.
     """
 
     def __init__(
@@ -50,22 +44,14 @@ class Chunker:
                         "expected added tokens that leave the text around them alone, got "
                         f"{token.content!r} with {flag}; set that to false in its tokenizer.json"
                     )
-        # As in Hugging Face's library, those that are not normalized come first; the others are
-        # looked for in what is left.
-        self._added_tokens = [
-            _pattern([token.content for token in tokens if token.normalized == is_normalized])
-            for is_normalized in (False, True)
-        ]
+        contents = sorted((token.content for token in tokens), key=len, reverse=True)
+        # A lookahead finds those that overlap, too: the longest one at each place.
+        self._added_token = re.compile(f"(?=({'|'.join(map(re.escape, contents))}))")
+        self._reach = len(contents[0]) - 1 if contents else 0  # of one, from a place within it
         self._max_word_chars = max_word_chars
-        self.lookahead = 2 * max((len(token.content) for token in tokens), default=0)
 
-    def chunks(self, texts: Iterable[str], ahead: str = "") -> Iterator[str]:
-        """Yields the chunks.
-
-        Args:
-            texts: The parts of the text.
-            ahead: What comes after the text: the last chunk takes of it what an added token does.
-        """
+    def chunks(self, texts: Iterable[str]) -> Iterator[str]:
+        """Yields the chunks, of some `MIN_CHUNK_CHARS`, of a text that is given in parts."""
         rest = ""
         for text in texts:
             rest += text
@@ -75,50 +61,35 @@ class Chunker:
                 start = stop
             rest = rest[start:]
         if rest:
-            spans = self._spans(rest + ahead)
-            reached = (stop for start, stop in spans if start < len(rest) < stop)
-            yield (rest + ahead)[: next(reached, len(rest))]
+            yield rest
+
+    def last_cut(self, text: str, anywhere: bool = False) -> int | None:
+        """The last place to cut a part of a text; anywhere: between any characters, if need be."""
+        start, stop = self._reach, len(text) - self._reach
+        boundaries = _BOUNDARY.finditer(text, max(stop - MAX_WORD_CHARS, start), stop)
+        places = [boundary.start() for boundary in boundaries][::-1]
+        others = range(stop - 1, start, -1) if anywhere else ()
+        return self._first_between_tokens(text, places, others)
 
     def _cuts(self, text):
         """Yields where to cut a text of which more may come."""
-        spans, (token_start, token_stop) = self._spans(text), (0, 0)
-        position = 0
-        while len(text) - position > MAX_CHUNK_CHARS + self.lookahead:
-            last = min(position + self._max_word_chars, len(text) - self.lookahead)
-            boundary = _BOUNDARY.search(text, position + MIN_CHUNK_CHARS, last)
-            if not boundary and last < position + self._max_word_chars:
-                return
-            position = boundary.start() if boundary else last
-            while token_stop <= position:
-                token_start, token_stop = next(spans, (len(text), len(text) + 1))
-            if token_start < position:
-                position = token_stop
-            yield position
+        position, stop = 0, len(text) - self._reach
+        while position is not None and stop - position > MAX_CHUNK_CHARS:
+            last = position + self._max_word_chars
+            boundaries = _BOUNDARY.finditer(text, position + MIN_CHUNK_CHARS, min(last, stop))
+            places = (boundary.start() for boundary in boundaries)
+            position = self._first_between_tokens(text, places, range(last, stop + 1))
+            if position is not None:
+                yield position
 
-    def _spans(self, text):
-        """Yields (start, stop) of the added tokens of a text, which begins with none that is cut.
-
-        Within `lookahead` characters of the end it may be another one when the text goes on.
-        """
-        first, second = self._added_tokens
-        start = 0
-        for match in first.finditer(text):
-            yield from (m.span() for m in second.finditer(text, start, match.start()))
-            yield match.span()
-            start = match.end()
-        yield from (m.span() for m in second.finditer(text, start))
-
-
-def _pattern(contents):
-    """Of two that begin at one place the longer one counts; the pattern of none never matches."""
-    contents = sorted(contents, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, contents)) or r"(?!)")
-
-
-def last_boundary(text: str) -> int | None:
-    """The last place near the end of a text where no token but an added one is cut, or None."""
-    tail = max(len(text) - MAX_WORD_CHARS, 0)
-    return max((match.start() for match in _BOUNDARY.finditer(text, tail)), default=None)
+    def _first_between_tokens(self, text, *places):
+        """The first place across which no added token stands, or None."""
+        for place in itertools.chain(*places):
+            start, stop = max(place - self._reach, 0), place + self._reach
+            near = self._added_token.finditer(text, start, stop)
+            if not any(match.start() < place < match.end(1) for match in near):
+                return place
+        return None
 
 
 def sample(texts: Iterable[str]) -> Iterator[str]:

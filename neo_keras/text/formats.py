@@ -1,65 +1,135 @@
-"""The formats of text files: a new one is a row of `RECORD_READERS`."""
+"""Reads files of any size as text, in parts: plain text, or the records of `RECORD_READERS`."""
 
+import codecs
 import csv
 import functools
-import itertools
+import gzip
 import os
+import re
+import zlib
 from collections.abc import Iterator, Sequence
 
 from neo_keras.atomic_files import parse_json
 from neo_keras.errors import InputError, shortened
-from neo_keras.text import readers
-from neo_keras.text.readers import (
-    damaged,
-    normalize_string,
-    open_unpacked,
-    read_lines,
-    read_plain_text,
-)
-
-Offset = tuple[int, int]  # the number of a file, and a position in it, as its reader counts
-BEGINNING: Offset = (0, 0)
-Part = tuple[Offset | None, str]  # a part of a text, and where it begins
 
 DEFAULT_COLUMN = "text"
 DOCUMENT_END = "\n\n"  # see `Tokenizer.document_end`
+CHUNK_BYTES = 2**20
+MAX_LINE_CHARS = 2**26  # of a record, which is in memory as a whole
+
+_GZIP = b"\x1f\x8b"  # which no text in UTF-8 begins with
+_CARRIAGE_RETURN = re.compile("\r\r?\n|\r")  # "\r\r\n": where "\n" became "\r\n" twice
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_files(
-    paths: Sequence[str],
-    offset: Offset = BEGINNING,
-    column: str = DEFAULT_COLUMN,
-    document_end: str = DOCUMENT_END,
-) -> Iterator[Part]:
-    """Reads files one after another: plain text from a line of its own, records as documents.
+    paths: Sequence[str], column: str = DEFAULT_COLUMN, document_end: str = DOCUMENT_END
+) -> Iterator[str]:
+    """Yields parts of files, none empty: plain text from a line of its own, records as documents.
 
     Args:
         paths: The files. Their suffixes say what they hold: see `RECORD_READERS`.
-        offset: Where to begin: one that this yielded.
         column: Which field of a record is its text. Records without a text are left out.
         document_end: What to put after each record.
-
-    Yields:
-        (offset, text): Parts of the text, none of them empty, as `normalize` makes them; and where
-        each begins, or None of a line end that is put between two files.
 
     Raises:
         InputError: A file is not UTF-8 text or is damaged, or a record has no such field.
     """
-    (first, begin), last = offset, "\n"
-    for number in range(first, len(paths)):
-        path, is_first = paths[number], True
-        read_records = RECORD_READERS.get(suffix_of(path))
-        if read_records:
-            parts = _join(path, read_records(path, column, begin), column, document_end)
+    last = "\n"
+    for path in paths:
+        if read_records := RECORD_READERS.get(suffix_of(path)):
+            parts = _join(path, read_records(path, column), column, document_end)
         else:
-            parts = read_plain_text(path, begin)
-        for position, text in parts:
-            if is_first and last != "\n":
-                yield None, "\n"
-            yield (number, position), text
-            is_first, last = False, "\n" if read_records else text[-1]
-        begin = 0
+            parts = read_plain_text(path)
+        line_end = "" if last == "\n" else "\n"
+        for text in parts:
+            yield line_end + text
+            line_end, last = "", "\n" if read_records else text[-1]
+
+
+def read_plain_text(path: str) -> Iterator[str]:
+    """Yields the parts of a file, none empty; raises `InputError` where it is not UTF-8 text."""
+    return filter(None, map(normalize, _decode_file(path)))
+
+
+def read_lines(path: str) -> Iterator[str]:
+    """Yields the lines of a file; Unicode's own line ends stay: a JSON string may hold them."""
+    number, rest = 1, ""
+    for text in _decode_file(path):
+        *lines, rest = (rest + _unify(text)).split("\n")
+        yield from lines
+        number += len(lines)
+        if len(rest) >= MAX_LINE_CHARS:
+            raise InputError(
+                f"{path}, line {number}: expected fewer than {MAX_LINE_CHARS:,} characters, got "
+                "more; take it out"
+            )
+    if rest:
+        yield rest
+
+
+def normalize(text: str) -> str:
+    """A text as all of ours are: each line ends with "\\n", and there is no byte order mark."""
+    text = _unify(text)
+    return text if text.isascii() else re.sub("[\x85\u2028\u2029]", "\n", text)
+
+
+def _unify(text):
+    text = _CARRIAGE_RETURN.sub("\n", text) if "\r" in text else text
+    return text.replace(_BYTE_ORDER_MARK, "")
+
+
+def normalize_string(text: str) -> str:
+    """The same of what was typed, or stood in JSON, and may not be well-formed."""
+    return well_formed(normalize(text))
+
+
+def well_formed(text: str) -> str:
+    """Replaces lone surrogates, of JSON or a command line that is not UTF-8, by "\\ufffd"."""
+    return text if text.isascii() else re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+def _damaged(path: str, kind: str, error: Exception | str) -> InputError:
+    return InputError(
+        f"expected a whole {kind} file in {path}, got a damaged one ({error}); copy it again, or "
+        "pass another file"
+    )
+
+
+def _decode_file(path):
+    """Yields the parts of a file's text; none ends within a line end."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    position, held, data = 0, "", True  # bytes read; "\r" that more of a line end may follow
+    try:
+        with open(path, "rb") as file:
+            if file.peek(2)[:2] == _GZIP:
+                file = gzip.GzipFile(fileobj=file)
+            elif path.lower().endswith(".gz"):
+                raise _damaged(path, "gzip", "it does not begin as one")
+            while data:
+                data = file.read(CHUNK_BYTES)
+                text = held + _decode(decoder, data, position, path)
+                held = text[len(text.rstrip("\r")) :][-2:] if data else ""
+                yield text.removesuffix(held)
+                position += len(data)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise _damaged(path, "gzip", error) from None
+
+
+def _decode(decoder, data, position, path):
+    num_undecoded = len(decoder.getstate()[0])
+    bad = [position + data.index(b"\0")] if b"\0" in data else []
+    try:
+        text = decoder.decode(data, final=not data)
+    except UnicodeDecodeError as error:
+        bad.append(position - num_undecoded + error.start)
+    if bad:
+        raise InputError(
+            f"expected UTF-8 text in {path}, got a file that is binary or not UTF-8 at byte "
+            f"{min(bad)}; convert it to text (from another encoding, with iconv), or pass another "
+            "file"
+        )
+    return text
 
 
 def suffix_of(path: str) -> str:
@@ -67,89 +137,72 @@ def suffix_of(path: str) -> str:
     return os.path.splitext(path.lower().removesuffix(".gz"))[1]
 
 
-def _mistake(path, position, message, fix="correct it, or take it out"):
-    """The error of what begins at a position in bytes; None: of a file without lines."""
-    if position is None:
-        return InputError(f"{path}: {message}; {fix}")
-    line = 1
-    with open_unpacked(path) as file:
-        while file.tell() < position:
-            file.readline()
-            line += 1
-    return InputError(f"{path}, line {line}: {message}; {fix}")
-
-
-def _check_column(path, position, column, columns):
-    if column not in columns:
-        fix = "choose one with --column"
-        if suffix_of(path) == ".tsv" or {"source", "target"} <= set(columns):
-            fix += "; of pairs leave --column out, and give --architecture encoder-decoder"
-        names = ", ".join(map(repr, columns)) or "none"
-        raise _mistake(path, position, f"expected a column {column!r}, got {names}", fix)
+def _mistake(path, line, message, fix="correct it, or take it out"):
+    """The error of a line, from 1; None: of a file without lines."""
+    place = path if line is None else f"{path}, line {line}"
+    return InputError(f"{place}: {message}; {fix}")
 
 
 def _join(path, records, column, document_end):
-    """Yields (position, text): some documents at a time."""
-    begin, texts, num_chars = 0, [], 0
-    for position, text in records:
+    """Yields the text of some documents at a time."""
+    texts, num_chars = [], 0
+    for line, record in records:
+        if column not in record:
+            fix = "choose one with --column"
+            if suffix_of(path) == ".tsv" or {"source", "target"} <= record.keys():
+                fix += "; of pairs leave --column out, and give --architecture encoder-decoder"
+            names = ", ".join(map(repr, record)) or "none"
+            raise _mistake(path, line, f"expected a column {column!r}, got {names}", fix)
+        text = record[column]
         if text is not None and not isinstance(text, str):
-            raise _mistake(path, position, f"expected a text in {column!r}, got {shortened(text)}")
+            raise _mistake(path, line, f"expected a text in {column!r}, got {shortened(text)}")
         if text := normalize_string(text or ""):
-            begin = begin if texts else position
             texts += [text, document_end]
             num_chars += len(text)
-        if num_chars >= readers.CHUNK_BYTES:
-            yield begin, "".join(texts)
+        if num_chars >= CHUNK_BYTES:
+            yield "".join(texts)
             texts, num_chars = [], 0
     if texts:
-        yield begin, "".join(texts)
+        yield "".join(texts)
 
 
-def _read_json_lines(path, column, begin):
-    with open_unpacked(path) as file:
-        file.seek(begin)
-        position = begin
-        for line in read_lines(file, path):
-            if line.strip():
-                record = _parse_object(line, path, position)
-                _check_column(path, position, column, record)
-                yield position, record[column]
-            position = file.tell()
+# Each yields (line or None, record as a dict); of a table first one that only names the columns.
 
 
-def _parse_object(line, path, position):
-    try:
-        record = parse_json(line)
-    except ValueError:
-        record = None
-    if not isinstance(record, dict):
-        raise _mistake(path, position, f"expected a JSON object, got {shortened(line.strip())}")
-    return record
+def _read_json_lines(path, column):
+    for number, line in enumerate(read_lines(path), 1):
+        if line.strip():
+            try:
+                record = parse_json(line)
+            except ValueError:
+                record = None
+            if not isinstance(record, dict):
+                message = f"expected a JSON object, got {shortened(line.strip())}"
+                raise _mistake(path, number, message)
+            yield number, record
 
 
-def _read_table(path, column, begin, **dialect):
+def _read_table(path, column, **dialect):
     """The first row names the columns; a field between quotes may hold line ends."""
-    csv.field_size_limit(readers.MAX_LINE_BYTES)
-    position = 0
-    with open_unpacked(path) as file:
-        rows = csv.reader(read_lines(file, path), strict=True, **dialect)
-        try:
-            header = next(rows, [])
-            _check_column(path, position, column, header)
-            file.seek(begin or file.tell())
-            position = file.tell()
-            for row in rows:
-                if row and len(row) != len(header):
-                    expected = f"{len(header)} fields, as in the first row"
-                    raise _mistake(path, position, f"expected {expected}, got {len(row)}")
-                if row:
-                    yield position, row[header.index(column)]
-                position = file.tell()
-        except csv.Error as error:
-            raise _mistake(path, position, f"expected a row of a table, got: {error}") from None
+    csv.field_size_limit(MAX_LINE_CHARS)
+    rows = csv.reader((line + "\n" for line in read_lines(path)), strict=True, **dialect)
+    line = 1  # where a row begins
+    try:
+        header = next(rows, [])
+        yield line, dict.fromkeys(header)
+        line = rows.line_num + 1
+        for row in rows:
+            if row and len(row) != len(header):
+                expected = f"{len(header)} fields, as in the first row"
+                raise _mistake(path, line, f"expected {expected}, got {len(row)}")
+            if row:
+                yield line, {column: row[header.index(column)]}
+            line = rows.line_num + 1
+    except csv.Error as error:
+        raise _mistake(path, line, f"expected a row of a table, got: {error}") from None
 
 
-def _read_parquet(path, column, begin):
+def _read_parquet(path, column):
     try:
         import pyarrow.parquet
     except ImportError:
@@ -157,30 +210,24 @@ def _read_parquet(path, column, begin):
     with open(path, "rb") as raw:
         try:
             # Without a buffer a whole group of rows is read at once.
-            file = pyarrow.parquet.ParquetFile(raw, buffer_size=readers.CHUNK_BYTES)
-            _check_column(path, None, column, file.schema_arrow.names)
+            file = pyarrow.parquet.ParquetFile(raw, buffer_size=CHUNK_BYTES)
+            yield None, dict.fromkeys(file.schema_arrow.names)
             kind = str(file.schema_arrow.field(column).type)
             if "string" not in kind or kind.startswith(("list", "struct", "map")):
                 message = f"expected texts in the column {column!r}, got {kind}"
                 raise _mistake(path, None, message, "choose another with --column")
-            first = 0
             for i in range(file.num_row_groups):
                 group = file.metadata.row_group(i)
-                if begin < first + group.num_rows:
-                    batch_size = readers.CHUNK_BYTES * group.num_rows // (group.total_byte_size + 1)
-                    batches = file.iter_batches(batch_size + 1, row_groups=[i], columns=[column])
-                    texts = (text for batch in batches for text in batch.column(0).to_pylist())
-                    rows = enumerate(texts, first)
-                    yield from itertools.dropwhile(lambda row: row[0] < begin, rows)
-                first += group.num_rows
+                size = 1 + CHUNK_BYTES * group.num_rows // (group.total_byte_size + 1)
+                for batch in file.iter_batches(size, row_groups=[i], columns=[column]):
+                    yield from ((None, record) for record in batch.to_pylist())
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             if getattr(error, "errno", None):  # the disk's, not the library's
                 raise
-            raise damaged(path, "Parquet", error) from None
+            raise _damaged(path, "Parquet", error) from None
 
 
-# Suffix -> a function of (path, column, the position to begin at) that yields (position, value) of
-# each record. What has another suffix is plain text.
+# What has another suffix is plain text.
 RECORD_READERS = {
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,

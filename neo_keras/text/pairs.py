@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,12 +10,10 @@ import numpy as np
 from neo_keras.atomic_files import parse_json
 from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError, shortened
-from neo_keras.text.encoding import TokenizedCorpus
-from neo_keras.text.formats import suffix_of
-from neo_keras.text.readers import normalize_string, read_whole
+from neo_keras.text.encoding import TokenizedCorpus, TokenStatistics
+from neo_keras.text.formats import normalize_string, read_lines, suffix_of
 from neo_keras.text.sources import reading_sources
-from neo_keras.text.tokenizer import Tokenizer
-from neo_keras.text.tokenizer_training import make_tokenizer
+from neo_keras.text.tokenizer import Tokenizer, make_tokenizer
 
 MAX_VALIDATION_PAIRS = 1000  # kept, to check exports on
 
@@ -24,98 +21,82 @@ Pair = tuple[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
-class EncodedPairs:
-    """Rows of padded token ids. Each source and each target ends with the end token."""
+class EncodedPairs(TokenStatistics):
+    """Rows of padded token ids, each with the end token; the statistics are of the targets."""
 
     source_ids: np.ndarray  # int32 [num_pairs, longest source]
     source_lens: np.ndarray  # int32 [num_pairs]
     target_ids: np.ndarray  # int32 [num_pairs, longest target]
     target_lens: np.ndarray  # int32 [num_pairs]
-    target_chars: np.ndarray  # int32 [num_pairs], characters of each target
-    target_unknowns: np.ndarray  # int32 [num_pairs], tokens that stand for something unknown
+    num_chars: np.ndarray  # int64 [num_pairs], as the other two
+    num_unknown: np.ndarray
+    unknown_bytes: np.ndarray
 
     def __len__(self) -> int:
         return len(self.source_ids)
+
+    @property
+    def num_tokens(self) -> np.ndarray:
+        return self.target_lens
 
     def part(self, rows: slice | np.ndarray) -> "EncodedPairs":
         """Some of the pairs; rows: a slice, or int [num_rows]."""
         return EncodedPairs(*(array[rows] for array in vars(self).values()))
 
-    @property
-    def tokens_per_char(self) -> float:
-        """Of the targets, their ends included."""
-        return int(self.target_lens.sum()) / int(self.target_chars.sum())
-
-    @property
-    def unknown_share(self) -> float:
-        """Of the tokens of the targets, 0 .. 1."""
-        return int(self.target_unknowns.sum()) / int(self.target_lens.sum())
-
-    def bits_per_char(self, loss: float) -> float:
-        """Of the targets; loss: in nats per token."""
-        return loss / math.log(2) * self.tokens_per_char
-
 
 class PairCorpus:
-    """As `Corpus`, of pairs; raises `InputError` where these are too few.
+    """As `Corpus`, of at least two pairs; paths: of their files, to say where a pair is."""
 
-    The first nine tenths are trained on, the last tenth is validated on.
-    """
+    has_pairs = True
 
-    def __init__(self, pairs: Sequence[Pair]):
+    def __init__(self, pairs: Sequence[Pair], paths: Sequence[str] = ()):
         cut = int(len(pairs) * 0.9)
         if not cut:
-            raise InputError(
-                f"expected two pairs at least, got {len(pairs)}: give more with --data"
-            )
+            message = f"expected two pairs at least, got {len(pairs)}: give more with --data"
+            raise InputError(message)
+        self._paths = paths
         self.training, self.validation = pairs[:cut], pairs[cut:]
+        self.excerpt = to_json_lines(self.validation[:MAX_VALIDATION_PAIRS])
         self.sha256 = hashlib.sha256(to_json_lines(pairs).encode()).hexdigest()
 
     def make_tokenizer(self, name: str, vocab_size: int | None = None) -> Tokenizer:
-        """As the function of that name, with an end token; it sees the training pairs only."""
+        """As the function of that name, of the training pairs, with an end token."""
         texts = [f"{source}\n{target}\n" for source, target in self.training]
         return make_tokenizer(name, texts, vocab_size).with_end_token()
 
-    def end_token_id(self, tokenizer: Tokenizer) -> int:
-        """The id of the token that ends each source and each target."""
-        return tokenizer.end_token_id
-
     def tokenize(self, tokenizer: Tokenizer, model_config: ModelConfig) -> TokenizedCorpus:
         """Encodes both parts; raises `InputError` where a source or a target is too long."""
-        training = encode_pairs(self.training, tokenizer, model_config.max_seq_len)
-        validation = encode_pairs(self.validation, tokenizer, model_config.max_seq_len)
-        return TokenizedCorpus(
-            training,
-            validation,
-            num_training_rows=len(training),
-            tokens_per_row=float(training.target_lens.mean()),
-            description=f"{len(training):,} pairs to train on, {len(validation):,} to validate on",
-            sample_prompt=self.validation[0][0],
-        )
-
-    def validation_excerpt(self) -> str:
-        """What to keep, to check exports on."""
-        return to_json_lines(self.validation[:MAX_VALIDATION_PAIRS])
+        settings = tokenizer, model_config.max_seq_len, self._paths
+        training = encode_pairs(self.training, *settings)
+        validation = encode_pairs(self.validation, *settings)
+        tokens_per_row, prompt = float(training.target_lens.mean()), self.validation[0][0]
+        what = f"{len(training):,} pairs to train on, {len(validation):,} to validate on"
+        parts = training, validation
+        return TokenizedCorpus(*parts, len(training), tokens_per_row, what, sample_prompt=prompt)
 
 
-def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, max_seq_len: int) -> EncodedPairs:
-    """Encodes pairs; raises `InputError` where a source or a target is too long."""
+def encode_pairs(
+    pairs: Sequence[Pair], tokenizer: Tokenizer, max_seq_len: int, paths: Sequence[str] = ()
+) -> EncodedPairs:
+    """Encodes pairs; raises `InputError` where one is too long, and says where in the files."""
     columns = []
     for kind, texts in zip(("source", "target"), zip(*pairs)):
-        rows = [[*tokenizer.encode(text), tokenizer.end_token_id] for text in texts]
-        lens = np.array([len(row) for row in rows], "int32")
+        rows = [np.append(tokenizer.encode(text), tokenizer.end_token_id) for text in texts]
+        lens = np.array(list(map(len, rows)), "int32")
         if lens.max() > max_seq_len:
+            i = lens.argmax()
+            place = next((place for place, pair in _read_files(paths) if pair == pairs[i]), "")
             raise InputError(
-                f"a {kind} has {lens.max()} tokens with its end, at most {max_seq_len} fit "
-                f"({texts[lens.argmax()][:40]!r}...): shorten it, or give a larger --seq-len"
+                f"{place}a {kind} has {lens[i]} tokens with its end, at most {max_seq_len} fit "
+                f"({texts[i][:40]!r}...): shorten it, or give a larger --seq-len"
             )
         token_ids = np.zeros((len(rows), lens.max()), "int32")
         for row_ids, row in zip(token_ids, rows):
             row_ids[: len(row)] = row
         columns += [token_ids, lens]
-    chars = np.array([len(target) for _, target in pairs], "int32")
-    unknowns = np.sum(columns[2] == tokenizer.unk_token_id, axis=1, dtype="int32")
-    return EncodedPairs(*columns, chars, unknowns)
+    of_targets = zip(texts, rows)  # which came last
+    counts = [(len(text), *tokenizer.count_unknown(text, row[:-1])) for text, row in of_targets]
+    return EncodedPairs(*columns, *np.transpose(counts))
 
 
 def are_pairs(paths: Sequence[str]) -> bool:
@@ -132,27 +113,31 @@ def are_pairs(paths: Sequence[str]) -> bool:
 def load_pairs(paths: Sequence[str]) -> list[Pair]:
     """Loads files of pairs; raises `InputError` for an unreadable one, as `parse_pairs` does."""
     with reading_sources():
-        return [pair for path in paths for pair in parse_pairs(read_whole(path), path)]
+        return [pair for _, pair in _read_files(paths)]
 
 
 def parse_pairs(text: str, path: str = "validation.jsonl") -> list[Pair]:
-    """Reads the lines of a text as its path says: see `PAIR_FORMATS`. Empty lines are left out.
+    """Reads the lines of a text as its path says; raises `InputError` where one is no pair."""
+    return [pair for _, pair in _parse_lines(text.split("\n"), path)]
 
-    Raises:
-        InputError: A line is no pair.
-    """
+
+def _read_files(paths):
+    for path in paths:
+        yield from _parse_lines(read_lines(path), path)
+
+
+def _parse_lines(lines, path):
+    """Yields (what an error of it begins with, pair); empty lines are left out."""
     parse, expected = PAIR_FORMATS[suffix_of(path)]
-    pairs = []
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(lines, 1):
         if line.strip():
-            pair = tuple(map(normalize_string, parse(line)))
+            place, pair = f"{path}, line {number}: ", tuple(map(normalize_string, parse(line)))
             if len(pair) != 2 or not all(part.strip() for part in pair):
                 raise InputError(
-                    f"{path}, line {number}: expected {expected}, got {shortened(line)}; complete "
-                    "the line, take it out, or name the field of a text with --column"
+                    f"{place}expected {expected}, got {shortened(line)}; complete the line, take "
+                    "it out, or name the field of a text with --column"
                 )
-            pairs.append(pair)
-    return pairs
+            yield place, pair
 
 
 def to_json_lines(pairs: Sequence[Pair]) -> str:
@@ -171,8 +156,9 @@ def _parse_json(line):
 
 
 # Suffix -> a function of a line that returns its fields, and what these should be.
+_JSON_PAIRS = _parse_json, '{"source": "...", "target": "..."}'
 PAIR_FORMATS = {
     ".tsv": (lambda line: line.split("\t"), "a source, a tab and a target"),
-    ".jsonl": (_parse_json, '{"source": "...", "target": "..."}'),
-    ".ndjson": (_parse_json, '{"source": "...", "target": "..."}'),
+    ".jsonl": _JSON_PAIRS,
+    ".ndjson": _JSON_PAIRS,
 }

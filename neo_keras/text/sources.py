@@ -1,6 +1,5 @@
 """Finds the files of a text, whatever a person names: files, folders, patterns, a pipe."""
 
-import atexit
 import contextlib
 import errno
 import fnmatch
@@ -12,12 +11,11 @@ import re
 import shutil
 import stat
 import sys
-import tempfile
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from neo_keras.atomic_files import atomic_write
-from neo_keras.environment import cache_directory
+from neo_keras.environment import cache_directory, temporary_directory
 from neo_keras.errors import FailedError, InputError
 
 # Sources that are no paths.
@@ -35,16 +33,16 @@ def find_files(sources: Sequence[str]) -> list[str]:
     """Finds the files that sources stand for.
 
     Args:
-        sources: Files; folders, for every file below; patterns such as "a/**/*.txt", of which a
-            part that exists under that very name is that; "-" for stdin; "tiny-shakespeare".
-            Folders and patterns leave out what is hidden, and run directories.
+        sources: Files; folders, for every file below; patterns such as "a/**/*.txt", unless a
+            part exists under that very name; "-" for stdin; "tiny-shakespeare". Folders and
+            patterns leave out what is hidden, and run directories.
 
     Returns:
-        Paths, each file once: in the order of the sources, those of one source in natural order
-        (2 before 10). Of a pipe it is a copy, which can be read again.
+        Paths, each file once, in the order of the sources and in natural order (2 before 10); of a
+        pipe that of a copy.
 
     Raises:
-        InputError: A source that is missing or unreadable.
+        InputError: A source is missing or unreadable.
         FailedError: There is no room for a copy.
     """
     paths = {}
@@ -59,9 +57,9 @@ def sources_to_save(sources: Sequence[str]) -> list[str]:
     """What to call sources later, and in another directory."""
 
     def name(source):
-        if source == TINY_SHAKESPEARE:
-            return source
-        return STDIN if _is_pipe(source) else os.path.abspath(source)
+        if _is_pipe(source):
+            return STDIN
+        return source if source == TINY_SHAKESPEARE else os.path.abspath(source)
 
     return list(map(name, sources))
 
@@ -106,7 +104,7 @@ def _find(source):
     return files
 
 
-def _matching(folder: str, parts: Sequence[str]) -> Iterator[str]:
+def _matching(folder, parts, above=()):
     """As Python's `glob`, but a folder is not searched within itself, however links go."""
     if not parts:
         if stat.S_ISREG(_mode(folder)):
@@ -115,8 +113,12 @@ def _matching(folder: str, parts: Sequence[str]) -> Iterator[str]:
     part, *rest = parts
     path = os.path.join(folder, part)
     if part == "**":
-        for below in _folders(folder):
-            yield from _matching(below, rest or ["*"])
+        real = os.path.realpath(folder)
+        if real not in above and not _is_run(folder):
+            yield from _matching(folder, rest or ["*"])
+            for path in (os.path.join(folder, name) for name in _visible_names(folder)):
+                if stat.S_ISDIR(_mode(path)):
+                    yield from _matching(path, parts, (*above, real))
     elif _mode(path):
         yield from _matching(path, rest)
     elif re.search("[*?[]", part):
@@ -126,24 +128,10 @@ def _matching(folder: str, parts: Sequence[str]) -> Iterator[str]:
                 yield from _matching(path, rest)
 
 
-def _folders(folder):
-    """The folder and all below it; no run directory, and none within itself."""
-    stack = [(folder, frozenset())]
-    while stack:
-        folder, above = stack.pop()
-        real = os.path.realpath(folder)
-        if real in above or _is_run(folder):
-            continue
-        yield folder
-        below = (os.path.join(folder, name) for name in _visible_names(folder))
-        stack += [(path, above | {real}) for path in below if stat.S_ISDIR(_mode(path))]
-
-
 def _visible_names(folder, even_hidden=False):
     folder = folder or os.curdir
-    if not stat.S_ISDIR(_mode(folder)):
-        return []
-    return [name for name in os.listdir(folder) if even_hidden or not name.startswith(".")]
+    names = os.listdir(folder) if stat.S_ISDIR(_mode(folder)) else []
+    return [name for name in names if even_hidden or not name.startswith(".")]
 
 
 def _is_run(folder):
@@ -173,12 +161,11 @@ def _is_pipe(source):
 
 
 def _copy_of_pipe(source):
-    """Copies what can be read once to a file, which goes when this process does."""
+    """Copies what can be read once to a file."""
     is_stdin = source in (STDIN, "/dev/stdin")
     if is_stdin and sys.stdin is None:
         raise InputError("expected a text on stdin, got none: it is closed; give a file")
-    folder = tempfile.mkdtemp(prefix="neo_keras-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = temporary_directory()
     path = os.path.join(folder, "stdin" if is_stdin else os.path.basename(source))
     try:
         pipe = contextlib.nullcontext(sys.stdin.buffer) if is_stdin else open(source, "rb")
@@ -194,12 +181,12 @@ def _copy_of_pipe(source):
 
 def _download_tiny_shakespeare():
     path = cache_directory() / "tinyshakespeare.txt"
-    if path.exists() and _sha256(path.read_bytes()) == _TINY_SHAKESPEARE_SHA256:
+    if path.exists():
         return str(path)
     try:
         with urllib.request.urlopen(TINY_SHAKESPEARE_URL, timeout=60) as response:
             data = response.read()
-        if _sha256(data) != _TINY_SHAKESPEARE_SHA256:
+        if hashlib.sha256(data).hexdigest() != _TINY_SHAKESPEARE_SHA256:
             raise OSError("another file, by its SHA-256")
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as partial:
@@ -210,7 +197,3 @@ def _download_tiny_shakespeare():
             f"download {TINY_SHAKESPEARE_URL} elsewhere and pass it with --data FILE"
         ) from error
     return str(path)
-
-
-def _sha256(data):
-    return hashlib.sha256(data).hexdigest()

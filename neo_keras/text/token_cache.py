@@ -4,7 +4,6 @@ import bisect
 import contextlib
 import hashlib
 import itertools
-import json
 import mmap
 import os
 import pathlib
@@ -17,10 +16,8 @@ from neo_keras.atomic_files import PARTIAL_PREFIX, atomic_write
 from neo_keras.environment import cache_directory
 from neo_keras.errors import FailedError
 
-_FORMAT = "neo_keras tokens 2"  # of the file, and of how a text is cut and encoded
-_HEADER_BYTES = 256
-_DTYPES = ("uint8", "uint16", "uint32")
-COUNTS = ("num_chars", "num_unknown", "unknown_bytes")  # of `EncodedText`
+_FORMAT = "neo_keras tokens 3"  # of the files, and of how a text is cut and encoded
+_HEADER = np.dtype([("format", "S24"), ("num_tokens", "i8"), ("counts", "i8", 3)])
 _READS_PER_RELEASE = 500  # of some 64 KB each: a system maps what is near, too
 
 
@@ -29,25 +26,22 @@ def token_files_directory() -> pathlib.Path:
     return cache_directory() / "tokens"
 
 
-def token_file(*content: str) -> pathlib.Path:
-    """The file for the tokens of some content: all that they depend on."""
-    digest = hashlib.sha256("\n".join([_FORMAT, *content]).encode())
-    return token_files_directory() / f"{digest.hexdigest()}.tokens"
+def file_of(*content: str, suffix: str = ".tokens") -> pathlib.Path:
+    """The file for what depends on some content."""
+    digest = hashlib.sha256(_FORMAT.encode())
+    for text in content:
+        digest.update(text.encode())
+    return token_files_directory() / f"{digest.hexdigest()}{suffix}"
 
 
-def read_tokens(path: os.PathLike) -> tuple[np.memmap, dict[str, int]]:
-    """Maps a file of tokens into memory; raises `OSError` or, if it is damaged, `ValueError`.
-
-    Returns:
-        (unsigned int [num_tokens], the counts that `write_tokens` was given)
-    """
-    with open(path, "rb") as file:
-        header = _parse_header(file.read(_HEADER_BYTES))
-    token_ids = np.memmap(path, header["dtype"], "r", offset=_HEADER_BYTES)
-    if len(token_ids) != header["num_tokens"]:
-        raise ValueError(f"{len(token_ids)} of {header['num_tokens']} tokens")
+def read_tokens(path: os.PathLike, dtype: np.dtype) -> tuple[np.memmap, np.ndarray]:
+    """(dtype [num_tokens], mapped; the counts); raises `OSError` or `ValueError` if damaged."""
+    (header,) = np.fromfile(path, _HEADER, 1)
+    token_ids = np.memmap(path, dtype, "r", offset=_HEADER.itemsize)
+    if header["format"] != _FORMAT.encode() or header["num_tokens"] != len(token_ids):
+        raise ValueError(f"{path} is damaged")
     _advise(token_ids, "MADV_RANDOM")
-    return token_ids, {name: header[name] for name in COUNTS}
+    return token_ids, header["counts"]
 
 
 def _advise(token_ids, name):
@@ -55,33 +49,20 @@ def _advise(token_ids, name):
         token_ids._mmap.madvise(getattr(mmap, name))
 
 
-def _parse_header(data):
-    header = json.loads(data)
-    with contextlib.suppress(TypeError, KeyError):
-        are_counts = all(isinstance(header[name], int) for name in ("num_tokens", *COUNTS))
-        if are_counts and header["format"] == _FORMAT and header["dtype"] in _DTYPES:
-            return header
-    raise ValueError("the header is not that of a file of tokens")
+def write_tokens(path: os.PathLike, token_ids: np.ndarray, counts: Sequence[int]):
+    """Writes token ids and three counts, as `write_file` does."""
+    header = np.array((_FORMAT, len(token_ids), counts), _HEADER)
+    write_file(path, header.tobytes(), token_ids)
 
 
-def write_tokens(path: os.PathLike, parts: Sequence[np.ndarray], counts: dict[str, int]):
-    """Writes a file of tokens, all of it or nothing; raises `FailedError` if it cannot.
-
-    Args:
-        path: The file.
-        parts: The token ids, all of one dtype, which are at least one array.
-        counts: A value for each of `COUNTS`.
-    """
-    dtype, num_tokens = str(parts[0].dtype), sum(map(len, parts))
-    header = {"format": _FORMAT, "dtype": dtype, "num_tokens": num_tokens, **counts}
+def write_file(path: os.PathLike, *parts):
+    """Writes bytes to the cache, all of them or nothing; raises `FailedError` if it cannot."""
     directory = pathlib.Path(path).parent
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _remove_remains(directory)
         with atomic_write(path) as partial, open(partial, "wb") as file:
-            file.write(json.dumps(header).encode().ljust(_HEADER_BYTES))
-            for part in parts:
-                file.write(part)
+            file.writelines(parts)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
         raise FailedError(
@@ -99,9 +80,9 @@ def _remove_remains(directory):
 
 
 class ConcatTokens:
-    """Arrays of token ids of one dtype, in memory or mapped, to be read as if they were one."""
+    """Arrays of token ids of one dtype, mapped from files, to be read as if they were one."""
 
-    def __init__(self, arrays: Sequence[np.ndarray]):
+    def __init__(self, arrays: Sequence[np.memmap]):
         self.dtype = arrays[0].dtype
         self._arrays = arrays
         self._stops = list(itertools.accumulate(map(len, arrays)))
@@ -119,13 +100,10 @@ class ConcatTokens:
         if self._num_reads % _READS_PER_RELEASE == 0:
             # Else a text that is larger than memory would, page by page, become this process's.
             for array in self._arrays:
-                if isinstance(array, np.memmap):
-                    _advise(array, "MADV_DONTNEED")
-        parts, i = [], bisect.bisect(self._stops, start)
+                _advise(array, "MADV_DONTNEED")
+        parts, i = [np.empty(0, self.dtype)], bisect.bisect(self._stops, start)
         while start < stop:
-            array = self._arrays[i]
-            before = self._stops[i] - len(array)
-            parts.append(array[start - before : stop - before])
-            start += len(parts[-1])
-            i += 1
-        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, self.dtype), *parts])
+            place = start - self._stops[i]  # from the end of the array
+            parts.append(self._arrays[i][place:][: stop - start])
+            start, i = self._stops[i], i + 1
+        return np.concatenate(parts)

@@ -1,7 +1,4 @@
-"""The kinds of tokenizers, in terms of Hugging Face's library: a new one is a row of `KINDS`.
-
-The page's `tokenizer.js` has to know it too.
-"""
+"""The kinds of tokenizers, in terms of Hugging Face's library: a new one is a row of `KINDS`."""
 
 import dataclasses
 import json
@@ -19,19 +16,12 @@ from neo_keras.text.chunks import cut_long_words, sample
 
 UNK_TOKEN = "<unk>"
 MIN_COUNT = 2  # what was seen once is too rare to learn
-MAX_VOCAB_SIZE = 2**20
-
-
-def _byte_of_letter():
-    # Printable Latin-1 stands for itself; the other bytes, in order, are letters from U+0100 on.
-    letters, others = {}, iter(range(256, 512))
-    for byte in range(256):
-        visible = 32 < byte < 127 or 160 < byte != 173
-        letters[chr(byte if visible else next(others))] = byte
-    return letters
-
-
-BYTE_DECODER = _byte_of_letter()  # how the vocabulary of a byte-level BPE spells the bytes
+# How the vocabulary of a byte-level BPE spells bytes: printable Latin-1 stands for itself, and the
+# other bytes, in order, are letters from U+0100 on.
+_PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
+_OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
+_LETTERS = [*map(chr, _PRINTABLE), *map(chr, range(256, 256 + len(_OTHERS)))]
+BYTE_DECODER = dict(zip(_LETTERS, _PRINTABLE + _OTHERS))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,25 +34,21 @@ class TokenizerKind:
     # Of a tokenizer without added tokens: a function that encodes a text 100 times as fast.
     make_look_up: Callable | None = None
     vocab_size: int | None = None  # by default; None: it is not to be chosen
-    min_vocab_size: int | None = None
-    smallest: str = ""  # what the smallest vocabulary has, for people
+    smallest: tuple[int, str] | None = None  # the least size, and what tokens it has
 
 
 def parse_tokenizer(data: bytes) -> tokenizers.Tokenizer:
-    """Reads a `tokenizer.json`, of any kind; raises `InputError` where it is none."""
-    failure = None  # raised below: of a block that fails, what the library wrote is shown
+    """Reads a `tokenizer.json` of any kind; raises `InputError` where it is none."""
     with native_log_hidden():  # where the library gives up, it shows its stack
         try:
             hf = tokenizers.Tokenizer.from_buffer(data)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # it has no type of its own, and giving up is no Exception
-            failure = error
-    if failure:
-        raise InputError(
-            f"expected a Hugging Face tokenizer.json, got something else ({failure}); pass the "
-            "tokenizer.json that was saved with the model"
-        )
+            raise InputError(
+                f"expected a Hugging Face tokenizer.json, got something else ({error}); pass the "
+                "tokenizer.json that was saved with the model"
+            ) from None
     # A text's own tokens, and all of them.
     hf.post_processor = None
     hf.no_truncation()
@@ -79,10 +65,7 @@ def parse_tokenizer(data: bytes) -> tokenizers.Tokenizer:
 
 
 def kind_of(hf: tokenizers.Tokenizer) -> str:
-    """The key of `KINDS` that a tokenizer is of; raises `InputError` for any other.
-
-    Others may not be lossless, or need a text as a whole.
-    """
+    """The key of `KINDS` that a tokenizer is of; raises `InputError` for any other."""
     size = hf.get_vocab_size()
     if sorted(hf.get_vocab().values()) != list(range(size)):
         raise InputError(
@@ -99,21 +82,15 @@ def kind_of(hf: tokenizers.Tokenizer) -> str:
 
 
 # Characters and words: each token is looked up as it is.
-
 CHARACTER = r"[\s\S]"
 WORD = r"[\p{L}\p{M}\p{N}_]+|[\s\S]"  # a word, or any other character by itself
 
 
 def from_tokens(pattern: str, tokens: Iterable[str]) -> tokenizers.Tokenizer:
-    """Makes a tokenizer that looks up what a pattern matches. LiteRT-LM needs this very structure.
-
-    Args:
-        pattern: `CHARACTER` or `WORD`.
-        tokens: They get the ids from 0; "<unk>" gets the last id.
-    """
+    """Looks up what a pattern matches; "<unk>" comes last. LiteRT-LM needs this structure."""
     vocab = {token: i for i, token in enumerate([*tokens, UNK_TOKEN])}
     hf = tokenizers.Tokenizer(models.WordLevel(vocab, unk_token=UNK_TOKEN))
-    hf.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated")
+    hf.pre_tokenizer = _split(pattern)
     hf.decoder = decoders.Fuse()  # the default decoder puts spaces between tokens
     return hf
 
@@ -131,15 +108,14 @@ def _is_word_level(hf, pattern):
     )
 
 
-def code_points(text: str) -> np.ndarray:
-    """The code points of a text: uint32 [num_chars]."""
+def _code_points(text):
     return np.frombuffer(text.encode("utf-32-le"), "uint32")
 
 
 def _train_characters(texts, vocab_size):
     occurs = np.zeros(sys.maxunicode + 1, bool)  # several times as fast as a set
     for text in texts:
-        occurs[code_points(text)] = True
+        occurs[_code_points(text)] = True
     return from_tokens(CHARACTER, map(chr, np.flatnonzero(occurs)))
 
 
@@ -148,16 +124,14 @@ def _look_up_characters(hf):
     ids = {ord(token): i for token, i in vocab.items() if len(token) == 1}
     table = np.full(max(ids, default=0) + 2, vocab[hf.model.unk_token], "int32")
     table[list(ids)] = list(ids.values())
-    return lambda text: table.take(code_points(text), mode="clip")
+    return lambda text: table.take(_code_points(text), mode="clip")
 
 
 def train_word_level(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
-    """Makes a tokenizer of the words and other characters that are frequent in `texts`."""
+    """Makes a tokenizer of the words and other characters that are frequent."""
     hf = from_tokens(WORD, [])
-    trainer = trainers.WordLevelTrainer(
-        vocab_size=vocab_size - 1, min_frequency=MIN_COUNT, show_progress=False
-    )
-    hf.train_from_iterator(texts, trainer)
+    settings = {"vocab_size": vocab_size - 1, "min_frequency": MIN_COUNT, "show_progress": False}
+    hf.train_from_iterator(texts, trainers.WordLevelTrainer(**settings))
     vocab = hf.get_vocab()
     return from_tokens(WORD, sorted(vocab, key=vocab.get))
 
@@ -173,24 +147,17 @@ def _train_words(texts, vocab_size):
     return hf
 
 
-# Byte-level BPE, of which single bytes are the simplest.
-
-
 def train_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
-    """Makes a byte-level BPE (Sennrich et al. 2016; Radford et al. 2019) that suits `texts`."""
+    """Makes a byte-level BPE (Sennrich et al. 2016; Radford et al. 2019)."""
     hf = _byte_level(models.BPE())
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=MIN_COUNT,
-        initial_alphabet=list(BYTE_DECODER),
-        show_progress=False,
-    )
+    settings = {"vocab_size": vocab_size, "min_frequency": MIN_COUNT, "show_progress": False}
+    trainer = trainers.BpeTrainer(initial_alphabet=list(BYTE_DECODER), **settings)
     hf.train_from_iterator(texts, trainer)
     return hf
 
 
 def single_bytes() -> tokenizers.Tokenizer:
-    """Makes a tokenizer for which every byte is a token: its value is its id."""
+    """Makes a tokenizer of bytes, whose values are the ids."""
     return _byte_level(models.BPE(BYTE_DECODER, []))
 
 
@@ -234,8 +201,7 @@ KINDS = {
         train=_train_words,
         recognizes=lambda hf: _is_word_level(hf, WORD),
         vocab_size=8192,
-        min_vocab_size=2,
-        smallest="a word and the unknown token",
+        smallest=(2, "a word and the unknown token"),
     ),
     "bpe": TokenizerKind(
         tokens="parts of words, by byte-level BPE; any text can be written with them",
@@ -243,8 +209,7 @@ KINDS = {
         recognizes=lambda hf: _is_byte_level(hf) and hf.get_vocab_size() != 256,
         is_byte_level=True,
         vocab_size=1024,
-        min_vocab_size=256,
-        smallest="one token for each byte",
+        smallest=(256, "one token for each byte"),
     ),
     "byte": TokenizerKind(
         tokens="bytes; any text can be written with them",

@@ -9,9 +9,8 @@ from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.text.corpus import open_corpus
 from neo_keras.text.formats import DOCUMENT_END
 from neo_keras.text.sources import saved_sources, sources_to_save
-from neo_keras.text.tokenizer import Tokenizer
+from neo_keras.text.tokenizer import Tokenizer, check_request
 from neo_keras.text.tokenizer_models import KINDS
-from neo_keras.text.tokenizer_training import check_request
 
 # Of a run that is resumed, all else must stay as it was.
 CHANGEABLE = ("steps", "max_seconds", "eval_every", "patience", "sample_every",
@@ -49,7 +48,7 @@ def start_run(
     corpus = open_corpus(sources, column, model_config.architecture, document_end)
     asked = {"preset": preset, "vocab_size": vocab_size, "column": column}
     tokenizer = corpus.make_tokenizer(tokenizer, vocab_size)
-    end_token_id = corpus.end_token_id(tokenizer)
+    end_token_id = tokenizer.end_token_id if corpus.has_pairs else None
     model_config = dataclasses.replace(
         model_config, vocab_size=tokenizer.vocab_size, end_token_id=end_token_id
     )
@@ -63,8 +62,7 @@ def start_run(
             f"of {training_config.steps} steps: fewer --warmup-steps, or more --steps"
         )
     data = {"sources": sources_to_save(sources), "sha256": corpus.sha256}
-    excerpt = corpus.validation_excerpt()
-    run.create(model_config, training_config, data, tokenizer, excerpt, overwrite, **asked)
+    run.create(model_config, training_config, data, tokenizer, corpus.excerpt, overwrite, **asked)
     return run, tokenized
 
 
