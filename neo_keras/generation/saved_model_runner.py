@@ -55,7 +55,7 @@ def check_operations(path):
         raise InputError(f"TensorFlow cannot load {path} ({error}): export it again") from None
     if foreign:
         names = ", ".join(foreign[:3])
-        raise InputError(f"{path} is not of export.py: it would run {names}; export it again")
+        raise InputError(f"{path} is no export of ours: it would run {names}; export it again")
 
 
 def _operations_of(graph):
