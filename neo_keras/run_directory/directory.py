@@ -31,13 +31,6 @@ class RunDirectory(Place):
     keeps_files = True  # whether this process writes what training leaves
     id = None
 
-    def __init__(self, path):
-        super().__init__(path)
-        self.best = self.path / "best.keras"
-        self.last = self.path / "last.keras"
-        self._history_path = self.path / "history.csv"
-        self._metrics_path = self.path / "metrics.json"
-
     @classmethod
     def open(cls, path, to_train=False):
         """Opens an existing run, locked if it is to train; `InputError` where that cannot be."""

@@ -28,6 +28,10 @@ class Place:
         self.path = pathlib.Path(path)
         self.export = self.path / "export"
         self.logs = self.path / "logs"  # for TensorBoard
+        self.best = self.path / "best.keras"
+        self.last = self.path / "last.keras"
+        self._history_path = self.path / "history.csv"
+        self._metrics_path = self.path / "metrics.json"
         self._config_path = self.path / "config.json"
         self._locks = []
 

@@ -33,15 +33,11 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def make_optimizer(config, model):
-    """The optimizer of a training configuration; for float16 a `LossScale`.
+    """The optimizer of a `TrainingConfig` that leaves nothing open, for a built model.
 
     Weight decay is for matrices, under Muon only those of the blocks; scales, biases and embeddings
     have none. But the n-gram table has a strong one under Muon, which makes it forget n-grams that
-    are too rare to be learned from.
-
-    Args:
-        config: `TrainingConfig` that leaves nothing open: see `resolve`.
-        model: the built model to optimize.
+    are too rare to be learned from. For float16 it is a `LossScale`.
     """
     peak, final = config.learning_rate, min(config.final_learning_rate, config.learning_rate)
     optimizer = OPTIMIZERS[config.optimizer].make(

@@ -76,15 +76,13 @@ def resume_run(
         sources: where the run's text is now, if it moved.
         epochs: passes over the training text in all, instead of `steps`.
         directory: as in `start_run`.
-        tokenizer, vocab_size, **changes: as in `start_run`; new values of those in `CHANGEABLE`,
-            of all else None or what was.
+        tokenizer, vocab_size, **changes: as they were, or None; those in `CHANGEABLE` may change.
 
     Returns:
         (RunDirectory, TokenizedCorpus).
 
     Raises:
-        InputError: there is no such run, it is damaged or in use, its text changed, or a field
-            must stay.
+        InputError: the run is missing, damaged or in use, its text changed, or a field must stay.
     """
     run = directory.open(path, to_train=True)
     run.check_resumable()

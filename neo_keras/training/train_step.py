@@ -152,12 +152,7 @@ class TrainStep(keras.Model):
 
 
 def make_train_step(model_config, config):
-    """A compiled `TrainStep` of a new model, for the strategy in whose scope this is called.
-
-    Args:
-        model_config: `ModelConfig`.
-        config: `TrainingConfig` that leaves nothing open.
-    """
+    """A compiled `TrainStep` of a new model, for the strategy in whose scope this is called."""
     keras.utils.set_random_seed(config.seed)
     dtype = PRECISIONS[config.mixed_precision].policy
     model = model_class(model_config)(model_config, dtype=dtype)
