@@ -75,8 +75,7 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
     What is evaluated, and is the best, has the average of the weights, if there is one.
 
     Args:
-        run: `RunDirectory`.
-        corpus: `TokenizedCorpus`.
+        run, corpus: `RunDirectory`, `TokenizedCorpus`.
         timer: `StepTimer`, called before this one.
         stop: `StopOnSignal`: when it stopped training, the end is saved but not evaluated.
         history: rows of `RunDirectory.read_history`, to which it adds.

@@ -77,7 +77,7 @@ def describe_stop(run, metrics):
 class ProgressBar(keras.callbacks.Callback):
     """A bar with tokens/s and the time left; where there is no terminal, a line now and then.
 
-    It is called after `timer` and `evaluator`; steps: of the whole run.
+    It is called after `timer` and `evaluator`, within `progress`; steps: of the whole run.
     """
 
     def __init__(self, timer, evaluator, steps, console):
@@ -89,7 +89,7 @@ class ProgressBar(keras.callbacks.Callback):
         self._shown_rows = len(evaluator.history)
         self._compiling = True
         self._last_line = 0.0  # in seconds of this session
-        self._progress = rich.progress.Progress(
+        self.progress = rich.progress.Progress(
             "step {task.completed:,.0f} of {task.total:,.0f}",
             rich.progress.BarColumn(),
             "{task.description}",
@@ -98,10 +98,7 @@ class ProgressBar(keras.callbacks.Callback):
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task("compiling", total=steps, completed=timer.step)
-
-    def on_train_begin(self, logs=None):
-        self._progress.start()
+        self._task = self.progress.add_task("compiling", total=steps, completed=timer.step)
 
     def on_train_batch_end(self, batch, logs=None):
         if self._compiling and self.timer.measured_steps >= MIN_MEASURED_STEPS:
@@ -111,7 +108,7 @@ class ProgressBar(keras.callbacks.Callback):
             compiled = f"compiled in {self.timer.compile_seconds:.1f} s"
             self.console.print(f"{compiled}; {step} a step, about {left} left")
         description = f"loss {float(logs['loss']):.3f}  {self._speed().strip()}"
-        self._progress.update(self._task, completed=self.timer.step, description=description)
+        self.progress.update(self._task, completed=self.timer.step, description=description)
         self._show_new_rows()
         silent = self.timer.session_seconds - self._last_line
         if not (self._compiling or self.console.is_terminal) and silent >= LINE_SECONDS:
@@ -119,10 +116,6 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self._show_new_rows()
-
-    def close(self):
-        """Gives the terminal back, however training ended."""
-        self._progress.stop()
 
     def _speed(self):
         if not self.timer.measured_steps:

@@ -1,7 +1,5 @@
 """Trains the model of a run directory with `fit`, from its start or from where it stopped."""
 
-import contextlib
-
 import rich
 import tensorflow as tf
 
@@ -73,7 +71,7 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
         settings = config.global_batch_size, config.seed, config.steps, first_step
         dataset = distribute(strategy, make_training(*settings))
         bar = ProgressBar(timer, evaluator, config.steps, console)
-        with stop.listening(), contextlib.closing(bar):
+        with stop.listening(), bar.progress:  # gives the terminal back, too
             all_callbacks = [timer, stop, SyncStop(strategy, stop), evaluator, bar, *callbacks]
             train_step.fit(dataset, shuffle=False, verbose=0, callbacks=all_callbacks)
     if run.keeps_files:
