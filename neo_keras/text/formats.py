@@ -71,7 +71,10 @@ def read_lines(path: str) -> Iterator[str]:
 def normalize(text: str) -> str:
     """A text as all of ours are: each line ends with "\\n", and there is no byte order mark."""
     text = _unify(text)
-    return text if text.isascii() else re.sub("[\x85\u2028\u2029]", "\n", text)
+    if not text.isascii():
+        for line_end in "\x85\u2028\u2029":  # Unicode's own; several times as fast as `re.sub`
+            text = text.replace(line_end, "\n")
+    return text
 
 
 def _unify(text):
@@ -89,7 +92,7 @@ def well_formed(text: str) -> str:
     return text if text.isascii() else re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
-def _damaged(path: str, kind: str, error: Exception | str) -> InputError:
+def _damaged(path, kind, error):
     return InputError(
         f"expected a whole {kind} file in {path}, got a damaged one ({error}); copy it again, or "
         "pass another file"
