@@ -25,7 +25,7 @@ class Corpus:
         text: All of it, whose SHA-256 is `sha256`.
         training, validation: What is trained on, and the last tenth or million characters.
         excerpt: What to keep of the validation part, to check exports on.
-        has_pairs: Whether an end token ends what a model generates.
+        has_pairs: Whether it is of pairs of a source and a target.
     """
 
     has_pairs = False
