@@ -13,7 +13,6 @@ from neo_keras.choices import PRECISIONS
 from neo_keras.config import TrainingConfig, from_saved
 from neo_keras.model.encoder_decoder import model_class
 from neo_keras.model.weights import dense
-from neo_keras.training import gradients
 from neo_keras.training.distribution import has_other_workers
 from neo_keras.training.optimizer import make_optimizer
 
@@ -57,10 +56,11 @@ class TrainStep(keras.Model):
         return self.model(inputs, training=training)
 
     def train_step(self, data):
-        loss, sums = self._batch_loss_and_gradients(data)
+        loss, gradients = self._batch_loss_and_gradients(data)
         if tf.distribute.has_strategy():
-            sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, sums)
-        self.optimizer.apply(gradients.join(sums), self.trainable_variables)
+            context, summed = tf.distribute.get_replica_context(), tf.distribute.ReduceOp.SUM
+            gradients = context.all_reduce(summed, gradients)
+        self.optimizer.apply(gradients, self.trainable_variables)
         counts = True
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             counts = tf.math.is_finite(loss)
@@ -91,14 +91,27 @@ class TrainStep(keras.Model):
         return logits if temperature == 1 else temperature * logits
 
     def _batch_loss_and_gradients(self, data):
-        """(loss, sums of gradients) of this device's batch: float32 scalar, as `gradients.split`"""
+        """(loss, gradients) of this device's batch: float32 scalar, list of dense tensors."""
         num_steps = self.config.gradient_accumulation_steps
         if num_steps == 1:
             return self._micro_batch_loss_and_gradients(data)
         micro_batches = keras.tree.map_structure(
             lambda rows: tf.reshape(rows, (num_steps, -1, *rows.shape[1:])), data
         )
-        return gradients.accumulate(self._micro_batch_loss_and_gradients, micro_batches)
+
+        def add(i, *sums):
+            micro_batch = keras.tree.map_structure(lambda rows: rows[i], micro_batches)
+            loss, gradients = self._micro_batch_loss_and_gradients(micro_batch)
+            return i + 1, *[a + b for a, b in zip(sums, (loss, *gradients))]
+
+        zeros = [tf.zeros(variable.shape) for variable in self.trainable_variables]
+        _, loss, *gradients = tf.while_loop(
+            lambda i, *_: i < num_steps,
+            add,
+            (0, 0.0, *zeros),
+            parallel_iterations=1,  # memory for one micro-batch at a time
+        )
+        return loss, gradients
 
     def _micro_batch_loss_and_gradients(self, data):
         """A micro-batch's share of these."""
@@ -114,7 +127,8 @@ class TrainStep(keras.Model):
         ]
         for variable, state in zip(dropout_states(self), states):
             variable.assign(_after_calls(state, num_replicas))
-        return gradients.add(outputs)
+        losses, gradients = zip(*outputs)
+        return tf.add_n(losses), [tf.add_n(parts) for parts in zip(*gradients)]
 
     def _replica_loss_and_gradients(self, data, states):
         """A replica's share; states: of `dropout_states`."""
@@ -125,8 +139,10 @@ class TrainStep(keras.Model):
             with tf.GradientTape() as tape:
                 loss = self.compute_loss(x, y, sample_weight=weights) / num_shares
                 scaled = self.optimizer.scale_loss(loss)
-            split = gradients.split(tape.gradient(scaled, variables), variables)
-        return _unscaled(loss), split
+        # Those of embeddings have a row for each look-up, which Keras would square one by one.
+        gradients = map(tf.convert_to_tensor, tape.gradient(scaled, variables))
+        # Among several workers TensorFlow does not know how many rows there are, nor what follows.
+        return _unscaled(loss), [tf.ensure_shape(g, v.shape) for g, v in zip(gradients, variables)]
 
     def _record(self, loss, counts=True):
         """The mean loss so far, as `fit` and `evaluate` take it."""
