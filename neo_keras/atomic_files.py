@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 import tempfile
+import time
 
 from neo_keras.errors import FailedError, InputError
 
@@ -49,6 +50,19 @@ def _replace(partial, path):
         if not path.exists():
             os.replace(earlier, path)
     shutil.rmtree(earlier, ignore_errors=True)
+
+
+def remove_partial(directory, min_age=86_400):
+    """Removes what killed processes were writing.
+
+    Args:
+        directory: `pathlib.Path`.
+        min_age: in seconds. What is younger may still be written, unless a lock says otherwise.
+    """
+    for path in directory.glob(f"{PARTIAL_PREFIX}*"):
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            if not min_age or time.time() - path.stat().st_mtime > min_age:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextlib.contextmanager

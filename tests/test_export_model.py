@@ -1,6 +1,7 @@
 """`export_model`: for a Keras user, who has a model and a tokenizer, and no run directory."""
 
 import json
+import os
 import sys
 
 import keras
@@ -24,7 +25,12 @@ def model():
 
 @pytest.mark.parametrize("text", [corpus_text(300), None])
 def test_what_is_written_is_the_model(model, tmp_path, text):
+    partial = [tmp_path / f".partial-{process}-saved_model" for process in ("old", "other")]
+    for path in partial:
+        path.mkdir()
+    os.utime(partial[0], (0, 0))
     rows = export_model(model, TOKENIZER, tmp_path, ["saved_model"], validation_text=text)
+    assert not partial[0].exists() and partial[1].exists()
     assert [row["file"] for row in rows] == ["(Keras)", "saved_model"]
     assert json.loads((tmp_path / "report.json").read_text()) == rows
     engine, tokenizer = load_engine(tmp_path / "saved_model")

@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 import sys
+import types
 
+import keras
 import pytest
 import tensorflow as tf
 from tiny_models import ALPHABET, SHAPE
@@ -15,8 +17,7 @@ from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.errors import FailedError, InputError
 from neo_keras.export import exporter, web
 from neo_keras.export.benchmark import run_benchmark
-from neo_keras.export.replaceable import check_replaceable
-from neo_keras.export.signatures import write_archive
+from neo_keras.export.signatures import write_signatures
 from neo_keras.generation import artifact
 from neo_keras.model.gpt import GPT
 from neo_keras.run_directory.directory import RunDirectory
@@ -84,13 +85,13 @@ def test_an_earlier_export_may_be_replaced(run, tmp_path):
     (tmp_path / "web" / "sw.js").touch()
     (tmp_path / "model-int8.tflite").touch()
     (tmp_path / "report.json").write_text(json.dumps([{"file": "(Keras)"}]))
-    check_replaceable([tmp_path / name for name in names[:-1]])
+    exporter.check_replaceable([tmp_path / name for name in names[:-1]])
     for title in (
         "# A GPT trained with neo_keras\n",
         "# An encoder-decoder trained with neo_keras\n",
     ):
         (tmp_path / "README.md").write_text(title)
-        check_replaceable([tmp_path / name for name in names])
+        exporter.check_replaceable([tmp_path / name for name in names])
 
 
 class FullDisk:
@@ -101,9 +102,11 @@ class FullDisk:
         raise tf.errors.ResourceExhaustedError(None, None, message)
 
 
-def test_tensorflow_has_no_room(tmp_path):
+def test_tensorflow_has_no_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.export, "ExportArchive", FullDisk)
+    model = types.SimpleNamespace(config=ModelConfig(**SHAPE))
     with pytest.raises(OSError) as raised, atomic_write(tmp_path / "saved_model") as partial:
-        write_archive(FullDisk(), partial)
+        write_signatures(lambda *_: (None, {}), model, partial, None)
     path = tmp_path / "saved_model"
     assert raised.value.strerror == f"cannot write {path} ({path}: No space left on device)"
 

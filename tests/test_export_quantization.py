@@ -117,6 +117,15 @@ def write(model, path, quantization, converted=None):
     return constants(flatbuffer(path))
 
 
+@pytest.mark.exhaustive
+def test_the_same_model_gives_the_same_bytes(tmp_path):
+    model, path, contents = random_model(), tmp_path / "model.tflite", set()
+    for _ in range(3):
+        write(model, path, "int8")
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+
+
 def error_of_file(model, path):
     """The largest logit difference from Keras, in standard deviations of the logits."""
     token_ids = np.random.default_rng(37).integers(0, 12, 23)

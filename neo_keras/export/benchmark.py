@@ -1,11 +1,9 @@
-"""What a `.tflite` file costs its device: `python -m neo_keras.export.benchmark FILE`.
-
-A process of its own for each file, with nothing of TensorFlow in it, as on a device.
-"""
+"""What a `.tflite` costs, without TensorFlow: `python -m neo_keras.export.benchmark FILE`."""
 
 import itertools
 import json
 import pathlib
+import statistics
 import subprocess
 import sys
 import time
@@ -14,15 +12,12 @@ from neo_keras.errors import FailedError
 from neo_keras.generation.decoding import generate_ids
 from neo_keras.generation.sampler import Sampler
 
-MAX_PARTS = 8  # of the context, each timed by itself
+MAX_PARTS = 8  # of the context, whose speeds are told
 REPEATS = 3
 
 
 def run_benchmark(path):
-    """Loads a file in a new process and times it there.
-
-    Args:
-        path: of a `.tflite` file.
+    """Loads a `.tflite` in a new process and times it there.
 
     Returns:
         dict: `load_seconds`; `peak_memory_bytes` of the process, Python and NumPy included;
@@ -35,35 +30,31 @@ def run_benchmark(path):
         FailedError: the process ended early, as for want of memory.
     """
     command = [sys.executable, "-m", "neo_keras.export.benchmark", pathlib.Path(path).resolve()]
-    package_parent = pathlib.Path(__file__).parents[2]
+    root = pathlib.Path(__file__).parents[2]
     # Ctrl-C is for this process alone, which then ends the other one and says so in one line.
-    done = subprocess.run(
-        command, cwd=package_parent, stdout=subprocess.PIPE, start_new_session=True
-    )
-    if done.returncode:
-        raise FailedError(
-            f"{path} was verified, but timing it ended with exit code {done.returncode}"
-        )
+    done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, start_new_session=True)
+    if code := done.returncode:
+        raise FailedError(f"{path} was verified, but timing it ended with exit code {code}")
     return json.loads(done.stdout)
 
 
 def main(path):
     from neo_keras.generation.load import load_engine
 
-    seconds, (engine, _) = _timed(load_engine, path)
-    results = {"load_seconds": round(seconds, 4)}
-    prefill, decode = {}, {}
+    results, prefill, decode = {}, {}, {}
     for num_threads in (2, 1):
-        engine, _ = load_engine(path, num_threads)
-        runs = sorted((_time_context(engine) for _ in range(REPEATS)), key=lambda run: sum(run[1]))
-        prefill_seconds, part_seconds = runs[REPEATS // 2]  # the median
-        part_len = engine.max_seq_len // len(part_seconds)
-        prefill[str(num_threads)] = round(engine.max_seq_len // 2 / prefill_seconds)
-        decode[str(num_threads)] = round(len(part_seconds) * part_len / sum(part_seconds))
+        load_seconds, (engine, _) = _timed(load_engine, path, num_threads)
+        prompt = [0] * (engine.max_seq_len // 2 + 1)  # prefill takes all but the last
+        seconds = statistics.median(_timed(engine.begin, prompt)[0] for _ in range(REPEATS))
+        prefill[str(num_threads)] = round((len(prompt) - 1) / seconds)
+        steps = sorted((_time_steps(engine) for _ in range(REPEATS)), key=sum)[REPEATS // 2]
+        decode[str(num_threads)] = round(len(steps) / sum(steps))
         if num_threads == 2:
-            results["decode_by_position"] = [
-                [i * part_len, round(part_len / seconds)] for i, seconds in enumerate(part_seconds)
-            ]
+            results["load_seconds"] = round(load_seconds, 4)
+            size = max(len(steps) // MAX_PARTS, 1)
+            starts = range(0, len(steps) - size + 1, size)[:MAX_PARTS]
+            speeds = [[i, round(size / sum(steps[i : i + size]))] for i in starts]
+            results["decode_by_position"] = speeds
             results["peak_memory_bytes"] = _peak_memory_bytes()
             if engine.num_speculative_tokens:
                 results["drafting"] = _time_drafting(engine)
@@ -78,15 +69,10 @@ def _timed(function, *args):
     return time.perf_counter() - begin, result
 
 
-def _time_context(engine):
-    """(seconds to prefill half the context, seconds to decode each part of it)."""
-    # An encoder reads it.
-    prefill_seconds, _ = _timed(engine.begin, [0] * (engine.max_seq_len // 2 + 1))
+def _time_steps(engine):
+    """Seconds to decode each token of a context, list of float."""
     engine.begin([0])
-    num_parts = min(MAX_PARTS, engine.max_seq_len)
-    steps = range(engine.max_seq_len // num_parts)
-    parts = (_timed(lambda: [engine.decode(0) for _ in steps]) for _ in range(num_parts))
-    return prefill_seconds, [seconds for seconds, _ in parts]
+    return [_timed(engine.decode, 0)[0] for _ in range(engine.max_seq_len)]
 
 
 def _time_drafting(engine):
@@ -104,11 +90,10 @@ def _time_drafting(engine):
 
 
 def _peak_memory_bytes():
-    try:
-        status = pathlib.Path("/proc/self/status").read_text()
-    except OSError:  # not Linux
+    status = pathlib.Path("/proc/self/status")
+    if not status.exists():  # not Linux
         return None
-    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+    return 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])
 
 
 if __name__ == "__main__":

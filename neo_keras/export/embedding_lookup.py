@@ -1,26 +1,20 @@
 """Embedding tables in exported files: looked up by an operator whose table can be quantized."""
 
-import contextlib
+from unittest import mock
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
-SCALE_STEPS = 127  # of an int8
 
-
-@contextlib.contextmanager
 def lookup_operators(scale_rows):
     """Within it, Keras's embedding layers convert to EMBEDDING_LOOKUP.
 
-    They would become GATHER, whose table the quantizer leaves in float32.
-
-    Args:
-        scale_rows: divide each row by its largest value, and multiply it back once it is looked
-            up. So one scale for the whole table, an operator's own, quantizes each row as well as
-            a scale of its own would, which costs 12 bytes a row and signature. Not for the token
-            embedding: its rows are few and wide, and the output layer may share them.
+    They would become GATHER, whose table the quantizer leaves in float32. With `scale_rows` a table
+    is stored by `split_scales`. So one scale for all of it quantizes each row as well as a scale of
+    its own would, which costs 12 bytes a row and signature. Not the token embedding: its rows are
+    few, and the output layer may share them.
     """
 
     def call(layer, token_ids):
@@ -33,12 +27,7 @@ def lookup_operators(scale_rows):
             x = _look_up(ops.convert_to_tensor(layer.embeddings), row_ids)
         return ops.reshape(x, (*token_ids.shape, layer.output_dim))
 
-    original = keras.layers.Embedding.call
-    keras.layers.Embedding.call = call
-    try:
-        yield
-    finally:
-        keras.layers.Embedding.call = original
+    return mock.patch.object(keras.layers.Embedding, "call", call)
 
 
 def split_scales(table):
@@ -48,7 +37,7 @@ def split_scales(table):
     multiples of a 127th of the largest: an int8 holds them exactly.
     """
     largest = np.abs(table).max(axis=1, keepdims=True).astype("float64")
-    step = (largest.max() or 1.0) / SCALE_STEPS
+    step = (largest.max() or 1.0) / 127  # the largest int8
     # Rounded up, but not where a rounding error alone asks for it.
     scales = (np.maximum(np.ceil(largest / step - 1e-6), 1) * step).astype("float32")
     return table / scales, scales

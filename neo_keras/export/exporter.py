@@ -4,32 +4,23 @@ import dataclasses
 import itertools
 import pathlib
 
-from neo_keras.atomic_files import atomic_write, write_json
+from neo_keras.atomic_files import atomic_write, parse_json, remove_partial, write_json
 from neo_keras.errors import InputError
 from neo_keras.export import parity
 from neo_keras.export.benchmark import run_benchmark
 from neo_keras.export.formats import FORMATS, Source, check_names, formats_for
 from neo_keras.export.model_card import describe_run, write_model_card
 from neo_keras.export.quantization import DEFAULTS, QUANTIZATIONS
-from neo_keras.export.replaceable import CARD, REPORT, check_replaceable
 from neo_keras.generation.decoding import generate_ids
 from neo_keras.generation.keras_runner import keras_engine
 from neo_keras.generation.sampler import Sampler
 
+REPORT, CARD = "report.json", "README.md"
 NUM_SAMPLED_TOKENS = 512  # to verify on, where there is no text
 
 
-def export_run(run, formats=None, quantizations=DEFAULTS, out=None, on_row=None):
-    """Exports the best model of a run.
-
-    Args:
-        run: `RunDirectory`.
-        out: directory to write to; None: `export/` in the run.
-        formats, quantizations, on_row: as for `export_model`.
-
-    Returns, Raises:
-        as `export_model`; also `InputError`: the run has no usable checkpoint.
-    """
+def export_run(run, formats=None, quantizations=DEFAULTS, out=None, on_row=lambda row: None):
+    """As `export_model`, of the best model of a `RunDirectory`; `out` is None: its `export/`."""
     out = pathlib.Path(out or run.export)
     _plan(run.model_config, formats, quantizations, out)  # before a model is loaded
     return export_model(
@@ -40,7 +31,7 @@ def export_run(run, formats=None, quantizations=DEFAULTS, out=None, on_row=None)
 
 def export_model(
     model, tokenizer, out, formats=None, quantizations=DEFAULTS, validation_text=None, about=(),
-    on_row=None,
+    on_row=lambda row: None,
 ):  # fmt: skip
     """Exports a model: each file is run in its own runtime, and held against the Keras model.
 
@@ -76,31 +67,16 @@ def export_model(
     reference, encoded = parity.encode_reference(model, text, tokenizer)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        remove_partial(out)
     except OSError as error:
-        raise InputError(
-            f"cannot write to {out} ({error.strerror}): choose another --out"
-        ) from None
-
-    source, rows = Source(model, tokenizer, reference), []
-
-    def add(name, measurement, **more):
-        bits_per_char = encoded.bits_per_char(measurement.loss)
-        row = {"file": name, **dataclasses.asdict(measurement), "bits_per_char": bits_per_char}
-        rows.append({**row, **more})
-        if on_row:
-            on_row(rows[-1])
-
-    add("(Keras)", parity.measure(keras_engine(model), reference))
-    for name, quantization in files:
-        row = FORMATS[name]
-        path = out / row.file_name.format(quantization)
-        with atomic_write(path) as partial:
-            measurement = row.load_module().write(source, partial, quantization)
-            parity.check(measurement, reference, quantization, path.name)
-        size = _size_bytes(path)
-        more = {"size_bytes": size, "bytes_per_parameter": size / model.count_params()}
-        timed = run_benchmark(path) if row.is_timed else {}
-        add(path.name, measurement, format=name, quantization=quantization, **more, **timed)
+        message = f"cannot write to {out} ({error.strerror}): choose another --out"
+        raise InputError(message) from None
+    rows = []
+    for name, measurement, more in _write_files(Source(model, tokenizer, reference), files):
+        row = {"file": name, **dataclasses.asdict(measurement)}
+        row |= {"bits_per_char": encoded.bits_per_char(measurement.loss), **more}
+        rows.append(row)
+        on_row(row)
     write_json(out / REPORT, rows)
     if validation_text is None:
         about = [*about, "The losses below are on text that the model itself sampled."]
@@ -109,19 +85,64 @@ def export_model(
 
 
 def _plan(config, formats, quantizations, out):
-    """[(format, quantization)] of the files to write; raises what can be known before the work."""
+    """{path: (format, quantization)} of the files; raises what can be known before the work."""
     check_names("quantizations", quantizations, QUANTIZATIONS)
-    formats, files = formats_for(config.architecture, formats), []
+    formats = formats_for(config.architecture, formats)
     for name in formats:
         FORMATS[name].load_module()
-        files += [(name, quantization) for quantization in FORMATS[name].choose(quantizations)]
-    names = [FORMATS[name].file_name.format(quantization) for name, quantization in files]
-    check_replaceable([out / name for name in (*names, REPORT, CARD)])
+    files = {
+        out / FORMATS[name].file_name.format(quantization): (name, quantization)
+        for name in formats
+        for quantization in FORMATS[name].choose(quantizations)
+    }
+    check_replaceable([*files, out / REPORT, out / CARD])
     return files
 
 
+def check_replaceable(paths):
+    """Raises `InputError` where something stands that `export.py` did not write."""
+    for path in paths:
+        if path.exists() and not _is_export(path):
+            raise InputError(
+                f"{path} was not written by export.py, which would replace it: move it away, or "
+                "choose another --out"
+            )
+
+
+def _is_export(path):
+    try:
+        if path.is_dir():
+            found = [*path.glob("config.json"), *path.glob("assets.extra/config.json")]
+            configs = [parse_json(config.read_text("utf-8")) for config in found]
+            is_ours = any(config["format"].startswith("neo_keras model") for config in configs)
+            return is_ours or not any(path.iterdir())
+        if path.name == CARD:
+            title, _, _ = path.read_text(encoding="utf-8").partition("\n")
+            return title.endswith("trained with neo_keras")
+        if path.name == REPORT:
+            return all("file" in row for row in parse_json(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False
+    return True  # nobody else has a file of such a name
+
+
+def _write_files(source, files):
+    """Yields (name, `parity.Measurement`, dict of what else the report says) of each file."""
+    yield "(Keras)", parity.measure(keras_engine(source.model), source.reference), {}
+    for path, (name, quantization) in files.items():
+        row = FORMATS[name]
+        with atomic_write(path) as partial:
+            measurement = row.load_module().write(source, partial, quantization)
+            parity.check(measurement, source.reference, quantization, path.name)
+        parts = [part for part in (path, *path.rglob("*")) if part.is_file()]
+        size = sum(part.stat().st_size for part in parts)
+        more = {"format": name, "quantization": quantization, "size_bytes": size}
+        more["bytes_per_parameter"] = size / source.model.count_params()
+        timed = run_benchmark(path) if row.is_timed else {}
+        yield path.name, measurement, {**more, **timed}
+
+
 def _in_float32(model):
-    """The model, computing in float32 whatever it was trained in."""
     if model.dtype_policy.name == "float32":
         return model
     copy = type(model)(model.config, dtype="float32")
@@ -137,8 +158,3 @@ def _sample(model, tokenizer):
     ids = generate_ids(keras_engine(model), [tokenizer.start_token_id], Sampler(), seed=0)
     ids = itertools.islice(ids, NUM_SAMPLED_TOKENS)
     return tokenizer.decode([i for i in ids if i != tokenizer.unk_token_id])
-
-
-def _size_bytes(path):
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    return sum(file.stat().st_size for file in files)

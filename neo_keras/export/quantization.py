@@ -5,32 +5,16 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Quantization:
-    """How weights are stored, and how far a file may be off.
+    """How weights are stored, and how far a file may be off; the rest of a file is float32."""
 
-    Norms and activations are float32 in the file.
-
-    Attributes:
-        bits: of a weight.
-        max_loss_rise: what is allowed, as a share. A conversion that went wrong about doubles the
-            loss. The default model's rises by 0.02% in int8 and 0.4% in int4: others may mind more.
-        max_logit_difference: what is allowed where logits are at most `parity.USUAL_LOGIT`.
-        granularity: of integers, what shares a scale: the inputs of an output, "CHANNELWISE", or
-            of these blocks of 32, "BLOCKWISE_32", where 32 divides their number.
-        float_arithmetic: of integers, they are expanded to floats; else kernels quantize the
-            activations while running.
-        is_default: written unless others are asked for.
-    """
-
-    bits: int
+    bits: int  # of a weight
+    # What is allowed, as a share. A conversion that went wrong about doubles the loss. The default
+    # model's rises by 0.02% in int8 and 0.4% in int4: others may mind more.
     max_loss_rise: float
-    max_logit_difference: float = float("inf")
-    granularity: str = "CHANNELWISE"
-    float_arithmetic: bool = False
-    is_default: bool = False
-
-    @property
-    def has_scales(self):
-        return self.bits <= 8
+    max_logit_difference: float = float("inf")  # where logits are at most `parity.USUAL_LOGIT`
+    block_size: int = 0  # of integers: inputs of an output that share a scale, if it divides them
+    float_arithmetic: bool = False  # of integers; else kernels quantize activations while running
+    is_default: bool = False  # written unless others are asked for
 
 
 QUANTIZATIONS = {
@@ -39,6 +23,6 @@ QUANTIZATIONS = {
     "int8": Quantization(8, 0.02, is_default=True),
     "int8-weights": Quantization(8, 0.02, float_arithmetic=True),
     "int4": Quantization(4, 0.1),
-    "int4-block32": Quantization(4, 0.1, granularity="BLOCKWISE_32"),
+    "int4-block32": Quantization(4, 0.1, block_size=32),
 }
 DEFAULTS = tuple(name for name, row in QUANTIZATIONS.items() if row.is_default)

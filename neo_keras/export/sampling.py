@@ -9,31 +9,14 @@ from neo_keras.model.attention import MASKED
 MIN_TEMPERATURE = 1e-6  # of the probabilities that top-p adds up; next to it, one token has all
 
 
-def sampling_specs():
-    """The inputs that `sample_token` has besides logits and step, by name.
-
-    Returns:
-        dict of `tf.TensorSpec`, all of shape [1]: `temperature` (0: greedy),
-        `top_k` (0: off), `top_p` (1: off), `seed`.
-    """
-    return {
-        "temperature": tf.TensorSpec([1], tf.float32, name="temperature"),
-        "top_k": tf.TensorSpec([1], tf.int32, name="top_k"),
-        "top_p": tf.TensorSpec([1], tf.float32, name="top_p"),
-        "seed": tf.TensorSpec([1], tf.int32, name="seed"),
-    }
-
-
 def sample_token(logits, step, temperature, top_k, top_p, seed):
-    """Samples what `Sampler.sample` samples.
+    """Samples what `Sampler.sample` samples: int32 [1].
 
     Args:
         logits: float32 [1, 1, vocab_size].
-        step: int32 [1].
-        temperature, top_k, top_p, seed: as `sampling_specs`.
-
-    Returns:
-        int32 [1].
+        step: int32 [1], how many tokens were sampled before.
+        temperature, top_p: float32 [1]; off at 0 (greedy) and 1.
+        top_k, seed: int32 [1]; top-k is off at 0.
     """
     vocab_size = logits.shape[-1]
     logits, token_ids = ops.top_k(ops.reshape(logits, [vocab_size]), vocab_size)  # sorted

@@ -18,27 +18,24 @@ import tensorflow as tf
 from keras import ops
 
 from neo_keras.export.kv_cache import KVCache, bucket_ends
-from neo_keras.export.sampling import sample_token, sampling_specs
+from neo_keras.export.sampling import sample_token
 from neo_keras.generation.engine import chunk_size_for
 from neo_keras.generation.flatbuffer import IN_PLACE, in_place_functions, signature_names
 from neo_keras.generation.keras_runner import model_functions
 from neo_keras.model.attention import MASKED
 
-STEP_INPUTS = ("tokens", "input_pos")
-GENERATE_INPUTS = ("prompt_len", "max_new_tokens", "stop_token")
+SAMPLE = "sample_{}"  # of a page, for a token in the bucket that ends before this slot
 
 
 def write_signatures(make_signatures, model, path, unk_token_id):
-    """Writes a SavedModel.
+    """Writes a SavedModel of a model, and returns the names of its signatures.
 
     Args:
         make_signatures: one of the functions below.
-        model: `GPT` or `EncoderDecoder`.
-        path: of the directory to write.
         unk_token_id: a token that is never to be sampled, or None.
 
-    Returns:
-        list of str, the names of the signatures.
+    Raises:
+        OSError: it cannot be written.
     """
     bias = np.zeros(model.config.vocab_size, "float32")
     if unk_token_id is not None:
@@ -49,21 +46,12 @@ def write_signatures(make_signatures, model, path, unk_token_id):
         archive.track(cache)
     for name, (function, specs) in signatures.items():
         archive.add_endpoint(name, function, specs)
-    write_archive(archive, path)
-    return list(signatures)
-
-
-def write_archive(archive, path):
-    """Writes a `keras.export.ExportArchive`.
-
-    Raises:
-        OSError: where TensorFlow cannot write, of which it has errors of its own.
-    """
     try:
         archive.write_out(str(path), verbose=False)
     except tf.errors.OpError as error:
         reason = error.message.rpartition("; ")[2].partition(" [Op:")[0]
         raise OSError(f"{path}: {reason}") from error
+    return list(signatures)
 
 
 def saved_model_signatures(model, bias):
@@ -75,13 +63,11 @@ def saved_model_signatures(model, bias):
     def serve(inputs):
         return {"logits": model(inputs) + bias}
 
-    whole = _spec("token_ids", None, None)
-    steps = {"prefill": ("prefill", None), "decode": ("decode", 1)}
-    if model.has_encoder:
-        lens = _spec("source_lens", None)
-        source_ids = _spec("source_ids", None, None)
-        whole = {"source_ids": source_ids, "source_lens": lens, "token_ids": whole}
-        steps = {"encode": ("encode", None), "decode": ("decode", 1)}
+    whole = _specs(source_ids=[None, None], source_lens=[None], token_ids=[None, None])
+    steps = {"encode": ("encode", None), "decode": ("decode", 1)}
+    if not model.has_encoder:
+        whole = whole["token_ids"]
+        steps = {"prefill": ("prefill", None), "decode": ("decode", 1)}
     external = _external(model, bias, steps, batch_size=None, open_slots="source")
     return None, {"serve": (serve, [whole]), **external}
 
@@ -109,7 +95,7 @@ def tflite_signatures(model, bias):
 
 
 def page_signatures(model, bias):
-    """Bucketed: `prefill`, and a `sample_N` for tokens in the bucket that ends before slot N.
+    """Bucketed: `prefill`, and a `SAMPLE` for each bucket.
 
     A text needs no reset: it begins at position 0, and nothing after its last token is seen.
     """
@@ -119,19 +105,12 @@ def page_signatures(model, bias):
 
     def sample_in(bucket):
         def sample(inputs):
-            step, sampling = _split(inputs, STEP_INPUTS)
-            logits = cache.run(decode, step, first=bucket, last=bucket)["logits"]
-            return {"next_token": sample_token(logits, **sampling), "logits": logits}
+            return _sample(lambda step: cache.run(decode, step, bucket), **inputs)
 
         return sample
 
-    samples = {sample_name(end): (sample_in(i), specs) for i, end in enumerate(ends)}
+    samples = {SAMPLE.format(end): (sample_in(i), specs) for i, end in enumerate(ends)}
     return cache, {"prefill": signatures["prefill"], **samples}
-
-
-def sample_name(end):
-    """Of the signature for a token in the bucket that ends there."""
-    return f"sample_{end}"
 
 
 def _external(model, bias, steps, batch_size=1, open_slots=None):
@@ -150,12 +129,11 @@ def _external(model, bias, steps, batch_size=1, open_slots=None):
     def signature(function, seq_len):
         specs = _step_specs(model, function, seq_len, batch_size)
         if open_slots == "kv_cache":
-            specs["key_positions"] = _spec("key_positions", None)
+            specs |= _specs(key_positions=[None])
         held = {} if function == "encode" else cache_specs
 
         def call(inputs):
-            cache, others = _split(inputs, held)
-            return functions[function](others, cache)
+            return functions[function](inputs, {name: inputs[name] for name in held})
 
         return call, [{**specs, **held}]
 
@@ -170,7 +148,8 @@ def _internal(model, bias, ends):
     # A signature must return something, and not an input as it came: LiteRT's CompiledModel would
     # read that input from the memory of the output, which is garbage.
     def reset():
-        cache.reset()
+        for variable in cache.variables:
+            variable.assign(tf.zeros_like(variable))
         return {"input_pos": tf.zeros([1], tf.int32)}
 
     def encode(inputs):
@@ -185,78 +164,65 @@ def _internal(model, bias, ends):
         return cache.run(functions["decode"], inputs)
 
     def sample(inputs):
-        step, sampling = _split(inputs, STEP_INPUTS)
-        return {"next_token": sample_token(decode(step)["logits"], **sampling)}
+        return {"next_token": _sample(decode, **inputs)["next_token"]}
+
+    def generate(inputs):
+        return _generate(decode, **inputs)
 
     one = _step_specs(model, "decode", 1)
-    whole = {"tokens": _spec("tokens", 1, max_seq_len), **_int_specs(*GENERATE_INPUTS)}
+    whole = _specs(tokens=[1, max_seq_len], prompt_len=[1], max_new_tokens=[1], stop_token=[1])
+    sampling = {**_specs("float32", temperature=[1], top_p=[1]), **_specs(top_k=[1], seed=[1])}
     return cache, {
         "reset": (reset, []),
         "encode": (encode, [_step_specs(model, "encode", max_seq_len)]),
         "prefill": (prefill, [_step_specs(model, "prefill", chunk_size_for(max_seq_len))]),
         "decode": (decode, [one]),
-        "sample": (sample, [{**one, **_int_specs("step"), **sampling_specs()}]),
-        "generate": (_generate(decode, max_seq_len), [{**whole, **sampling_specs()}]),
+        "sample": (sample, [{**one, **_specs(step=[1]), **sampling}]),
+        "generate": (generate, [{**whole, **sampling}]),
     }
 
 
-def _generate(decode, max_seq_len):
-    """A function that continues a prompt, from an empty cache to the end of the context at most.
-
-    It takes the prompt's `tokens` int32 [1, max_seq_len], of which the first `prompt_len` (at least
-    1) count; `max_new_tokens`; and `stop_token`, after which it ends (-1: none). It returns
-    `token_ids` int32 [1, max_seq_len], of which the first `count` are the prompt and its
-    continuation.
-    """
-
-    def generate(inputs):
-        prompt, sampling = _split(inputs, ("tokens", *GENERATE_INPUTS))
-        token_ids, prompt_len, max_new_tokens, stop_token = prompt.values()
-        end = ops.minimum(prompt_len + max_new_tokens, max_seq_len)
-
-        def unfinished(position, token_ids, end):
-            return (position < end - 1)[0]
-
-        def take_one(position, token_ids, end):
-            token = ops.slice(token_ids, (0, position[0]), (1, 1))
-            logits = decode({"tokens": token, "input_pos": position})["logits"]
-            position = position + 1
-            sampled = sample_token(logits, position - prompt_len, **sampling)
-            given = ops.slice(token_ids, (0, position[0]), (1, 1))
-            token = ops.where(position < prompt_len, given, sampled)
-            stopped = ops.logical_and(position >= prompt_len, sampled == stop_token)
-            token_ids = ops.slice_update(token_ids, (0, position[0]), token)
-            return position, token_ids, ops.where(stopped, position + 1, end)
-
-        begin = ops.zeros([1], "int32")
-        _, token_ids, end = ops.while_loop(unfinished, take_one, (begin, token_ids, end))
-        return {"token_ids": token_ids, "count": end}
-
-    return generate
+def _sample(decode, tokens, input_pos, **sampling):
+    logits = decode({"tokens": tokens, "input_pos": input_pos})["logits"]
+    return {"next_token": sample_token(logits, **sampling), "logits": logits}
 
 
-def _split(inputs, names):
-    """(the named inputs, the others): two dicts."""
-    named = {name: inputs[name] for name in names if name in inputs}
-    return named, {name: x for name, x in inputs.items() if name not in named}
+def _generate(decode, tokens, prompt_len, max_new_tokens, stop_token, **sampling):
+    """Continues a prompt in an empty cache; docs/export.md tells its inputs and outputs."""
+    end = ops.minimum(prompt_len + max_new_tokens, tokens.shape[1])
+
+    def unfinished(position, token_ids, end):
+        return (position < end - 1)[0]
+
+    def take_one(position, token_ids, end):
+        token = ops.slice(token_ids, (0, position[0]), (1, 1))
+        logits = decode({"tokens": token, "input_pos": position})["logits"]
+        position = position + 1
+        sampled = sample_token(logits, position - prompt_len, **sampling)
+        given = ops.slice(token_ids, (0, position[0]), (1, 1))
+        token = ops.where(position < prompt_len, given, sampled)
+        stopped = ops.logical_and(position >= prompt_len, sampled == stop_token)
+        token_ids = ops.slice_update(token_ids, (0, position[0]), token)
+        return position, token_ids, ops.where(stopped, position + 1, end)
+
+    begin = ops.zeros([1], "int32")
+    _, token_ids, end = ops.while_loop(unfinished, take_one, (begin, tokens, end))
+    return {"token_ids": token_ids, "count": end}
 
 
 def _step_specs(model, function, seq_len, batch_size=1):
     """What one of `model_functions` takes beside the cache, by name."""
-    specs = {"tokens": _spec("tokens", batch_size, seq_len)}
+    tokens = [batch_size, seq_len]
     if function == "encode":
-        return {**specs, "source_lens": _spec("source_lens", batch_size)}
+        return _specs(tokens=tokens, source_lens=[batch_size])
+    specs = _specs(tokens=tokens, input_pos=[seq_len])
     if function == "verify":
-        shape = seq_len + model.config.num_speculative_tokens, model.config.vocab_size
-        specs["noise"] = tf.TensorSpec(shape, tf.float32, name="noise")
-    return {**specs, "input_pos": _spec("input_pos", seq_len)}
+        shape = [seq_len + model.config.num_speculative_tokens, model.config.vocab_size]
+        specs |= _specs("float32", noise=shape)
+    return specs
 
 
-def _int_specs(*names):
-    return {name: _spec(name, 1) for name in names}
-
-
-def _spec(name, *shape):
-    """Of integers, with None for a length that is open."""
-    # int32: int64 tokens load in LiteRT without an error, and give garbage.
-    return tf.TensorSpec(shape, tf.int32, name=name)
+# int32: int64 tokens load in LiteRT without an error, and give garbage.
+def _specs(dtype="int32", **shapes):
+    """By name, with None for a length that is open."""
+    return {name: tf.TensorSpec(shape, dtype, name=name) for name, shape in shapes.items()}

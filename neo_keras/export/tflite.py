@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import pathlib
 import re
 import tempfile
 
@@ -50,16 +49,13 @@ def convert(make_signatures, model, path, unk_token_id, quantization, flatbuffer
     """Writes a model as a flatbuffer of builtin operators only.
 
     Args:
-        make_signatures: one of those in `signatures`.
-        model: `GPT` or `EncoderDecoder`.
-        path: of the file.
-        unk_token_id: a token that is never to be sampled, or None.
-        quantization: one of `QUANTIZATIONS`.
+        make_signatures, unk_token_id: as for `write_signatures`.
+        path: `pathlib.Path` of the file.
         flatbuffers: dict that keeps, between calls with the same model, what quantizations have in
-            common: it is most of the work. None: nothing is kept.
+            common: it is most of the work.
     """
     flatbuffers = {} if flatbuffers is None else flatbuffers
-    scale_rows = QUANTIZATIONS[quantization].has_scales
+    scale_rows = QUANTIZATIONS[quantization].bits <= 8
     key = make_signatures, scale_rows
     # The converter and the quantizer say on both streams what they do.
     with native_log_hidden(), contextlib.redirect_stdout(io.StringIO()):
@@ -68,7 +64,7 @@ def convert(make_signatures, model, path, unk_token_id, quantization, flatbuffer
                 flatbuffers[key] = _float32_flatbuffer(make_signatures, model, unk_token_id)
         flatbuffer, names = flatbuffers[key]
         flatbuffer = _quantize(flatbuffer, QUANTIZATIONS[quantization], model.config)
-    pathlib.Path(path).write_bytes(deduplicate(flatbuffer, names))
+    path.write_bytes(deduplicate(flatbuffer, names))
 
 
 def _float32_flatbuffer(make_signatures, model, unk_token_id):
@@ -78,30 +74,27 @@ def _float32_flatbuffer(make_signatures, model, unk_token_id):
         converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=names)
         converter.experimental_enable_resource_variables = True
         converter.exclude_conversion_metadata = True  # it differs each time
-        return converter.convert(), names
+        content = flatbuffer_utils.read_model_from_bytearray(converter.convert())
+    _make_names_unique(content)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(content)), names
 
 
 def _quantize(flatbuffer, quantization, config):
     if quantization.bits == 32:
         return flatbuffer
-    model = flatbuffer_utils.read_model_from_bytearray(flatbuffer)
-    _make_names_unique(model)
-    tool = quantizer.Quantizer(flatbuffer_utils.convert_object_to_bytearray(model))
-    if not quantization.has_scales:
-        tool.add_weight_only_config(
-            ".*",
-            qtyping.TFLOperationName.ALL_SUPPORTED,
-            num_bits=quantization.bits,
-            algorithm_key=recipe.AlgorithmName.FLOAT_CASTING,
-        )
+    tool = quantizer.Quantizer(flatbuffer)
+    if quantization.bits == 16:
+        operators, casting = qtyping.TFLOperationName, recipe.AlgorithmName.FLOAT_CASTING
+        tool.add_weight_only_config(".*", operators.ALL_SUPPORTED, 16, algorithm_key=casting)
         return tool.quantize().quantized_model
+    model = flatbuffer_utils.read_model_from_bytearray(flatbuffer)
     for graph, operation in ((g, operation) for g in model.subgraphs for operation in g.operators):
         operator = flatbuffer_utils.opcode_to_name(model, operation.opcodeIndex)
         if operator in OPERATORS:
             # The kernel looks rows up without arithmetic: nothing to keep in float32.
             weight_only = quantization.float_arithmetic and operator != LOOKUP
             add = tool.add_weight_only_config if weight_only else tool.add_dynamic_config
-            shape = tuple(graph.tensors[operation.inputs[1]].shape)
+            shape = graph.tensors[operation.inputs[1]].shape
             bits, granularity = _precision(quantization, operator, shape, config)
             output = re.escape(graph.tensors[operation.outputs[0]].name.decode())
             granularity = qtyping.QuantGranularity[granularity]
@@ -121,11 +114,10 @@ def _make_names_unique(model):
 
 def _precision(quantization, operator, shape, config):
     """(bits, granularity) of a weight."""
-    # The shape of the token embedding and the output layer, and that of learned positions.
-    vocabulary, positions = (
-        (n, config.hidden_dim) for n in (config.vocab_size, config.max_seq_len)
-    )
-    if shape == vocabulary or (operator == LOOKUP and shape == positions):
+    num_rows, width = shape
+    # Of the token embedding and the output layer; and of learned positions.
+    few = (config.vocab_size, config.max_seq_len if operator == LOOKUP else None)
+    if num_rows in few and width == config.hidden_dim:
         # They are few, and lose most: at 8 bits, token embedding and output layer make the default
         # model 0.5% larger, and take two thirds off what int4 adds to its loss. A model may share
         # these two: so one rule. Positions were not measured.
@@ -133,7 +125,7 @@ def _precision(quantization, operator, shape, config):
     if operator == LOOKUP:
         # `embedding_lookup.split_scales` makes one scale enough. The kernel reads a row of int4
         # from a whole byte on, and so each second row wrong where the width is odd (LiteRT 2.3).
-        return (8 if shape[1] % 2 else quantization.bits), "TENSORWISE"
-    _, _, block = quantization.granularity.partition("BLOCKWISE_")
-    fits = shape[1] % int(block or 1) == 0
-    return quantization.bits, quantization.granularity if fits else "CHANNELWISE"
+        return (8 if width % 2 else quantization.bits), "TENSORWISE"
+    if quantization.block_size and width % quantization.block_size == 0:
+        return quantization.bits, f"BLOCKWISE_{quantization.block_size}"
+    return quantization.bits, "CHANNELWISE"

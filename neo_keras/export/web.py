@@ -9,7 +9,7 @@ import zipfile
 from neo_keras.errors import InputError
 from neo_keras.export import parity
 from neo_keras.export.kv_cache import bucket_ends
-from neo_keras.export.signatures import page_signatures, sample_name
+from neo_keras.export.signatures import SAMPLE, page_signatures
 from neo_keras.export.tflite import write_tflite
 from neo_keras.generation.engine import Engine
 from neo_keras.generation.interpreter_runner import interpreter_runner
@@ -21,13 +21,12 @@ PACKAGES = pathlib.Path("web", "node_modules", "@litertjs")
 RUNTIME = {
     "index.js": "core/dist/index.js",
     "wasm-utils.js": "wasm-utils/dist/index.js",
-    **{
-        f"litert_wasm_{build}.{suffix}": f"core/wasm/litert_wasm_{build}.{suffix}"
-        for build in ("internal", "compat_internal")
-        for suffix in ("js", "wasm")
-    },
+    "litert_wasm_internal.js": "core/wasm/litert_wasm_internal.js",
+    "litert_wasm_internal.wasm": "core/wasm/litert_wasm_internal.wasm",
+    "litert_wasm_compat_internal.js": "core/wasm/litert_wasm_compat_internal.js",
+    "litert_wasm_compat_internal.wasm": "core/wasm/litert_wasm_compat_internal.wasm",
 }
-BARE_IMPORT = '"@litertjs/wasm-utils"'  # a worker has no import map that could resolve it
+BARE_IMPORT = b'"@litertjs/wasm-utils"'  # a worker has no import map that could resolve it
 
 
 def write(source, path, quantization):
@@ -47,21 +46,14 @@ def page_engine(path, config):
 
     def decode(inputs, cache):
         end = next(end for end in ends if inputs["input_pos"][0] < end)
-        return runner.functions[sample_name(end)](inputs, cache)
+        return runner.functions[SAMPLE.format(end)](inputs, cache)
 
     runner.functions["decode"] = decode
     return Engine(runner, config)
 
 
 def check_installed():
-    """Where npm put LiteRT.js: below the current directory, or in the repository.
-
-    Returns:
-        path of the directory `@litertjs`.
-
-    Raises:
-        InputError: it is not installed.
-    """
+    """The directory of LiteRT.js; raises `InputError` where it is not installed."""
     for root in (pathlib.Path(), pathlib.Path(__file__).parents[2]):
         if all((root / PACKAGES / file).is_file() for file in RUNTIME.values()):
             return root / PACKAGES
@@ -71,43 +63,29 @@ def check_installed():
 
 
 def write_page_around(model_path):
-    """Completes the directory of a `.tflite` to a page.
-
-    Args:
-        model_path: of `model.tflite`, as `artifact.pack_tflite` left it.
-    """
-    directory = model_path.parent
+    """Completes the directory of a `model.tflite` to a page."""
+    directory, packages = model_path.parent, check_installed()
     for source in sorted(PAGE.iterdir()):
         shutil.copyfile(source, directory / source.name)
     with zipfile.ZipFile(model_path) as archive:
         archive.extractall(directory)  # config.json and tokenizer.json
-    _copy_runtime(directory / "litert")
-    _complete_service_worker(directory)
-
-
-def _copy_runtime(directory):
-    directory.mkdir()
-    runtime = check_installed()
+    (directory / "litert").mkdir()
     for name, source in RUNTIME.items():
-        shutil.copyfile(runtime / source, directory / name)
-    for name in ("index.js", "wasm-utils.js"):
-        text = (directory / name).read_text(encoding="utf-8")
-        text = text.replace(BARE_IMPORT, '"./wasm-utils.js"')
-        text, _, _ = text.partition("//# sourceMappingURL=")  # of a file that is not copied
-        (directory / name).write_text(text, encoding="utf-8")
+        content = (packages / source).read_bytes()
+        if source.endswith("index.js"):
+            content = content.replace(BARE_IMPORT, b'"./wasm-utils.js"')
+            content, _, _ = content.partition(b"//# sourceMappingURL=")  # it is not copied
+        (directory / "litert" / name).write_bytes(content)
+    _complete_service_worker(directory)
 
 
 def _complete_service_worker(directory):
     # A browser takes a service worker for a new one if a byte of its file has changed.
-    service_worker = directory / "sw.js"
-    digest = hashlib.sha256()
-    names = []
-    for path in sorted(directory.rglob("*")):
-        if path.is_file():
-            digest.update(path.read_bytes())
-            if path != service_worker:
-                names.append(path.relative_to(directory).as_posix())
-    constants = {"VERSION": digest.hexdigest()[:16], "FILES": names}
-    lines = [f"const {name} = {json.dumps(value)};\n" for name, value in constants.items()]
-    text = service_worker.read_text(encoding="utf-8")
-    service_worker.write_text("".join(lines) + text, encoding="utf-8")
+    service_worker, digest = directory / "sw.js", hashlib.sha256()
+    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    for path in paths:
+        digest.update(path.read_bytes())
+    names = [path.relative_to(directory).as_posix() for path in paths if path != service_worker]
+    version, code = digest.hexdigest()[:16], service_worker.read_text(encoding="utf-8")
+    code = f'const VERSION = "{version}";\nconst FILES = {json.dumps(names)};\n{code}'
+    service_worker.write_text(code, encoding="utf-8")

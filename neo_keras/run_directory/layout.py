@@ -7,7 +7,7 @@ import pathlib
 import shutil
 import warnings
 
-from neo_keras.atomic_files import PARTIAL_PREFIX, parse_json
+from neo_keras.atomic_files import PARTIAL_PREFIX, parse_json, remove_partial
 from neo_keras.errors import InputError
 
 FORMAT = "neo_keras run 1"
@@ -52,7 +52,7 @@ class Place:
         with self._writable():
             busy = f"{self.path} is in use by a training: wait for it, or choose another --run"
             self._locks.append(_hold(self.path / LOCK, busy))
-            _remove_partial(self.path)
+            remove_partial(self.path, min_age=0)
 
     @contextlib.contextmanager
     def exporting(self):
@@ -65,7 +65,7 @@ class Place:
                 f"cannot write to {self.export} ({error.strerror}): choose another --out"
             ) from None
         with lock:
-            _remove_partial(self.export)
+            remove_partial(self.export, min_age=0)
             yield
 
     @contextlib.contextmanager
@@ -118,12 +118,6 @@ class Place:
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if not os.access(place, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-
-
-def _remove_partial(directory):
-    """Removes what killed processes were writing."""
-    for path in directory.glob(f"{PARTIAL_PREFIX}*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _hold(path, busy):

@@ -1,18 +1,16 @@
 """Files of token ids, which are made once for a text and a tokenizer, and mapped from then on."""
 
 import bisect
-import contextlib
 import hashlib
 import itertools
 import mmap
 import os
 import pathlib
-import time
 from collections.abc import Sequence
 
 import numpy as np
 
-from neo_keras.atomic_files import PARTIAL_PREFIX, atomic_write
+from neo_keras.atomic_files import atomic_write, remove_partial
 from neo_keras.environment import cache_directory
 from neo_keras.errors import FailedError
 
@@ -60,7 +58,7 @@ def write_file(path: os.PathLike, *parts):
     directory = pathlib.Path(path).parent
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _remove_remains(directory)
+        remove_partial(directory)
         with atomic_write(path) as partial, open(partial, "wb") as file:
             file.writelines(parts)
     except OSError as error:
@@ -69,14 +67,6 @@ def write_file(path: os.PathLike, *parts):
             f"cannot write the text's token ids to {directory} ({reason}): make room there, or set "
             "XDG_CACHE_HOME to another directory"
         ) from None
-
-
-def _remove_remains(directory):
-    """Removes what killed processes left; what is younger than a day may still be written."""
-    for path in directory.glob(f"{PARTIAL_PREFIX}*"):
-        with contextlib.suppress(FileNotFoundError):  # another process was faster
-            if time.time() - path.stat().st_mtime > 86_400:
-                path.unlink()
 
 
 class ConcatTokens:
