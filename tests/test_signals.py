@@ -12,7 +12,7 @@ import rich.console
 from short_runs import different_arrays, read_checkpoint, train_here
 from tiny_models import ROOT
 
-from neo_keras.training.signals import StopOnSignal
+from neo_keras.training.callbacks import StopOnSignal
 
 SETTINGS = dict(
     steps=9, eval_every=4, steps_per_execution=1, mixed_precision="float32", num_layers=1,

@@ -1,39 +1,45 @@
 """What happens beside the training steps: measuring, saving, stopping."""
 
 import contextlib
+import dataclasses
 import math
+import signal
 import time
 import warnings
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
 from neo_keras.errors import FailedError
 from neo_keras.model.weights import averaged_weights
+from neo_keras.run_directory.directory import RunDirectory
+from neo_keras.text.corpus import TokenizedCorpus
+from neo_keras.training.distribution import gather, has_other_workers
 from neo_keras.training.estimate import count_weights
 
+# Windows knows no SIGHUP.
+SIGNALS = [s for s in signal.Signals if s.name in ("SIGINT", "SIGTERM", "SIGHUP")]
 
+
+@dataclasses.dataclass(eq=False)
 class StepTimer(keras.callbacks.Callback):
-    """Counts steps and the seconds spent in them, compilation apart.
+    """Counts steps and the seconds spent in them, compilation apart."""
 
-    Args:
-        tokens_per_step: how many tokens a step predicts.
-        first_step, seconds: of earlier sessions of the run.
-        max_seconds: stop training after so many, or None.
-    """
+    tokens_per_step: int  # that are predicted
+    first_step: int = 0  # of this session
+    earlier_seconds: float = 0.0  # of the sessions before
+    max_seconds: float | None = None  # of the whole run, after which it stops
 
-    def __init__(self, tokens_per_step, first_step=0, seconds=0.0, max_seconds=None):
+    session_seconds = 0.0
+    compile_seconds = 0.0  # what the first call, which compiles, took longer than later
+    measured_steps = 0  # of this session, without that call
+
+    def __post_init__(self):
         super().__init__()
-        self.tokens_per_step = tokens_per_step
-        self.first_step = first_step
-        self.earlier_seconds = seconds
-        self.max_seconds = max_seconds
-        self.step = first_step
-        self.session_seconds = 0.0
-        self.train_seconds = seconds  # of the whole run, without compilation
-        self.compile_seconds = 0.0  # what the first call, which compiles, took longer than later
-        self.measured_steps = 0  # of this session, without that call
-        self.seconds_per_step = max(seconds, 0.001) / max(first_step, 1)
+        self.step = self.first_step
+        self.train_seconds = self.earlier_seconds  # of the whole run, without compilation
+        self.seconds_per_step = max(self.earlier_seconds, 0.001) / max(self.first_step, 1)
 
     @property
     def tokens_per_second(self):
@@ -51,10 +57,10 @@ class StepTimer(keras.callbacks.Callback):
         self.session_seconds += elapsed
         self.measured_steps = self.step - self._compiled_step
         if self.measured_steps:
-            measured_seconds = self.session_seconds - self._first_seconds
-            self.seconds_per_step = measured_seconds / self.measured_steps
-            first_steps_seconds = (self._compiled_step - self.first_step) * self.seconds_per_step
-            self.compile_seconds = max(self._first_seconds - first_steps_seconds, 0.0)
+            seconds = self.session_seconds - self._first_seconds
+            self.seconds_per_step = seconds / self.measured_steps
+            without = (self._compiled_step - self.first_step) * self.seconds_per_step
+            self.compile_seconds = max(self._first_seconds - without, 0.0)
         else:  # only a second call tells how long the first one would have taken without
             self.seconds_per_step = (self.earlier_seconds + elapsed) / self.step
             self.compile_seconds = elapsed
@@ -69,32 +75,87 @@ def out_of_patience(history, patience):
     return 0 < patience < len(losses) and min(losses) in losses[:-patience]
 
 
+class StopOnSignal(keras.callbacks.Callback):
+    """Ends training after the running step on Ctrl-C, SIGTERM or SIGHUP; a second one acts at once.
+
+    What this process was started to ignore, as `nohup` and `&` in a script make it, stays ignored.
+    The workers of a strategy stop after the same step, whichever of them was told to. It is called
+    after what else stops training.
+    """
+
+    def __init__(self, console, strategy=None):
+        super().__init__()
+        self.console = console
+        self.strategy = strategy
+        self.signal = None  # the `signal.Signals` that came
+        self._unsaid = None
+
+    @contextlib.contextmanager
+    def listening(self):
+        earlier = {number: signal.getsignal(number) for number in SIGNALS}
+        self._numbers = [n for n, handler in earlier.items() if handler is not signal.SIG_IGN]
+        for number in self._numbers:
+            signal.signal(number, self._receive)
+        try:
+            yield
+        finally:
+            for number in self._numbers:
+                signal.signal(number, earlier[number] or signal.SIG_DFL)
+
+    def _receive(self, number, frame):
+        self.signal = signal.Signals(number)
+        is_hang_up = self.signal.name == "SIGHUP"
+        for other in self._numbers:
+            signal.signal(other, _at_once(other, is_hang_up))
+        self._unsaid = f"{self.signal.name}: saving after this step (again: quit at once)"
+        with contextlib.suppress(RuntimeError):  # it came amid a write, which no other may enter
+            self._say()
+
+    def _say(self):
+        if self._unsaid:
+            self.console.print(self._unsaid)
+            self._unsaid = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._say()
+        if self.signal:
+            self.model.stop_training = True
+        if has_other_workers(self.strategy):
+            signals = gather(self.strategy, self.signal or -int(self.model.stop_training))
+            self.model.stop_training = any(signals)
+            if max(signals) > 0:
+                self.signal = signal.Signals(max(signals))
+
+
+def _at_once(number, is_hang_up):
+    if number == signal.SIGINT:
+        return signal.default_int_handler
+    # The shell and the kernel both tell of a terminal that was closed.
+    repeated = is_hang_up and number == signal.SIGHUP
+    return signal.SIG_IGN if repeated else signal.SIG_DFL
+
+
+@dataclasses.dataclass(eq=False)
 class EvaluateAndCheckpoint(keras.callbacks.Callback):
     """Evaluates, records and saves every `eval_every` steps and at the end; stops early.
 
     What is evaluated, and is the best, has the average of the weights, if there is one.
-
-    Args:
-        run, corpus: `RunDirectory`, `TokenizedCorpus`.
-        timer: `StepTimer`, called before this one.
-        stop: `StopOnSignal`: when it stopped training, the end is saved but not evaluated.
-        history: rows of `RunDirectory.read_history`, to which it adds.
-        make_validation: gives the dataset; with `sliding`, that of overlapping windows.
     """
 
-    def __init__(self, run, corpus, timer, stop, history, make_validation):
+    run: RunDirectory
+    corpus: TokenizedCorpus
+    timer: StepTimer  # called before
+    stop: StopOnSignal  # when it stopped training, the end is saved but not evaluated
+    history: list  # of `RunDirectory.read_history`, to which it adds rows
+    make_validation: Callable  # gives the dataset; with `sliding`, that of overlapping windows
+    show: Callable  # is called with the training and the validation loss
+
+    def __post_init__(self):
         super().__init__()
-        self.run = run
-        self.corpus = corpus
-        self.timer = timer
-        self.stop = stop
-        self.history = history
-        self.make_validation = make_validation
-        self.best = run.read_best() if run.keeps_files else None
+        self.best = self.run.read_best() if self.run.keeps_files else None
         self.metrics = {}
-        self._validation = make_validation()
-        self._recorded_step = timer.first_step
-        self._logs = {}
+        self._validation = self.make_validation()
+        self._recorded_step = self.timer.first_step
 
     def on_train_begin(self, logs=None):
         if self.run.keeps_files:
@@ -143,7 +204,7 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
         if wanted and "val_loss_sliding" not in self.metrics:
             loss = self._evaluate(self.make_validation(sliding=True))
             self.metrics["val_loss_sliding"] = loss
-            self.metrics["val_bits_per_char_sliding"] = self.bits_per_char(loss)
+            self.metrics["val_bits_per_char_sliding"] = self._bits_per_char(loss)
         self._write_metrics()
 
     def _evaluate(self, dataset):
@@ -171,6 +232,7 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
             for name, value in row.items():
                 if value is not None:
                     tf.summary.scalar(name, value)
+        self.show(row["train_loss"], row["val_loss"])
         if self.metrics["stopped_early"]:
             self.model.stop_training = True
 
@@ -200,10 +262,10 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
         self.metrics |= {
             "step": timer.step,
             "val_loss": last,  # nats per token
-            "val_bits_per_char": self.bits_per_char(last),
+            "val_bits_per_char": self._bits_per_char(last),
             "val_unknown_share": self.corpus.validation.unknown_share,
             "best_val_loss": best.get("val_loss"),
-            "best_val_bits_per_char": self.bits_per_char(best.get("val_loss")),
+            "best_val_bits_per_char": self._bits_per_char(best.get("val_loss")),
             "best_step": best.get("step"),
             "stopped_early": out and timer.step < config.steps,
             "train_loss": row["train_loss"],
@@ -215,7 +277,7 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
         }
         self.run.write_metrics(self.metrics)
 
-    def bits_per_char(self, loss):
+    def _bits_per_char(self, loss):
         """Of the validation text, whose loss this is; None where there is none."""
         return None if loss is None else self.corpus.validation.bits_per_char(loss)
 

@@ -7,7 +7,6 @@ import signal
 import sys
 import zlib
 
-import keras
 import tensorflow as tf
 
 from neo_keras.atomic_files import parse_json
@@ -111,7 +110,7 @@ def distribute(strategy, dataset):
     return distributed
 
 
-def _gather(strategy, number):
+def gather(strategy, number):
     """The numbers, below 2**24, with which all replicas call this, in the same order everywhere."""
     return [int(gathered) for gathered in _gather_function(strategy)(tf.constant(float(number)))]
 
@@ -132,28 +131,12 @@ def _gather_function(strategy):
 def check_alike(strategy, *state):
     """Raises `InputError` on every worker unless this state, by its `repr`, is that of all."""
     if has_other_workers(strategy):
-        checksums = _gather(strategy, zlib.crc32(repr(state).encode()) % 2**24)
+        checksums = gather(strategy, zlib.crc32(repr(state).encode()) % 2**24)
         if len(set(checksums)) > 1:
             raise InputError(
                 "the workers differ in their arguments, text or checkpoint: start all with the "
                 "same, and with a --run that all of them share"
             )
-
-
-class SyncStop(keras.callbacks.Callback):
-    """Ends training after the same step on every worker; called after `stop`, `StopOnSignal`."""
-
-    def __init__(self, strategy, stop):
-        super().__init__()
-        self.strategy = strategy
-        self.stop = stop
-
-    def on_train_batch_end(self, batch, logs=None):
-        if has_other_workers(self.strategy):
-            signals = _gather(self.strategy, self.stop.signal or -int(self.model.stop_training))
-            self.model.stop_training = any(signals)
-            if max(signals) > 0:
-                self.stop.signal = signal.Signals(max(signals))
 
 
 @contextlib.contextmanager

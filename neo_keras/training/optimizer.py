@@ -1,5 +1,7 @@
 """The optimizer, its learning rate, what weight decay is for, and the scale of a float16 loss."""
 
+import dataclasses
+
 import keras
 from keras import ops
 
@@ -7,21 +9,15 @@ from neo_keras.choices import OPTIMIZERS, PRECISIONS, SCHEDULES
 
 
 @keras.saving.register_keras_serializable("neo_keras")
+@dataclasses.dataclass
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate: from `peak / (warmup_steps + 1)` to `peak`, then as `SCHEDULES` says.
+    """The learning rate: from `peak / (warmup_steps + 1)` to `peak`, then as `SCHEDULES` says."""
 
-    Args:
-        name: a key of `SCHEDULES`.
-        peak, final: the learning rate after the linear warm-up, and at the last step.
-        warmup_steps, steps: of the warm-up, and of the whole run.
-    """
-
-    def __init__(self, name, peak, final, warmup_steps, steps):
-        self.name = name
-        self.peak = peak
-        self.final = final
-        self.warmup_steps = warmup_steps
-        self.steps = steps
+    name: str
+    peak: float
+    final: float  # at the last step
+    warmup_steps: int
+    steps: int  # of the whole run
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
@@ -29,7 +25,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return ops.minimum(warmup, SCHEDULES[self.name](ops, step, self))
 
     def get_config(self):
-        return dict(vars(self))
+        return dataclasses.asdict(self)
 
 
 def make_optimizer(config, model):

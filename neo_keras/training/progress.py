@@ -77,16 +77,19 @@ def describe_stop(run, metrics):
 class ProgressBar(keras.callbacks.Callback):
     """A bar with tokens/s and the time left; where there is no terminal, a line now and then.
 
-    It is called after `timer` and `evaluator`, within `progress`; steps: of the whole run.
+    It is called after `timer`, within `progress`.
+
+    Args:
+        validation: the validation part of the `TokenizedCorpus`.
+        steps: of the whole run.
     """
 
-    def __init__(self, timer, evaluator, steps, console):
+    def __init__(self, timer, validation, steps, console):
         super().__init__()
         self.timer = timer
-        self.evaluator = evaluator
+        self.validation = validation
         self.steps = steps
         self.console = console
-        self._shown_rows = len(evaluator.history)
         self._compiling = True
         self._last_line = 0.0  # in seconds of this session
         self.progress = rich.progress.Progress(
@@ -107,15 +110,12 @@ class ProgressBar(keras.callbacks.Callback):
             step, left = duration(self.timer.seconds_per_step), duration(self._seconds_left())
             compiled = f"compiled in {self.timer.compile_seconds:.1f} s"
             self.console.print(f"{compiled}; {step} a step, about {left} left")
-        description = f"loss {float(logs['loss']):.3f}  {self._speed().strip()}"
+        loss = float(logs["loss"])
+        description = f"loss {loss:.3f}  {self._speed().strip()}"
         self.progress.update(self._task, completed=self.timer.step, description=description)
-        self._show_new_rows()
         silent = self.timer.session_seconds - self._last_line
         if not (self._compiling or self.console.is_terminal) and silent >= LINE_SECONDS:
-            self._show(self.timer.step, self.timer.train_seconds, float(logs["loss"]))
-
-    def on_train_end(self, logs=None):
-        self._show_new_rows()
+            self.show(loss)
 
     def _speed(self):
         if not self.timer.measured_steps:
@@ -128,16 +128,13 @@ class ProgressBar(keras.callbacks.Callback):
             return left
         return min(left, self.timer.max_seconds - self.timer.train_seconds)
 
-    def _show_new_rows(self):
-        for row in self.evaluator.history[self._shown_rows :]:
-            self._show(row["step"], row["train_seconds"], row["train_loss"], row["val_loss"])
-        self._shown_rows = len(self.evaluator.history)
-
-    def _show(self, step, train_seconds, loss, val_loss=None):
+    def show(self, loss, val_loss=None):
+        """Prints a line of the last step."""
         self._last_line = self.timer.session_seconds
-        line = f"step {step:5,.0f}  {train_seconds:4.0f} s  {self._speed()}  loss {loss:.4f}"
+        step, seconds = self.timer.step, self.timer.train_seconds
+        line = f"step {step:5,.0f}  {seconds:4.0f} s  {self._speed()}  loss {loss:.4f}"
         if val_loss is not None:
-            bits = self.evaluator.bits_per_char(val_loss)
+            bits = self.validation.bits_per_char(val_loss)
             line += f"  validation {val_loss:.4f} ({bits:.3f} bits/char)"
         self.console.print(line, soft_wrap=True)
 

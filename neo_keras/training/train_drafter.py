@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras import ops
 
 from neo_keras.model.drafter import Drafter
+from neo_keras.training.callbacks import StopOnSignal
 from neo_keras.training.dataset import training_dataset
-from neo_keras.training.signals import StopOnSignal
 
 MAX_STEPS = 1000
 TOKENS_PER_STEP = 512  # more steps help it, more tokens in each do not

@@ -4,13 +4,17 @@ import rich
 import tensorflow as tf
 
 from neo_keras.errors import InputError
-from neo_keras.training.callbacks import EvaluateAndCheckpoint, StepTimer, out_of_patience
+from neo_keras.training.callbacks import (
+    EvaluateAndCheckpoint,
+    StepTimer,
+    StopOnSignal,
+    out_of_patience,
+)
 from neo_keras.training.compute import check_placement, share_cores, this_machine
 from neo_keras.training.dataset import dataset_makers
-from neo_keras.training.distribution import SyncStop, check_alike, distribute
+from neo_keras.training.distribution import check_alike, distribute
 from neo_keras.training.progress import ProgressBar, describe_resume, describe_start, plot_losses
 from neo_keras.training.resolve import resolve
-from neo_keras.training.signals import StopOnSignal
 from neo_keras.training.train_step import make_train_step, set_dropout_step
 
 MAX_VALIDATION_BATCH_SIZE = 64
@@ -57,22 +61,22 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     tokens_per_step = config.global_batch_size * corpus.tokens_per_row
     seconds = history[-1]["train_seconds"] if history else 0.0
     timer = StepTimer(tokens_per_step, first_step, seconds, config.max_seconds)
-    stop = StopOnSignal(console)
+    stop = StopOnSignal(console, strategy)
+    bar = ProgressBar(timer, corpus.validation, config.steps, console)
     make_training, make_validation = dataset_makers(run.model_config, corpus)
     batch_size = _validation_batch_size(config, strategy)
 
     def validation(**sliding):
         return distribute(strategy, make_validation(batch_size=batch_size, **sliding))
 
-    evaluator = EvaluateAndCheckpoint(run, corpus, timer, stop, history, validation)
+    evaluator = EvaluateAndCheckpoint(run, corpus, timer, stop, history, validation, bar.show)
     if nothing_left:
         evaluator.finish_earlier(train_step)
     else:
         settings = config.global_batch_size, config.seed, config.steps, first_step
         dataset = distribute(strategy, make_training(*settings))
-        bar = ProgressBar(timer, evaluator, config.steps, console)
         with stop.listening(), bar.progress:  # gives the terminal back, too
-            all_callbacks = [timer, stop, SyncStop(strategy, stop), evaluator, bar, *callbacks]
+            all_callbacks = [timer, stop, evaluator, bar, *callbacks]
             train_step.fit(dataset, shuffle=False, verbose=0, callbacks=all_callbacks)
     if run.keeps_files:
         plot_losses(run.path / "loss.png", history)
