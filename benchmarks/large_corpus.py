@@ -17,8 +17,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # so that it runs un
 from neo_keras.errors import one_line_errors
 from neo_keras.native_logs import import_tensorflow
 from neo_keras.presets import from_preset
+from neo_keras.text.encoding import token_files_directory
 from neo_keras.text.plays import load_plays
-from neo_keras.text.token_cache import token_files_directory
 
 FILE_BYTES = 10**9
 NUM_BATCHES = 5000

@@ -43,7 +43,6 @@ LIGHT_MODULES = [
     "neo_keras.text.tokenizer",
     "neo_keras.text.pairs",
     "neo_keras.text.plays",
-    "neo_keras.text.token_cache",
     "neo_keras.generation.engine",
     "neo_keras.generation.decoding",
     "neo_keras.generation.sampler",

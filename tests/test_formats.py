@@ -15,9 +15,8 @@ from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
 from neo_keras.text import encoding, formats, tokenizer_models
 from neo_keras.text.corpus import load_corpus, open_corpus
-from neo_keras.text.encoding import encode_text
+from neo_keras.text.encoding import encode_text, token_files_directory
 from neo_keras.text.formats import read_files
-from neo_keras.text.token_cache import token_files_directory
 from neo_keras.text.tokenizer import Tokenizer, make_tokenizer
 from neo_keras.training.start import resume_run, start_run
 

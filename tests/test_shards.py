@@ -9,8 +9,7 @@ from tiny_texts import CHUNK_BYTES, whole
 
 from neo_keras.text import formats, tokenizer_models
 from neo_keras.text.corpus import open_corpus
-from neo_keras.text.encoding import encode_text
-from neo_keras.text.token_cache import ConcatTokens, token_files_directory
+from neo_keras.text.encoding import ConcatTokens, encode_text, token_files_directory
 from neo_keras.text.tokenizer import make_tokenizer
 
 pytest_plugins = ["shard_fixtures"]

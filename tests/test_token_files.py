@@ -14,10 +14,9 @@ from tiny_texts import whole
 from waits import HANG_SECONDS
 
 from neo_keras.errors import FailedError, InputError
-from neo_keras.text import encoding, token_cache
+from neo_keras.text import encoding
 from neo_keras.text.corpus import open_corpus
-from neo_keras.text.encoding import encode_text
-from neo_keras.text.token_cache import ConcatTokens, read_tokens, token_files_directory
+from neo_keras.text.encoding import ConcatTokens, encode_text, read_tokens, token_files_directory
 from neo_keras.text.tokenizer import make_tokenizer
 
 pytest_plugins = ["shard_fixtures"]
@@ -29,7 +28,7 @@ def test_windows_across_shards(tmp_path):
     expected = rng.integers(251, size=997).astype("uint8")
     stops = [0, 13, 14, 400, 411, 700, 997]
     for a, b in zip(stops, stops[1:]):
-        token_cache.write_tokens(tmp_path / f"{a}", expected[a:b], [0, 0, 0])
+        encoding.write_tokens(tmp_path / f"{a}", expected[a:b], [0, 0, 0])
     joined = ConcatTokens([read_tokens(tmp_path / f"{a}", "uint8")[0] for a in stops[:-1]])
     assert (len(joined), joined.dtype) == (997, "uint8")
     for start in range(997):
@@ -212,7 +211,7 @@ def test_no_directory(texts, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_what_was_read_does_not_stay_in_memory(tmp_path):
     path = tmp_path / "tokens"
-    token_cache.write_tokens(path, np.ones(2**26, "uint8"), [0, 0, 0])
+    encoding.write_tokens(path, np.ones(2**26, "uint8"), [0, 0, 0])
     token_ids = ConcatTokens([read_tokens(path, "uint8")[0]])
     for place in range(0, 2**26, 2**12):  # every page
         assert token_ids[place : place + 2].all()

@@ -1,18 +1,23 @@
-"""A text of any size, its tokens, and what these are in characters."""
+"""A text of any size, and its tokens: those of a large text are made once, kept and mapped."""
 
+import bisect
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import math
+import mmap
+import os
+import pathlib
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from neo_keras.errors import InputError
-from neo_keras.text import token_cache
-from neo_keras.text.token_cache import ConcatTokens
+from neo_keras.atomic_files import atomic_write, remove_partial
+from neo_keras.environment import cache_directory
+from neo_keras.errors import FailedError, InputError
 from neo_keras.text.tokenizer import Tokenizer
 
 MIN_KEPT_CHARS = 2**23  # what is shorter is encoded in two or three seconds
@@ -21,6 +26,10 @@ MAX_SHARD_BYTES = 2**25
 PARTS_PER_CUT = 8  # above the least size, one part of the text in so many ends a shard
 MAX_TAIL_CHARS = 1_000_000
 MIN_PROGRESS_BYTES = 2**25  # what is shorter takes seconds
+
+_FORMAT = "neo_keras tokens 3"  # of the files, and of how a text is cut and encoded
+_HEADER = np.dtype([("format", "S24"), ("num_tokens", "i8"), ("counts", "i8", 3)])
+_READS_PER_RELEASE = 500  # of some 64 KB each: a system maps what is near, too
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +56,10 @@ class Text:
 
     @classmethod
     def in_memory(cls, text: str) -> "Text":
-        """A text that is in memory."""
         return cls.open(lambda: [text])
 
     def __len__(self) -> int:
-        """How many characters it has."""
+        """In characters."""
         return self._num_chars
 
     def __iter__(self) -> Iterator[str]:
@@ -79,8 +87,21 @@ class Text:
         return dataclasses.replace(self, _num_chars=num_chars)
 
 
+@contextlib.contextmanager
+def _progress(purpose, total):
+    """Yields a function to call with how much more was done; a terminal shows how far it is."""
+    import rich.progress  # where text is only generated, there need not be this library
+
+    console = rich.get_console()
+    columns = rich.progress.Progress.get_default_columns()
+    hidden = total < MIN_PROGRESS_BYTES or not console.is_terminal
+    with rich.progress.Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task(purpose, total=total)
+        yield lambda amount: bar.advance(task, amount)
+
+
 class TokenStatistics:
-    """What tokens are in characters; a subclass has the counts, each an int or an int array.
+    """A subclass has the counts, each an int or an int array.
 
     They are `num_tokens`, `num_chars`, `num_unknown` (tokens), and `unknown_bytes` (what these
     stand for, with a byte for the end of each).
@@ -103,10 +124,8 @@ class TokenStatistics:
 
 @dataclasses.dataclass(frozen=True)
 class EncodedText(TokenStatistics):
-    """The tokens of a text."""
-
     # Unsigned int [num_tokens], as narrow as the vocabulary allows; of a large text, in files.
-    token_ids: np.ndarray | ConcatTokens
+    token_ids: "np.ndarray | ConcatTokens"
     num_chars: int
     num_unknown: int
     unknown_bytes: int
@@ -118,7 +137,7 @@ class EncodedText(TokenStatistics):
 
 @dataclasses.dataclass(frozen=True)
 class TokenizedCorpus:
-    """What to train on, as token ids: `EncodedText` twice, or `EncodedPairs`."""
+    """What to train on: `EncodedText` twice, or `EncodedPairs`."""
 
     training: Any
     validation: Any
@@ -138,15 +157,15 @@ def encode_text(tokenizer: Tokenizer, text: Text) -> EncodedText:
     if len(text) < MIN_KEPT_CHARS:
         token_ids, counts = _encode(tokenizer, text)
         return EncodedText(token_ids, *counts.tolist())
-    content, dtype = (tokenizer.to_json(), text.sha256, str(len(text))), _dtype_of(tokenizer)
-    index = token_cache.file_of(*content, suffix=".index")
+    index = _file_of(tokenizer.to_json(), text.sha256, str(len(text)), suffix=".index")
+    dtype = _dtype_of(tokenizer)
     try:
         paths = map(index.with_name, index.read_text().splitlines())
-        arrays, counts = zip(*(token_cache.read_tokens(path, dtype) for path in paths))
+        arrays, counts = zip(*(read_tokens(path, dtype) for path in paths))
     except (OSError, ValueError):  # some are missing or damaged
         shards = _cut_into_shards(tokenizer, text.parts("encoding the text"))
         names, arrays, counts = zip(*(_encode_shard(tokenizer, shard) for shard in shards))
-        token_cache.write_file(index, "\n".join(names).encode())
+        _write_file(index, "\n".join(names).encode())
     return EncodedText(ConcatTokens(arrays), *np.sum(counts, axis=0).tolist())
 
 
@@ -168,13 +187,13 @@ def _cut_into_shards(tokenizer, texts):
 
 
 def _encode_shard(tokenizer, texts):
-    """(name of its file, its token ids, their counts); encodes it if there is no file."""
-    path, dtype = token_cache.file_of(tokenizer.to_json(), *texts), _dtype_of(tokenizer)
+    """(name of its file, its token ids, their counts)."""
+    path, dtype = _file_of(tokenizer.to_json(), *texts), _dtype_of(tokenizer)
     try:
-        return path.name, *token_cache.read_tokens(path, dtype)
+        return path.name, *read_tokens(path, dtype)
     except (OSError, ValueError):  # it is missing or damaged
-        token_cache.write_tokens(path, *_encode(tokenizer, texts))
-        return path.name, *token_cache.read_tokens(path, dtype)
+        write_tokens(path, *_encode(tokenizer, texts))
+        return path.name, *read_tokens(path, dtype)
 
 
 def _encode(tokenizer, texts):
@@ -190,14 +209,79 @@ def _dtype_of(tokenizer):
     return np.min_scalar_type(tokenizer.vocab_size - 1)
 
 
-@contextlib.contextmanager
-def _progress(purpose, total):
-    """Yields a function to call with how much more was done; a terminal shows how far it is."""
-    import rich.progress  # where text is only generated, there need not be this library
+def token_files_directory() -> pathlib.Path:
+    """A cache: anything in it may be deleted at any time."""
+    return cache_directory() / "tokens"
 
-    console = rich.get_console()
-    columns = rich.progress.Progress.get_default_columns()
-    hidden = total < MIN_PROGRESS_BYTES or not console.is_terminal
-    with rich.progress.Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task(purpose, total=total)
-        yield lambda amount: bar.advance(task, amount)
+
+def _file_of(*content, suffix=".tokens"):
+    digest = hashlib.sha256(_FORMAT.encode())
+    for text in content:
+        digest.update(text.encode())
+    return token_files_directory() / f"{digest.hexdigest()}{suffix}"
+
+
+def read_tokens(path: os.PathLike, dtype: np.dtype) -> tuple[np.memmap, np.ndarray]:
+    """(dtype [num_tokens], mapped; the counts); raises `OSError` or `ValueError` if damaged."""
+    (header,) = np.fromfile(path, _HEADER, 1)
+    token_ids = np.memmap(path, dtype, "r", offset=_HEADER.itemsize)
+    if header["format"] != _FORMAT.encode() or header["num_tokens"] != len(token_ids):
+        raise ValueError(f"{path} is damaged")
+    _advise(token_ids, "MADV_RANDOM")
+    return token_ids, header["counts"]
+
+
+def _advise(token_ids, name):
+    if hasattr(mmap, name):  # not on every system
+        token_ids._mmap.madvise(getattr(mmap, name))
+
+
+def write_tokens(path: os.PathLike, token_ids: np.ndarray, counts: Sequence[int]):
+    """Writes token ids and three counts; raises `FailedError` if it cannot."""
+    header = np.array((_FORMAT, len(token_ids), counts), _HEADER)
+    _write_file(path, header.tobytes(), token_ids)
+
+
+def _write_file(path, *parts):
+    directory = path.parent
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        remove_partial(directory)
+        with atomic_write(path) as partial, open(partial, "wb") as file:
+            file.writelines(parts)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise FailedError(
+            f"cannot write the text's token ids to {directory} ({reason}): make room there, or set "
+            "XDG_CACHE_HOME to another directory"
+        ) from None
+
+
+class ConcatTokens:
+    """Token ids of one dtype in mapped files, to be read as if they were one array."""
+
+    def __init__(self, arrays: Sequence[np.memmap]):
+        self.dtype = arrays[0].dtype
+        self._arrays = arrays
+        self._stops = list(itertools.accumulate(map(len, arrays)))
+        self._num_reads = 0
+
+    def __len__(self) -> int:
+        return self._stops[-1]
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        """Token ids that stand side by side: unsigned int [num_tokens]; a step is not allowed."""
+        start, stop, step = span.indices(len(self))
+        if step != 1:
+            raise ValueError(f"expected a slice without a step, got a step of {step}")
+        self._num_reads += 1
+        if self._num_reads % _READS_PER_RELEASE == 0:
+            # Else a text that is larger than memory would, page by page, become this process's.
+            for array in self._arrays:
+                _advise(array, "MADV_DONTNEED")
+        parts, i = [np.empty(0, self.dtype)], bisect.bisect(self._stops, start)
+        while start < stop:
+            place = start - self._stops[i]  # from the end of the array
+            parts.append(self._arrays[i][place:][: stop - start])
+            start, i = self._stops[i], i + 1
+        return np.concatenate(parts)

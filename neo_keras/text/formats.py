@@ -7,7 +7,7 @@ import gzip
 import os
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from neo_keras.atomic_files import parse_json
 from neo_keras.errors import InputError, shortened
@@ -38,7 +38,9 @@ def read_files(
     last = "\n"
     for path in paths:
         if read_records := RECORD_READERS.get(suffix_of(path)):
-            parts = _join(path, read_records(path, column), column, document_end)
+            texts = _texts_of(read_records(path, column), column, path)
+            documents = (text + document_end for text in texts)
+            parts = map("".join, grouped(documents, CHUNK_BYTES))
         else:
             parts = read_plain_text(path)
         line_end = "" if last == "\n" else "\n"
@@ -146,9 +148,20 @@ def _mistake(path, line, message, fix="correct it, or take it out"):
     return InputError(f"{place}: {message}; {fix}")
 
 
-def _join(path, records, column, document_end):
-    """Yields the text of some documents at a time."""
-    texts, num_chars = [], 0
+def grouped(texts: Iterable[str], num_chars: int) -> Iterator[list[str]]:
+    """Yields lists of texts that have at least so many characters, but for the last list."""
+    group, length = [], 0
+    for text in texts:
+        group.append(text)
+        length += len(text)
+        if length >= num_chars:
+            yield group
+            group, length = [], 0
+    if group:
+        yield group
+
+
+def _texts_of(records, column, path):
     for line, record in records:
         if column not in record:
             fix = "choose one with --column"
@@ -160,13 +173,7 @@ def _join(path, records, column, document_end):
         if text is not None and not isinstance(text, str):
             raise _mistake(path, line, f"expected a text in {column!r}, got {shortened(text)}")
         if text := normalize_string(text or ""):
-            texts += [text, document_end]
-            num_chars += len(text)
-        if num_chars >= CHUNK_BYTES:
-            yield "".join(texts)
-            texts, num_chars = [], 0
-    if texts:
-        yield "".join(texts)
+            yield text
 
 
 # Each yields (line or None, record as a dict); of a table first one that only names the columns.

@@ -13,7 +13,7 @@ import tokenizers
 from neo_keras.atomic_files import write_text
 from neo_keras.errors import InputError
 from neo_keras.text.chunks import MAX_WORD_CHARS, Chunker
-from neo_keras.text.formats import DOCUMENT_END, well_formed
+from neo_keras.text.formats import DOCUMENT_END, grouped, well_formed
 from neo_keras.text.tokenizer_models import BYTE_DECODER, KINDS, kind_of, parse_tokenizer
 
 MAX_VOCAB_SIZE = 2**20
@@ -117,7 +117,7 @@ class Tokenizer:
                     part = text[i : i + _CHARS_PER_GROUP]
                     yield part, self._look_up(part)
             return
-        for group in _groups(self._chunker.chunks(texts)):
+        for group in grouped(self._chunker.chunks(texts), _CHARS_PER_GROUP):
             encodings = self._hf.encode_batch_fast(group, add_special_tokens=False)
             ids = chain.from_iterable(encoding.ids for encoding in encodings)
             yield "".join(group), np.fromiter(ids, "int32")
@@ -219,15 +219,3 @@ def check_request(name: str, vocab_size: int | None):
                 f"vocab_size (--vocab-size) of {name} must be from {least} ({tokens}) to "
                 f"{MAX_VOCAB_SIZE}, got {vocab_size}"
             )
-
-
-def _groups(chunks):
-    group, num_chars = [], 0
-    for chunk in chunks:
-        group.append(chunk)
-        num_chars += len(chunk)
-        if num_chars >= _CHARS_PER_GROUP:
-            yield group
-            group, num_chars = [], 0
-    if group:
-        yield group
