@@ -16,9 +16,9 @@ PARTIAL_PREFIX = ".partial-"  # of files that are being written; a killed proces
 
 @contextlib.contextmanager
 def atomic_write(path):
-    """Yields a temporary path that takes the place of `path` when the block succeeds.
+    """Yields the path of a file or directory to make, which replaces `path` if the block succeeds.
 
-    It is of a file or a directory. An error, such as the `OSError` of a full disk, names `path`.
+    An error, such as the `OSError` of a full disk, names `path`.
     """
     path = pathlib.Path(path)
     partial = path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
@@ -55,9 +55,7 @@ def _replace(partial, path):
 def remove_partial(directory, min_age=86_400):
     """Removes what killed processes were writing.
 
-    Args:
-        directory: `pathlib.Path`.
-        min_age: in seconds. What is younger may still be written, unless a lock says otherwise.
+    min_age: in seconds; what is younger may still be written, unless a lock says otherwise.
     """
     for path in directory.glob(f"{PARTIAL_PREFIX}*"):
         with contextlib.suppress(FileNotFoundError):  # another process was faster

@@ -50,19 +50,17 @@ class ModelConfig:
     def __post_init__(self):
         if self.num_kv_heads is None:
             object.__setattr__(self, "num_kv_heads", self.num_heads)
-        _check_whole(self, "vocab_size", "max_seq_len", "num_layers", "num_heads", "num_kv_heads",
-                     "hidden_dim", "max_ngram", "ngram_rows", "ngram_dim")  # fmt: skip
         _check_types_and_choices(self)
+        _check_range(self, "vocab_size", "num_layers", "num_heads", "num_kv_heads", "hidden_dim",
+                     "max_ngram", "ngram_rows", "ngram_dim", at_least=1)  # fmt: skip
+        _check_range(self, "max_seq_len", at_least=2)
+        _check_range(self, "num_speculative_tokens", at_least=0)
         _check_range(self, "dropout", "ngram_dropout", at_least=0, below=1)
-        if self.num_speculative_tokens < 0 or (
-            self.num_speculative_tokens and self.architecture != "decoder-only"
-        ):
+        if self.num_speculative_tokens and self.architecture == "encoder-decoder":
             raise InputError(
-                "num_speculative_tokens must be at least 0, and 0 for an encoder-decoder, got "
+                "num_speculative_tokens must be 0 for an encoder-decoder, got "
                 f"{self.num_speculative_tokens}"
             )
-        if self.max_seq_len < 2:
-            raise InputError("max_seq_len (--seq-len) must be at least 2, got 1")
         if self.hidden_dim % self.num_heads:
             step = self.num_heads * (2 if self.position == "rope" else 1)
             raise InputError(
@@ -131,18 +129,16 @@ class TrainingConfig:
     steps_per_execution: int = 10  # steps between two looks at Ctrl-C, the clock and the bar
 
     def __post_init__(self):
-        _check_whole(self, "batch_size", "gradient_accumulation_steps", "steps", "eval_every",
-                     "steps_per_execution")  # fmt: skip
         _check_types_and_choices(self)
+        _check_range(self, "batch_size", "gradient_accumulation_steps", "cpu_replicas", "steps",
+                     "eval_every", "steps_per_execution", at_least=1)  # fmt: skip
         _check_range(self, "learning_rate", "loss_temperature", "clip_norm", "max_seconds", above=0)
         _check_range(self, "final_learning_rate", "warmup_steps", "weight_decay",
                      "ngram_weight_decay", "num_future_tokens", "patience", "sample_every",
                      at_least=0)  # fmt: skip
         _check_range(self, "seed", at_least=0, below=2**32)
         _check_range(self, "ema", at_least=0, below=1)
-        if self.cpu_replicas is not None and (
-            self.cpu_replicas < 1 or self.batch_size % self.cpu_replicas
-        ):
+        if self.batch_size % (self.cpu_replicas or 1):
             raise InputError(
                 f"cpu_replicas must divide batch_size, got {self.cpu_replicas} and "
                 f"{self.batch_size}"
@@ -172,20 +168,11 @@ RENAMED_FIELDS = {
 def from_saved(config_class, fields):
     """Builds the configuration that a file of this version or an earlier one holds.
 
-    Raises:
-        TypeError: it is no dict, or a field is unknown.
-        InputError: a value is not valid.
+    Raises `TypeError` if it is no dict or a field is unknown, `InputError` if a value is not valid.
     """
     if not isinstance(fields, dict):
         raise TypeError(f"expected the fields of {config_class.__name__}, got {fields!r}")
     return config_class(**{RENAMED_FIELDS.get(name, name): value for name, value in fields.items()})
-
-
-def _check_whole(config, *names):
-    for name in names:
-        value = getattr(config, name)
-        if type(value) is not int or value < 1:
-            raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 def _check_types_and_choices(config):

@@ -59,10 +59,6 @@ def cpu_features():
 
 
 def runs_compiled_model():
-    """Whether LiteRT's `CompiledModel` runs here.
-
-    It ends the process with SIGILL on an ARM64 CPU without atomic instructions (LSE), such as a
-    Raspberry Pi 4's Cortex-A72.
-    """
+    """Whether LiteRT's `CompiledModel` runs here: on ARM64 it needs atomics (LSE), else SIGILL."""
     is_arm64_linux = sys.platform == "linux" and platform.machine() == "aarch64"
     return not is_arm64_linux or "atomics" in cpu_features()

@@ -17,10 +17,7 @@ LAST_WORDS = (
 
 @contextlib.contextmanager
 def native_log_hidden():
-    """Holds back what is written to stderr, by C++ code too; shows it where the block fails.
-
-    That includes the end of the process, but not on Windows.
-    """
+    """Holds back stderr, of C++ code too; shows it if the block fails or the process dies."""
     if (visible := _copy_of_stderr()) is None:
         yield
         return

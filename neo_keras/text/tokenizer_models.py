@@ -30,7 +30,6 @@ class TokenizerKind:
     # Of the parts of a text, which are read more than once, and the size of the vocabulary.
     train: Callable[[Iterable[str], int], tokenizers.Tokenizer]
     recognizes: Callable[[tokenizers.Tokenizer], bool]
-    is_byte_level: bool = False  # then it knows any text
     # Of a tokenizer without added tokens: a function that encodes a text 100 times as fast.
     make_look_up: Callable | None = None
     vocab_size: int | None = None  # by default; None: it is not to be chosen
@@ -207,7 +206,6 @@ KINDS = {
         tokens="parts of words, by byte-level BPE; any text can be written with them",
         train=lambda texts, vocab_size: train_bpe(cut_long_words(sample(texts)), vocab_size),
         recognizes=lambda hf: _is_byte_level(hf) and hf.get_vocab_size() != 256,
-        is_byte_level=True,
         vocab_size=1024,
         smallest=(256, "one token for each byte"),
     ),
@@ -215,7 +213,6 @@ KINDS = {
         tokens="bytes; any text can be written with them",
         train=lambda texts, vocab_size: single_bytes(),
         recognizes=lambda hf: _is_byte_level(hf) and hf.get_vocab_size() == 256,
-        is_byte_level=True,
         make_look_up=_look_up_bytes,
     ),
 }
