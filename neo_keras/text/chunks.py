@@ -37,13 +37,12 @@ class Chunker:
         self, hf: tokenizers.Tokenizer | None = None, max_word_chars: int = MAX_CHUNK_CHARS
     ):
         tokens = list(hf.get_added_tokens_decoder().values()) if hf else []
-        for token in tokens:
-            for flag in ("lstrip", "rstrip", "single_word"):
-                if getattr(token, flag):
-                    raise InputError(
-                        "expected added tokens that leave the text around them alone, got "
-                        f"{token.content!r} with {flag}; set that to false in its tokenizer.json"
-                    )
+        for token, flag in itertools.product(tokens, ("lstrip", "rstrip", "single_word")):
+            if getattr(token, flag):
+                raise InputError(
+                    "expected added tokens that leave the text around them alone, got "
+                    f"{token.content!r} with {flag}; set that to false in its tokenizer.json"
+                )
         contents = sorted((token.content for token in tokens), key=len, reverse=True)
         # A lookahead finds those that overlap, too: the longest one at each place.
         self._added_token = re.compile(f"(?=({'|'.join(map(re.escape, contents))}))")

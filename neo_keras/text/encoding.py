@@ -93,9 +93,8 @@ def _progress(purpose, total):
     import rich.progress  # where text is only generated, there need not be this library
 
     console = rich.get_console()
-    columns = rich.progress.Progress.get_default_columns()
     hidden = total < MIN_PROGRESS_BYTES or not console.is_terminal
-    with rich.progress.Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+    with rich.progress.Progress(console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task(purpose, total=total)
         yield lambda amount: bar.advance(task, amount)
 

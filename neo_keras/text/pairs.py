@@ -50,10 +50,9 @@ class PairCorpus:
     has_pairs = True
 
     def __init__(self, pairs: Sequence[Pair], paths: Sequence[str] = ()):
+        if len(pairs) < 2:
+            raise InputError(f"expected two pairs at least, got {len(pairs)}: give more in --data")
         cut = int(len(pairs) * 0.9)
-        if not cut:
-            message = f"expected two pairs at least, got {len(pairs)}: give more with --data"
-            raise InputError(message)
         self._paths = paths
         self.training, self.validation = pairs[:cut], pairs[cut:]
         self.excerpt = to_json_lines(self.validation[:MAX_VALIDATION_PAIRS])
@@ -69,10 +68,10 @@ class PairCorpus:
         settings = tokenizer, model_config.max_seq_len, self._paths
         training = encode_pairs(self.training, *settings)
         validation = encode_pairs(self.validation, *settings)
-        tokens_per_row, prompt = float(training.target_lens.mean()), self.validation[0][0]
-        what = f"{len(training):,} pairs to train on, {len(validation):,} to validate on"
-        parts = training, validation
-        return TokenizedCorpus(*parts, len(training), tokens_per_row, what, sample_prompt=prompt)
+        num_rows, target_len = len(training), float(training.target_lens.mean())
+        what = f"{num_rows:,} pairs to train on, {len(validation):,} to validate on"
+        prompt = self.validation[0][0]
+        return TokenizedCorpus(training, validation, num_rows, target_len, what, prompt)
 
 
 def encode_pairs(

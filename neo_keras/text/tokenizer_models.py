@@ -182,8 +182,7 @@ def _is_byte_level(hf):
 
 def _look_up_bytes(hf):
     vocab, table = hf.get_vocab(), np.empty(256, "int32")
-    for letter, byte in BYTE_DECODER.items():
-        table[byte] = vocab[letter]
+    table[list(BYTE_DECODER.values())] = [vocab[letter] for letter in BYTE_DECODER]
     return lambda text: table[np.frombuffer(text.encode(), "uint8")]
 
 
