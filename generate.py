@@ -79,7 +79,7 @@ def read_prompt(args):
         raise InputError(f"cannot read the prompt file {args.prompt_file} ({error})") from None
 
 
-def write_samples(args, is_stdout_closed):
+def write_samples(args):
     from neo_keras.generation.decoding import generate_text
     from neo_keras.generation.interactive import answer_lines, write_chunks
     from neo_keras.generation.load import load_engine
@@ -90,8 +90,6 @@ def write_samples(args, is_stdout_closed):
     prompt = read_prompt(args)
     prepare_for_keras()
     engine, tokenizer = load_engine(args.model, args.threads)
-    if is_stdout_closed:
-        raise FailedError("stdout is closed, and the text goes there: open it, or redirect it")
     if args.num_beams > 1:
         engine.check_beam_search()
     seed = secrets.randbits(32) if args.seed is None else args.seed
@@ -115,4 +113,6 @@ def write_samples(args, is_stdout_closed):
 if __name__ == "__main__":
     arguments, is_stdout_closed = parse_arguments(), sys.stdout is None
     with one_line_errors():
-        write_samples(arguments, is_stdout_closed)
+        if is_stdout_closed:
+            raise FailedError("stdout is closed, and the text goes there: open it, or redirect it")
+        write_samples(arguments)

@@ -69,7 +69,7 @@ def test_generate_in_a_windowed_python(int8_tflite):
 
 @pytest.mark.parametrize("closed", CLOSED)
 def test_a_mistake_has_its_exit_code(closed, tmp_path):
-    done = shell(closed, "generate.py", tmp_path / "absent")
+    done = shell(closed, "export.py", tmp_path / "absent")
     assert (done.returncode, done.stdout) == (2, "")
     assert ("error: " in done.stderr) == ("2>&-" not in closed)
 

@@ -227,7 +227,7 @@ def test_a_prompt_that_is_no_source(run):
         ("bad.tsv", "a\tb\nc\n", "bad.tsv, line 2: expected a source, a tab and a target, got 'c'"),
         ("bad.jsonl", '{"source": "a", "target": "b"}\n{"source', "bad.jsonl, line 2: expected"),
         ("one.tsv", "a\tb\n", "expected two pairs at least, got 1"),
-        ("long.tsv", "a\tb\nc\t" + "d" * 64, "a target has 65 tokens with its end, at most 64"),
+        ("long.tsv", "a\tb\nc\t" + "d" * 64, "long.tsv, line 2: a target has 65"),
     ],
 )
 def test_one_line_and_nothing_written(tmp_path, name, content, message):
