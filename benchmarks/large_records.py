@@ -24,7 +24,7 @@ from neo_keras.text.plays import load_plays
 
 SPEECHES_PER_DOCUMENT = 13  # some two thousand characters
 FORMATS = (".jsonl.gz", ".parquet")
-STARTS = ("first start", "resume", "first start of the same text as .txt")
+STARTS = ("first start", "resume", "first start, .txt")
 
 
 def parse_arguments():
@@ -42,7 +42,7 @@ def parse_arguments():
 
 
 def compare(args):
-    table = Table("file", "gigabytes", "of text", *STARTS, "tokens")
+    table = Table("file", "GB", "GB of text", *STARTS, "tokens, the same")
     for suffix in args.formats:
         with tempfile.TemporaryDirectory(dir=args.directory) as directory:
             directory = pathlib.Path(directory)
@@ -60,7 +60,7 @@ def compare(args):
                 )
             times = [f"{start['seconds']:,.1f} s, {start['peak_mb']:,.0f} MB" for start in starts]
             sizes = [f"{path.stat().st_size / 1e9:.3f}" for path in (file, plain)]
-            table.add_row(suffix, *sizes, *times, f"{starts[0]['tokens']:,}, the same")
+            table.add_row(suffix, *sizes, *times, f"{starts[0]['tokens']:,}")
     rich.print(table)
 
 
