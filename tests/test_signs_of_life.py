@@ -10,7 +10,7 @@ import rich.console
 from tiny_models import make_run
 
 from neo_keras.training import callbacks
-from neo_keras.training.launch import keep_sample
+from neo_keras.training.launch import _show_sample
 from neo_keras.training.progress import LINE_SECONDS, ProgressBar, duration
 
 
@@ -113,4 +113,4 @@ def test_a_full_disk(tmp_path):
 
 def test_samples_on_a_full_disk(tmp_path):
     with full_disk(100), pytest.warns(UserWarning, match="cannot write .*samples.txt .*File too"):
-        keep_sample(tmp_path / "samples.txt", 3, "x" * 1000)
+        _show_sample(tmp_path / "samples.txt", "", 3, "x" * 1000)

@@ -14,11 +14,9 @@ RECORD = "run.json"
 
 
 def save(path, model, record, check_own):
-    """Saves a model, its optimizer if it has one, and a record.
+    """Saves a model, its optimizer if it has one, and a record: a dict for JSON.
 
-    Args:
-        record: dict for JSON; its "model" is the fields of the `ModelConfig`.
-        check_own: called just before the file is replaced; raises what shall prevent it.
+    `check_own` is called just before the file is replaced, and raises what shall prevent it.
     """
     optimizer = getattr(model, "optimizer", None)
     variables = model.variables + (optimizer.variables if optimizer else [])

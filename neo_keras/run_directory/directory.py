@@ -18,9 +18,7 @@ from neo_keras.text.tokenizer import Tokenizer
 class RunDirectory(Place):
     """One training: `config.json`, `tokenizer.json`, weights, measurements, exports.
 
-    Attributes, but for the first two once created or opened:
-        path: `pathlib.Path`.
-        best, last: paths of the model with the lowest validation loss, and of the last `TrainStep`.
+    Attributes of one that was created or opened:
         id: str that no other run has, and all files of this one; None in a run of old.
         model_config, training_config: `ModelConfig`, `TrainingConfig`.
         data: {"sources": list of str, "sha256": of the text}.
@@ -35,7 +33,7 @@ class RunDirectory(Place):
     def open(cls, path, to_train=False):
         """Opens an existing run, locked if it is to train; `InputError` where that cannot be."""
         run = cls(path)
-        if to_train and run.exists():
+        if to_train and run.read_config():
             run.lock()
         config = run.read_config()
         if config is None:
@@ -58,15 +56,11 @@ class RunDirectory(Place):
         self, model_config, training_config, data, tokenizer, validation_text, overwrite=False,
         **asked,
     ):  # fmt: skip
-        """Makes a new run directory, of these attributes and parts.
+        """Makes a new run directory of these attributes and parts, or `InputError`.
 
         Args:
             tokenizer: `Tokenizer`.
             validation_text: str; of pairs, their JSON lines.
-            overwrite: replace the run that stands there.
-
-        Raises:
-            InputError: the directory holds something else, is in use, or cannot be written.
         """
         self.check_free(overwrite)
         self.id, self.asked = uuid.uuid4().hex, asked
@@ -138,12 +132,7 @@ class RunDirectory(Place):
         self._read_record(path)  # it may have been replaced just before it was loaded
 
     def save_best(self, model, step=None, val_loss=None, drafter_trained=False):
-        """Saves a `GPT` or `EncoderDecoder`, without an optimizer.
-
-        Args:
-            step, val_loss: when it was measured, and what, if it was.
-            drafter_trained: whether its drafter has learned from it all that it shall.
-        """
+        """Saves a `GPT` or `EncoderDecoder`, what was measured, and if its drafter is done."""
         record = {"step": step, "val_loss": val_loss, "drafter_trained": drafter_trained}
         self._save(self.best, model, record)
 

@@ -33,7 +33,6 @@ class Place:
         self._history_path = self.path / "history.csv"
         self._metrics_path = self.path / "metrics.json"
         self._config_path = self.path / "config.json"
-        self._locks = []
 
     def read_config(self):
         """What `config.json` says in this moment; None if it is not a run's."""
@@ -43,15 +42,11 @@ class Place:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def exists(self):
-        """Whether the directory holds a run of ours."""
-        return self.read_config() is not None
-
     def lock(self):
         """Keeps other processes from training here while this object lives, or `InputError`."""
         with self._writable():
             busy = f"{self.path} is in use by a training: wait for it, or choose another --run"
-            self._locks.append(_hold(self.path / LOCK, busy))
+            self._lock = _hold(self.path / LOCK, busy)
             remove_partial(self.path, min_age=0)
 
     @contextlib.contextmanager
@@ -87,7 +82,7 @@ class Place:
             self._check_writable()
             there = os.listdir(self.path) if self.path.exists() else []
         names = {name for name in there if not name.startswith(PARTIAL_PREFIX)}
-        is_run, is_ours = self.exists(), LOCK in names
+        is_run, is_ours = self.read_config() is not None, LOCK in names
         names -= {LOCK, EXPORT_LOCK}
         if is_run and not overwrite:
             raise InputError(
@@ -108,9 +103,8 @@ class Place:
         """Removes all that a run leaves, of which `config.json` makes it one."""
         for name in sorted(FILES, key="config.json".__ne__):
             (self.path / name).unlink(missing_ok=True)
-        for path in (self.logs, self.export):
-            if path.exists():
-                shutil.rmtree(path)
+        for path in filter(pathlib.Path.exists, (self.logs, self.export)):
+            shutil.rmtree(path)
 
     def _check_writable(self):
         place = next(p for p in (self.path, *self.path.parents) if os.path.lexists(p))
@@ -121,11 +115,7 @@ class Place:
 
 
 def _hold(path, busy):
-    """A context manager that holds the lock of a file, until it is left or the process is gone.
-
-    Where the file system has no locks, it does nothing, after a warning. `busy` is the `InputError`
-    where another process holds the lock.
-    """
+    """A context manager that holds the lock of a file; `InputError`(busy) where another does."""
     import filelock  # which a process that only generates does without
 
     path = os.path.realpath(path)

@@ -104,9 +104,11 @@ class StopOnSignal(keras.callbacks.Callback):
 
     def _receive(self, number, frame):
         self.signal = signal.Signals(number)
-        is_hang_up = self.signal.name == "SIGHUP"
+        at_once = {signal.SIGINT: signal.default_int_handler}
+        if self.signal.name == "SIGHUP":  # the shell and the kernel both tell of a closed terminal
+            at_once[number] = signal.SIG_IGN
         for other in self._numbers:
-            signal.signal(other, _at_once(other, is_hang_up))
+            signal.signal(other, at_once.get(other, signal.SIG_DFL))
         self._unsaid = f"{self.signal.name}: saving after this step (again: quit at once)"
         with contextlib.suppress(RuntimeError):  # it came amid a write, which no other may enter
             self._say()
@@ -125,14 +127,6 @@ class StopOnSignal(keras.callbacks.Callback):
             self.model.stop_training = any(signals)
             if max(signals) > 0:
                 self.signal = signal.Signals(max(signals))
-
-
-def _at_once(number, is_hang_up):
-    if number == signal.SIGINT:
-        return signal.default_int_handler
-    # The shell and the kernel both tell of a terminal that was closed.
-    repeated = is_hang_up and number == signal.SIGHUP
-    return signal.SIG_IGN if repeated else signal.SIG_DFL
 
 
 @dataclasses.dataclass(eq=False)
@@ -158,10 +152,8 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
         self._recorded_step = self.timer.first_step
 
     def on_train_begin(self, logs=None):
-        if self.run.keeps_files:
-            self._writer = tf.summary.create_file_writer(str(self.run.logs))
-        else:
-            self._writer = tf.summary.create_noop_writer()
+        make, logs = tf.summary.create_file_writer, str(self.run.logs)
+        self._writer = make(logs) if self.run.keeps_files else tf.summary.create_noop_writer()
         self._restore()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -255,8 +247,8 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
 
     def _write_metrics(self):
         config, timer, row = self.run.training_config, self.timer, self.history[-1]
-        evaluated = [{}, *(row for row in self.history if row["val_loss"] is not None)]
-        last = evaluated[-1].get("val_loss")
+        losses = [row["val_loss"] for row in self.history if row["val_loss"] is not None]
+        last = losses[-1] if losses else None
         best = self.best if self.best and self.best["val_loss"] is not None else {}
         out = out_of_patience(self.history, config.patience)
         self.metrics |= {

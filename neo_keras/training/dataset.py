@@ -12,19 +12,15 @@ SHORT_SHARE = 4  # of the sources to continue, one in so many is short, as a pro
 
 def dataset_makers(model_config, corpus):
     """(training, validation): those of the functions below that suit a model, given the text."""
-    training, validation = corpus.training, corpus.validation
+    parts = corpus.training, corpus.validation
     if model_config.end_token_id is not None:
-        return (
-            functools.partial(pairs_training_dataset, training),
-            functools.partial(pairs_validation_dataset, validation),
-        )
+        makers = pairs_training_dataset, pairs_validation_dataset
+        return list(map(functools.partial, makers, parts))
     makers = training_dataset, validation_dataset
     if model_config.architecture == "encoder-decoder":
         makers = continuation_training_dataset, continuation_validation_dataset
-    return [
-        functools.partial(make, part.token_ids, model_config.max_seq_len)
-        for make, part in zip(makers, (training, validation))
-    ]
+    texts = [part.token_ids for part in parts]
+    return list(map(functools.partial, makers, texts, [model_config.max_seq_len] * 2))
 
 
 def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0):
@@ -35,14 +31,10 @@ def training_dataset(token_ids, seq_len, batch_size, seed, steps, first_step=0):
 
     Args:
         token_ids: int array [num_tokens], or `EncodedText.token_ids`, read window by window.
-        seed: of the order and the offsets.
-        steps: the number of batches of the whole run.
 
     Returns:
-        A `tf.data.Dataset` of (token_ids, next_token_ids), both int32 [batch_size, seq_len].
-
-    Raises:
-        InputError: the text is too short.
+        A `tf.data.Dataset` of (token_ids, next_token_ids), both int32 [batch_size, seq_len]; or
+        `InputError`, where the text is too short.
     """
     num_windows = count_training_windows(len(token_ids), seq_len)
     offsets = tf.constant(np.random.default_rng(seed).permutation(seq_len))
@@ -68,10 +60,7 @@ def validation_dataset(token_ids, seq_len, batch_size=64, sliding=False):
 
     Returns:
         A `tf.data.Dataset` of (token_ids, next_token_ids, weights): int32, int32 and float32,
-        each [batch_size, seq_len].
-
-    Raises:
-        InputError: the text is too short.
+        each [batch_size, seq_len]; or `InputError`, where the text is too short.
     """
     stride = seq_len // 2 if sliding else seq_len
     num_windows = count_validation_windows(len(token_ids), seq_len, stride)
@@ -98,9 +87,8 @@ def continuation_training_dataset(token_ids, seq_len, batch_size, seed, steps, f
     """
 
     def cut(step, rows):
-        draws = tf.random.stateless_uniform(
-            (2, batch_size), (seed, step), 0, SHORT_SHARE * seq_len, tf.int32
-        )
+        shape, end = (2, batch_size), SHORT_SHARE * seq_len
+        draws = tf.random.stateless_uniform(shape, (seed, step), 0, end, tf.int32)
         return _continuation(*rows, tf.where(draws[0] < seq_len, draws[1] % seq_len + 1, seq_len))
 
     windows = training_dataset(token_ids, 2 * seq_len, batch_size, seed, steps, first_step)
@@ -108,11 +96,7 @@ def continuation_training_dataset(token_ids, seq_len, batch_size, seed, steps, f
 
 
 def continuation_validation_dataset(token_ids, seq_len, batch_size=64):
-    """Every token of the text but the first seq_len, each once, with a full source before.
-
-    Returns:
-        A `tf.data.Dataset` of (inputs, next_token_ids, weights).
-    """
+    """Every token of the text but the first seq_len, each once, with a full source before."""
     num_windows = count_validation_windows(len(token_ids), 2 * seq_len, stride=seq_len)
     weight = -(-num_windows // batch_size) * batch_size / num_windows  # as in `validation_dataset`
 
@@ -142,8 +126,7 @@ def pairs_training_dataset(pairs, batch_size, seed, steps, first_step=0):
 
     Returns:
         A `tf.data.Dataset` of (inputs, next_token_ids, weights): as `EncoderDecoder.call` takes
-        them; int32 and float32, both [batch_size, longest target]. Padding has weight 0, and a
-        batch's mean is over the others.
+        them; int32 and float32, both [batch_size, longest target]. Padding has weight 0.
     """
     data = _teacher_forced(pairs)
 
@@ -205,11 +188,10 @@ def _shuffled(row, num_rows, seed):
     seed_words = np.random.SeedSequence(seed).generate_state(2).astype("int64")
     words = tf.tile(seed_words[None], [row.shape[0], 1])
     seeds = tf.concat([words, epoch[:, None]], axis=1)
-    max_index = tf.constant(num_rows - 1, tf.int64)
+    last = tf.constant(num_rows - 1, tf.int64)
     # The public index_shuffle takes one seed only. Its 4 rounds leave epochs alike.
-    return epoch, tf.raw_ops.RandomIndexShuffle(
-        index=row, seed=seeds, max_index=max_index, rounds=8
-    )
+    row = tf.raw_ops.RandomIndexShuffle(index=row, seed=seeds, max_index=last, rounds=8)
+    return epoch, row
 
 
 def _read_windows(token_ids, start, seq_len):

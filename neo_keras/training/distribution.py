@@ -63,9 +63,8 @@ def _mistake(what):
 def make_strategy(name):
     """A `tf.distribute.Strategy`; make it before TensorFlow does anything else.
 
-    Args:
-        name: "mirrored" (all devices of this machine, or `InputError` if there is one) or
-            "multi-worker" (those of all that `TF_CONFIG` lists; waits for them).
+    It is "mirrored" (all devices of this machine, or `InputError` if there is one) or
+    "multi-worker" (those of all that `TF_CONFIG` lists; waits for them).
     """
     tf.get_logger().setLevel("CRITICAL")  # what fails raises an exception
     if name == "multi-worker":
@@ -78,8 +77,8 @@ def make_strategy(name):
             return tf.distribute.MultiWorkerMirroredStrategy()
         finally:
             signal.signal(signal.SIGINT, handler)
-    list_devices = tf.config.list_logical_devices
-    devices = [device.name for device in list_devices("GPU") or list_devices("CPU")]
+    listed = tf.config.list_logical_devices
+    devices = [device.name for device in listed("GPU") or listed("CPU")]
     if len(devices) < 2:
         raise InputError(
             "--strategy mirrored needs two devices at least, TensorFlow sees "
@@ -122,10 +121,11 @@ def _gather_function(strategy):
         mine = tf.one_hot(context.replica_id_in_sync_group, strategy.num_replicas_in_sync) * number
         return context.all_reduce(tf.distribute.ReduceOp.SUM, mine)
 
+    @tf.function(autograph=False)
     def share_of_replicas(number):
         return strategy.experimental_local_results(strategy.run(share, (number,)))[0]
 
-    return tf.function(share_of_replicas, autograph=False)
+    return share_of_replicas
 
 
 def check_alike(strategy, *state):

@@ -28,14 +28,13 @@ class Weights:
 def count_weights(config):
     """`Weights` of a `ModelConfig`, as `model.count_params()` counts them without dropout."""
     width, vocab_size, layers = config.hidden_dim, config.vocab_size, config.num_layers
-    has_encoder = config.architecture == "encoder-decoder"
     keys_values = 2 * config.num_kv_heads * config.head_dim
     attention = [(width, width + keys_values), (width, width)]
     cross_attention = [(width, width), (width, keys_values), (width, width)]
     feed_forward = [(width, config.feed_forward_dim), (config.feed_forward_dim, width)]
     matrices = (attention + feed_forward) * layers
     num_norms = 2 * layers + 1 + config.embedding_norm
-    if has_encoder:
+    if config.architecture == "encoder-decoder":
         matrices += (attention + feed_forward + cross_attention) * layers
         num_norms += 3 * layers + 1
     others = vocab_size * width * (1 if config.tie_embeddings else 2)
@@ -75,15 +74,14 @@ def memory_parts(config, training, on_device=False):
 
 
 def _num_blocks(config):
-    # A block with cross-attention counts one and a half.
+    """One with cross-attention counts one and a half."""
     return config.num_layers * (2.5 if config.architecture == "encoder-decoder" else 1)
 
 
 def _activation_bytes(config, size, remat):
     """What the forward pass keeps of a token for the backward pass, logits apart.
 
-    Norms and softmax are in float32, all else in numbers of so many bytes. With `remat` a block
-    keeps what goes into it alone.
+    Norms and softmax are in float32, all else in numbers of `size` bytes.
     """
     queries, keys = config.hidden_dim, config.num_kv_heads * config.head_dim
     attention = 2 * size * (queries + keys)  # queries, keys, values, and what is attended

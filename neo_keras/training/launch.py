@@ -4,6 +4,7 @@ Imports TensorFlow only where a device has to be looked for: mistakes are said a
 """
 
 import contextlib
+import functools
 import io
 import sys
 import warnings
@@ -52,20 +53,18 @@ def launch(run, data, preset, resume, overwrite, device, strategy, tokenizer, **
     Raises:
         InputError: something asked for is not possible.
     """
-    compiled, precision = changes.pop("compile"), changes.pop("mixed_precision")
-    changes["jit_compile"] = {"auto": None, "xla": True, "off": False}[compiled]
-    changes["mixed_precision"] = None if precision == "auto" else precision
-    if strategy and compiled == "xla":
+    changes["jit_compile"] = {"auto": None, "xla": True, "off": False}[changes.pop("compile")]
+    if changes["mixed_precision"] == "auto":
+        changes["mixed_precision"] = None
+    if strategy and changes["jit_compile"]:
         raise InputError("--compile xla does not go with --strategy: leave one of them out")
     if strategy or device != "auto":  # what is not there is said before anything is written
         import_tensorflow()
-    if device != "auto":
         from neo_keras.training.compute import select_device
-
+        from neo_keras.training.distribution import make_strategy, read_cluster
+    if device != "auto":
         select_device(device)
     if strategy:
-        from neo_keras.training.distribution import make_strategy, read_cluster
-
         if strategy == "multi-worker" and read_cluster()[1] > 0:
             changes["directory"] = ReadOnlyRun
         strategy = make_strategy(strategy)
@@ -79,23 +78,20 @@ def launch(run, data, preset, resume, overwrite, device, strategy, tokenizer, **
 
 def _samples(run, corpus):
     """Callbacks that show samples, and keep them in the run directory."""
-    every = run.training_config.sample_every
+    every, prompt = run.training_config.sample_every, corpus.sample_prompt
     if not (every and run.keeps_files):
         return []
-    import rich
-
     from neo_keras.generation.callback import SampleText
 
-    def show(step, text):
-        if corpus.sample_prompt:
-            text = f"{corpus.sample_prompt} -> {text}"
-        rich.get_console().print(f"\nsample at step {step}:\n{text}\n", markup=False)
-        keep_sample(run.path / "samples.txt", step, text)
-
-    return [SampleText(run.load_tokenizer(), every, show, prompt=corpus.sample_prompt)]
+    show = functools.partial(_show_sample, run.path / "samples.txt", prompt)
+    return [SampleText(run.load_tokenizer(), every, show, prompt=prompt)]
 
 
-def keep_sample(path, step, text):
+def _show_sample(path, prompt, step, text):
+    import rich
+
+    text = f"{prompt} -> {text}" if prompt else text
+    rich.get_console().print(f"\nsample at step {step}:\n{text}\n", markup=False)
     try:
         with open(path, "a", encoding="utf-8") as file:
             file.write(f"=== step {step}\n{text}\n\n")

@@ -33,13 +33,10 @@ class Machine:
 
 
 def resolve(model_config, config, corpus=None, machine=Machine()):
-    """Fills in a training configuration. What it says already is kept.
+    """A `TrainingConfig` that leaves nothing open. What it says already is kept.
 
     Args:
         corpus: `TokenizedCorpus`; None: for a loss of the next token alone.
-
-    Returns:
-        `TrainingConfig` that leaves nothing open.
 
     Raises:
         InputError: the devices of a strategy cannot share the batch equally.
@@ -54,9 +51,8 @@ def resolve(model_config, config, corpus=None, machine=Machine()):
         **_suited_to_text(model_config, config, corpus),
         **_suited_to_machine(model_config, config, machine),
     }
-    return dataclasses.replace(
-        config, **{name: v for name, v in values.items() if getattr(config, name) is None}
-    )
+    left_open = {name: v for name, v in values.items() if getattr(config, name) is None}
+    return dataclasses.replace(config, **left_open)
 
 
 def _shared_by(num_devices, config):
@@ -74,9 +70,8 @@ def _suited_to_text(model_config, config, corpus):
     """A temperature that grows with how often the text is read, and tokens as far as a word."""
     if corpus is None:
         return {"num_future_tokens": 0, "loss_temperature": 1.0}
-    num_future_tokens = 0
-    if model_config.vocab_size <= MAX_CHARACTERS:
-        num_future_tokens = min(MAX_FUTURE_TOKENS, model_config.max_seq_len - 1)
+    reach = MAX_FUTURE_TOKENS if model_config.vocab_size <= MAX_CHARACTERS else 0
+    num_future_tokens = min(reach, model_config.max_seq_len - 1)
     epochs = config.steps * config.global_batch_size / corpus.num_training_rows
     loss_temperature = 1 + TEMPERATURE_RISE * math.log(max(epochs, 1))
     return {"num_future_tokens": num_future_tokens, "loss_temperature": loss_temperature}

@@ -25,18 +25,13 @@ def start_run(
 
     Args:
         sources, column: as `open_corpus` takes them.
-        preset: a key of `PRESETS`.
-        overwrite: replace the run that stands there.
         epochs: passes over the training text, instead of `steps`.
         tokenizer, vocab_size: as `make_tokenizer` takes them.
         directory: `RunDirectory`, or `ReadOnlyRun` for a worker that is not the chief.
         **changes: fields of `ModelConfig` or `TrainingConfig`; None means "as the preset".
 
     Returns:
-        (RunDirectory, TokenizedCorpus).
-
-    Raises:
-        InputError: something asked for is not possible.
+        (RunDirectory, TokenizedCorpus), or `InputError`.
     """
     run = directory(path)
     run.check_free(overwrite)
@@ -79,10 +74,7 @@ def resume_run(
         tokenizer, vocab_size, **changes: as they were, or None; those in `CHANGEABLE` may change.
 
     Returns:
-        (RunDirectory, TokenizedCorpus).
-
-    Raises:
-        InputError: the run is missing, damaged or in use, its text changed, or a field must stay.
+        (RunDirectory, TokenizedCorpus); or `InputError`, also where the text is not the same.
     """
     run = directory.open(path, to_train=True)
     run.check_resumable()

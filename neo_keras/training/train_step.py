@@ -105,12 +105,9 @@ class TrainStep(keras.Model):
             return i + 1, *[a + b for a, b in zip(sums, (loss, *gradients))]
 
         zeros = [tf.zeros(variable.shape) for variable in self.trainable_variables]
-        _, loss, *gradients = tf.while_loop(
-            lambda i, *_: i < num_steps,
-            add,
-            (0, 0.0, *zeros),
-            parallel_iterations=1,  # memory for one micro-batch at a time
-        )
+        start, is_left = (0, 0.0, *zeros), lambda i, *_: i < num_steps
+        # One iteration at a time, in the memory of one.
+        _, loss, *gradients = tf.while_loop(is_left, add, start, parallel_iterations=1)
         return loss, gradients
 
     def _micro_batch_loss_and_gradients(self, data):

@@ -17,7 +17,7 @@ from neo_keras.training.progress import ProgressBar, describe_resume, describe_s
 from neo_keras.training.resolve import resolve
 from neo_keras.training.train_step import make_train_step, set_dropout_step
 
-MAX_VALIDATION_BATCH_SIZE = 64
+MAX_VALIDATION_BATCH_SIZE = 64  # twice that of training below: without gradients there is memory
 
 
 def train(run, corpus, resume=False, callbacks=(), strategy=None):
@@ -26,14 +26,12 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     Args:
         run: `RunDirectory`, created or opened. What its configuration leaves open is filled in.
         corpus: `TokenizedCorpus`.
-        resume: continue from `last.keras`, if there is one; the weights become those of a run
-            that never stopped.
+        resume: continue from `last.keras`, if there is one, as if the run had never stopped.
         callbacks: more Keras callbacks.
         strategy: of `make_strategy`, for several devices; every worker calls this function.
 
     Returns:
-        (metrics, signal): what `metrics.json` holds, and the `signal.Signals` that ended training
-        early, or None.
+        (metrics, signal): what `metrics.json` holds; the `signal.Signals` that ended it, or None.
 
     Raises:
         InputError: a damaged checkpoint, or nothing left to train.
@@ -47,7 +45,11 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     with strategy.scope():
         train_step = make_train_step(run.model_config, config)
     check_placement(train_step)
-    history = _load_last(run, train_step) if resume and run.last.exists() else []
+    history = []
+    if resume and run.last.exists():
+        run.load_weights(train_step, run.last)
+        set_dropout_step(train_step)
+        history = run.read_history()
     first_step = int(train_step.optimizer.iterations.numpy())
     nothing_left = _why_nothing_is_left(run, first_step, history)
     if nothing_left and _is_complete(run, first_step):
@@ -64,7 +66,8 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     stop = StopOnSignal(console, strategy)
     bar = ProgressBar(timer, corpus.validation, config.steps, console)
     make_training, make_validation = dataset_makers(run.model_config, corpus)
-    batch_size = _validation_batch_size(config, strategy)
+    devices = strategy.num_replicas_in_sync
+    batch_size = -(-min(MAX_VALIDATION_BATCH_SIZE, 2 * config.batch_size) // devices) * devices
 
     def validation(**sliding):
         return distribute(strategy, make_validation(batch_size=batch_size, **sliding))
@@ -81,13 +84,6 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     if run.keeps_files:
         plot_losses(run.path / "loss.png", history)
     return evaluator.metrics, stop.signal if timer.step < config.steps else None
-
-
-def _load_last(run, train_step):
-    """Goes to where `last.keras` was saved; returns the rows of the history until there."""
-    run.load_weights(train_step, run.last)
-    set_dropout_step(train_step)
-    return run.read_history()
 
 
 def _why_nothing_is_left(run, step, history):
@@ -112,9 +108,3 @@ def _is_complete(run, step):
         and ("val_loss_sliding" in metrics or not config.sliding_window_eval)
         and (best.get("drafter_trained", True) or not run.model_config.num_speculative_tokens)
     )
-
-
-def _validation_batch_size(config, strategy):
-    """Without gradients a window takes less memory than in training."""
-    batch_size = min(MAX_VALIDATION_BATCH_SIZE, 2 * config.batch_size)
-    return -(-batch_size // strategy.num_replicas_in_sync) * strategy.num_replicas_in_sync
