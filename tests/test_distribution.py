@@ -17,7 +17,7 @@ from tolerances import assert_same_training
 from waits import HANG_SECONDS, wait_until
 
 from neo_keras.errors import InputError
-from neo_keras.training.distribution import read_cluster
+from neo_keras.training.compute import read_cluster
 
 WORKER = pathlib.Path(__file__).with_name("worker.py")
 SETTINGS = dict(

@@ -35,7 +35,7 @@ def load_engine(path, num_threads=None):
         from neo_keras.generation.saved_model_runner import saved_model_runner
 
         return Engine(saved_model_runner(path), config), tokenizer
-    if not RunDirectory(path).exists():
+    if not RunDirectory(path).read_config():
         raise mistaken(path, "a run directory, a SavedModel or a .tflite file", also=EXPORTS)
     run = RunDirectory.open(path)
     tokenizer = run.load_tokenizer()

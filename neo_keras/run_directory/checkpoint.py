@@ -25,7 +25,7 @@ def save(path, model, record, check_own):
         with atomic_write(path) as partial:
             model.save(partial)
             with zipfile.ZipFile(partial, "a") as archive:
-                record = {**record, "sha256": _sha256(record)}
+                record = {**record, "sha256": sha256(json.dumps(record).encode())}
                 archive.writestr(RECORD, json.dumps(record))  # Keras looks at its own members only
             check_own()
     except OSError as error:
@@ -76,12 +76,12 @@ def read_record(path, model_config, check=False):
             if RECORD not in archive.namelist():  # it was written before there were records
                 return {}
             record = dict(parse_json(archive.read(RECORD)))
-        if record.pop("sha256") != _sha256(record):
+        if record.pop("sha256") != sha256(json.dumps(record).encode()):
             raise ValueError(f"its {RECORD} was changed")
         if from_saved(ModelConfig, record["model"]) != model_config:
             raise ValueError("it is of another model than config.json")
         return record
 
 
-def _sha256(record):
-    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()

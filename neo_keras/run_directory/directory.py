@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import dataclasses
-import hashlib
 import uuid
 
 from neo_keras.atomic_files import atomic_write, parse_json, write_json, write_text
@@ -11,6 +10,7 @@ from neo_keras.commands import quoted
 from neo_keras.config import ModelConfig, TrainingConfig, from_saved
 from neo_keras.errors import FailedError, InputError, mistaken
 from neo_keras.run_directory import checkpoint
+from neo_keras.run_directory.checkpoint import sha256
 from neo_keras.run_directory.layout import FORMAT, Place
 from neo_keras.text.tokenizer import Tokenizer
 
@@ -65,8 +65,8 @@ class RunDirectory(Place):
         self.check_free(overwrite)
         self.id, self.asked = uuid.uuid4().hex, asked
         self.model_config, self.training_config, self.data = model_config, training_config, data
-        self.tokenizer = {"kind": tokenizer.kind, "sha256": _sha256(tokenizer.to_json().encode())}
-        self._validation_sha256 = _sha256(validation_text.encode())
+        self.tokenizer = {"kind": tokenizer.kind, "sha256": sha256(tokenizer.to_json().encode())}
+        self._validation_sha256 = sha256(validation_text.encode())
         with self._writable():
             self.path.mkdir(parents=True, exist_ok=True)
             self.lock()
@@ -219,9 +219,10 @@ class RunDirectory(Place):
             self._check_id(checkpoint.read_record(other, self.model_config, check=True), other)
         except InputError:
             return ""
-        if other == self.best:
-            return "; best.keras is whole: it still generates and exports"
-        return "; last.keras is whole: remove best.keras, and --resume makes it of that"
+        use = "it still generates and exports"
+        if other == self.last:
+            use = "remove best.keras, and --resume makes it of that"
+        return f"; {other.name} is whole: {use}"
 
     def _check_id(self, record, path):
         if record.get("id") != self.id:
@@ -240,9 +241,8 @@ class RunDirectory(Place):
         except InputError:
             if self._id_there() == self.id:
                 raise
-            raise InputError(
-                f"{self.path} was replaced while it was read: run this again"
-            ) from None
+            reason = f"{self.path} was replaced while it was read: run this again"
+            raise InputError(reason) from None
 
 
 class ReadOnlyRun(RunDirectory):
@@ -262,12 +262,8 @@ class ReadOnlyRun(RunDirectory):
 
 def _check_sha256(path, data, expected):
     """Raises `InputError` unless a file is as the run knows it; a run of old knows nothing."""
-    if expected not in (None, _sha256(data)):
+    if expected not in (None, sha256(data)):
         raise InputError(
             f"{path} is not the one that the model was trained with (its SHA-256 is another): put "
             "that one back"
         )
-
-
-def _sha256(data):
-    return hashlib.sha256(data).hexdigest()

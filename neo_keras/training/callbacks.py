@@ -15,7 +15,7 @@ from neo_keras.errors import FailedError
 from neo_keras.model.weights import averaged_weights
 from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.text.corpus import TokenizedCorpus
-from neo_keras.training.distribution import gather, has_other_workers
+from neo_keras.training.compute import gather, has_other_workers
 from neo_keras.training.estimate import count_weights
 
 # Windows knows no SIGHUP.
@@ -248,17 +248,16 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
     def _write_metrics(self):
         config, timer, row = self.run.training_config, self.timer, self.history[-1]
         losses = [row["val_loss"] for row in self.history if row["val_loss"] is not None]
-        last = losses[-1] if losses else None
-        best = self.best if self.best and self.best["val_loss"] is not None else {}
+        last, best = losses[-1] if losses else None, self.best["val_loss"]
         out = out_of_patience(self.history, config.patience)
         self.metrics |= {
             "step": timer.step,
             "val_loss": last,  # nats per token
             "val_bits_per_char": self._bits_per_char(last),
             "val_unknown_share": self.corpus.validation.unknown_share,
-            "best_val_loss": best.get("val_loss"),
-            "best_val_bits_per_char": self._bits_per_char(best.get("val_loss")),
-            "best_step": best.get("step"),
+            "best_val_loss": best,
+            "best_val_bits_per_char": self._bits_per_char(best),
+            "best_step": None if best is None else self.best["step"],
             "stopped_early": out and timer.step < config.steps,
             "train_loss": row["train_loss"],
             "train_bits_per_char": self.corpus.training.bits_per_char(row["train_loss"]),

@@ -26,7 +26,7 @@ def run_training(**arguments):
     import_tensorflow()
 
     from neo_keras.training import trainer
-    from neo_keras.training.distribution import lost_workers_end_all
+    from neo_keras.training.compute import lost_workers_end_all
     from neo_keras.training.progress import describe_end, describe_stop
     from neo_keras.training.train_drafter import train_drafter
 
@@ -48,10 +48,7 @@ def launch(run, data, preset, resume, overwrite, device, strategy, tokenizer, **
     """Finds the devices, and starts or resumes a run on them, given the arguments of `train.py`.
 
     Returns:
-        (RunDirectory, TokenizedCorpus, `tf.distribute.Strategy` or None).
-
-    Raises:
-        InputError: something asked for is not possible.
+        (RunDirectory, TokenizedCorpus, `tf.distribute.Strategy` or None), or `InputError`.
     """
     changes["jit_compile"] = {"auto": None, "xla": True, "off": False}[changes.pop("compile")]
     if changes["mixed_precision"] == "auto":
@@ -60,8 +57,7 @@ def launch(run, data, preset, resume, overwrite, device, strategy, tokenizer, **
         raise InputError("--compile xla does not go with --strategy: leave one of them out")
     if strategy or device != "auto":  # what is not there is said before anything is written
         import_tensorflow()
-        from neo_keras.training.compute import select_device
-        from neo_keras.training.distribution import make_strategy, read_cluster
+        from neo_keras.training.compute import make_strategy, read_cluster, select_device
     if device != "auto":
         select_device(device)
     if strategy:

@@ -15,17 +15,15 @@ MIN_MEASURED_STEPS = 10  # before the time that is left is said
 def describe_start(model_config, config, corpus, machine):
     """Lines to say before the first step; config leaves nothing open."""
     epochs = config.steps * config.global_batch_size / corpus.num_training_rows
-    ngrams, unknown = "", []
-    if model_config.max_ngram > 1:
-        ngrams = f" ({model_config.ngram_rows * model_config.ngram_dim:,} in the n-gram table)"
-    if share := corpus.validation.unknown_share:
-        unknown = [f"{share:.2%} of the tokens to validate on are unknown to the tokenizer"]
+    table, share = model_config.ngram_rows * model_config.ngram_dim, corpus.validation.unknown_share
+    ngrams = f" ({table:,} in the n-gram table)" if model_config.max_ngram > 1 else ""
+    unknown = f"{share:.2%} of the tokens to validate on are unknown to the tokenizer"
     devices = f", on {machine.num_devices} devices" if (machine.num_devices or 1) > 1 else ""
     return [
         f"{count_weights(model_config).total:,} parameters{ngrams}; {model_config.vocab_size:,} "
         f"different tokens, {corpus.description}, {corpus.validation.tokens_per_char:.2f} per "
         "character",
-        *unknown,
+        *([unknown] if share else []),
         f"{config.steps:,} steps, {epochs:.3g} times over that; {config.optimizer}, learning "
         f"rate {config.learning_rate:g}, {config.schedule}",
         describe_compute(config) + devices,
@@ -46,10 +44,8 @@ def describe_end(run, metrics):
     """Lines to say when training ended by itself; metrics: as `train` returns them."""
     sliding = ""
     if "val_loss_sliding" in metrics:
-        sliding = (
-            f"; with at least half a context {metrics['val_loss_sliding']:.4f} nats, "
-            f"{metrics['val_bits_per_char_sliding']:.3f} bits"
-        )
+        loss, bits = metrics["val_loss_sliding"], metrics["val_bits_per_char_sliding"]
+        sliding = f"; with at least half a context {loss:.4f} nats, {bits:.3f} bits"
     generate = generate_command(run.path, run.load_validation_text(), run.load_tokenizer())
     return [
         *describe_stop(run, metrics),
@@ -64,10 +60,9 @@ def describe_end(run, metrics):
 def describe_stop(run, metrics):
     """Why training ended before its last step; no lines if it did not."""
     if metrics["stopped_early"]:
-        return [
-            f"stopped early: nothing below {metrics['best_val_loss']:.4f}, the loss at step "
-            f"{metrics['best_step']}, in {run.training_config.patience} validations"
-        ]
+        best = f"{metrics['best_val_loss']:.4f}, the loss at step {metrics['best_step']}"
+        patience = run.training_config.patience
+        return [f"stopped early: nothing below {best}, in {patience} validations"]
     if metrics["step"] < run.training_config.steps:
         resume = f"python train.py --run {quoted(run.path)} --resume"
         return [f"saved step {metrics['step']}; go on: {resume}"]
@@ -77,11 +72,7 @@ def describe_stop(run, metrics):
 class ProgressBar(keras.callbacks.Callback):
     """A bar with tokens/s and the time left; where there is no terminal, a line now and then.
 
-    It is called after `timer`, within `progress`.
-
-    Args:
-        validation: the validation part of the `TokenizedCorpus`.
-        steps: of the whole run.
+    It is called after `timer`, within `progress`. `validation` is of the `TokenizedCorpus`.
     """
 
     def __init__(self, timer, validation, steps, console):
@@ -124,9 +115,8 @@ class ProgressBar(keras.callbacks.Callback):
 
     def _seconds_left(self):
         left = (self.steps - self.timer.step) * self.timer.seconds_per_step
-        if self.timer.max_seconds is None:
-            return left
-        return min(left, self.timer.max_seconds - self.timer.train_seconds)
+        limit = self.timer.max_seconds
+        return left if limit is None else min(left, limit - self.timer.train_seconds)
 
     def show(self, loss, val_loss=None):
         """Prints a line of the last step."""

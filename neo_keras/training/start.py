@@ -67,10 +67,8 @@ def resume_run(
 ):  # fmt: skip
     """Opens the run directory of a training that is to continue.
 
-    Args:
+    Args, where they are not those of `start_run`:
         sources: where the run's text is now, if it moved.
-        epochs: passes over the training text in all, instead of `steps`.
-        directory: as in `start_run`.
         tokenizer, vocab_size, **changes: as they were, or None; those in `CHANGEABLE` may change.
 
     Returns:

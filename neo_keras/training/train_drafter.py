@@ -43,15 +43,11 @@ def train_drafter(run, corpus):
 
 
 def fit_drafter(model, token_ids, steps=MAX_STEPS, seed=1, callbacks=()):
-    """Trains `model.drafter`, and nothing else.
+    """Trains `model.drafter`, and nothing else, on token ids as `training_dataset` takes them.
 
-    The model reads some of the text once. At every position the drafter goes on from the model's
-    own state, over the next `num_speculative_tokens` tokens as they are in the text, and learns to
-    predict there what the model predicts.
-
-    Args:
-        model: `GPT`.
-        token_ids: of the training text, as `training_dataset` takes them.
+    The `GPT` reads some of the text once. At every position the drafter goes on from its state,
+    over the next `num_speculative_tokens` tokens as they are in the text, and learns to predict
+    there what the model predicts.
 
     Returns:
         float, the mean loss of the last pass over what was read.

@@ -13,7 +13,7 @@ from neo_keras.choices import PRECISIONS
 from neo_keras.config import TrainingConfig, from_saved
 from neo_keras.model.encoder_decoder import model_class
 from neo_keras.model.weights import dense
-from neo_keras.training.distribution import has_other_workers
+from neo_keras.training.compute import has_other_workers
 from neo_keras.training.optimizer import make_optimizer
 
 # Of the loss of the token after next; that of the one after has half of it, then comes a third.
@@ -35,10 +35,6 @@ class TrainStep(keras.Model):
     computes a part by itself does not wait for the others at every operation. Gradients are summed
     over replicas, micro-batches and devices before the optimizer sees them. Where float16 makes the
     loss infinite, the optimizer skips the step, and the loss does not count.
-
-    Args:
-        model: `GPT` or `EncoderDecoder`, built.
-        config: `TrainingConfig` that leaves nothing open.
     """
 
     def __init__(self, model, config):
@@ -61,11 +57,9 @@ class TrainStep(keras.Model):
             context, summed = tf.distribute.get_replica_context(), tf.distribute.ReduceOp.SUM
             gradients = context.all_reduce(summed, gradients)
         self.optimizer.apply(gradients, self.trainable_variables)
-        counts = True
-        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            counts = tf.math.is_finite(loss)
-            loss = tf.where(counts, loss, 0.0)
-        return self._record(loss, counts)
+        has_scale = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+        counts = tf.math.is_finite(loss) if has_scale else True
+        return self._record(tf.where(counts, loss, 0.0), counts)
 
     def test_step(self, data):
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
@@ -117,22 +111,22 @@ class TrainStep(keras.Model):
             # XLA runs what it compiles together one by one: replicas are compiled apart.
             function = tf.function(function, jit_compile=True, autograph=False)
         # What dropout samples must not depend on which replica comes first.
-        states = [variable.value * 1 for variable in dropout_states(self)]
+        states = [variable.value * 1 for variable in _dropout_states(self)]
         outputs = [
             function(part, [_after_calls(state, i) for state in states])
             for i, part in enumerate(_parts(data, num_replicas))
         ]
-        for variable, state in zip(dropout_states(self), states):
+        for variable, state in zip(_dropout_states(self), states):
             variable.assign(_after_calls(state, num_replicas))
         losses, gradients = zip(*outputs)
         return tf.add_n(losses), [tf.add_n(parts) for parts in zip(*gradients)]
 
     def _replica_loss_and_gradients(self, data, states):
-        """A replica's share; states: of `dropout_states`."""
+        """A replica's share; states: of `_dropout_states`."""
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         variables = self.trainable_variables
         num_shares = self.config.gradient_accumulation_steps * self.config.cpu_replicas
-        with keras.StatelessScope(zip(dropout_states(self), states)):
+        with keras.StatelessScope(zip(_dropout_states(self), states)):
             with tf.GradientTape() as tape:
                 loss = self.compute_loss(x, y, sample_weight=weights) / num_shares
                 scaled = self.optimizer.scale_loss(loss)
@@ -185,7 +179,7 @@ def make_train_step(model_config, config):
     return train_step
 
 
-def dropout_states(model):
+def _dropout_states(model):
     """The variables in which the dropout layers keep (seed, number of calls)."""
     return [v for v in model.variables if v.path.endswith("seed_generator_state")]
 
@@ -198,7 +192,7 @@ def set_dropout_step(train_step):
     config = train_step.config
     calls_per_step = config.gradient_accumulation_steps * config.cpu_replicas
     num_calls = int(train_step.optimizer.iterations.numpy()) * calls_per_step
-    for variable in dropout_states(train_step):
+    for variable in _dropout_states(train_step):
         seed, _ = ops.convert_to_numpy(variable)
         variable.assign([seed, num_calls])
 

@@ -10,9 +10,14 @@ from neo_keras.training.callbacks import (
     StopOnSignal,
     out_of_patience,
 )
-from neo_keras.training.compute import check_placement, share_cores, this_machine
+from neo_keras.training.compute import (
+    check_alike,
+    check_placement,
+    distribute,
+    share_cores,
+    this_machine,
+)
 from neo_keras.training.dataset import dataset_makers
-from neo_keras.training.distribution import check_alike, distribute
 from neo_keras.training.progress import ProgressBar, describe_resume, describe_start, plot_losses
 from neo_keras.training.resolve import resolve
 from neo_keras.training.train_step import make_train_step, set_dropout_step
