@@ -24,9 +24,9 @@ def save(path, model, record, check_own):
     try:
         with atomic_write(path) as partial:
             model.save(partial)
-            with zipfile.ZipFile(partial, "a") as archive:
-                record = {**record, "sha256": sha256(json.dumps(record).encode())}
-                archive.writestr(RECORD, json.dumps(record))  # Keras looks at its own members only
+            record = {**record, "sha256": sha256(json.dumps(record).encode())}
+            with zipfile.ZipFile(partial, "a") as archive:  # Keras looks at its own members only
+                archive.writestr(RECORD, json.dumps(record))
             check_own()
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; it takes {size:.1f} MB") from error

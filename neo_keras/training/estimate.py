@@ -112,7 +112,6 @@ def describe_memory(config, training, on_device=False):
 
 
 def _machine_memory():
-    """Bytes; None where Python does not know."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

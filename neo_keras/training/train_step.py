@@ -1,7 +1,6 @@
 """One step of training: the loss of a batch, its gradients, and the update of the weights."""
 
 import dataclasses
-import itertools
 import operator
 
 import keras
@@ -211,10 +210,8 @@ def _parts(data, num_parts):
     first = keras.tree.flatten(data)[0]
     num_rows = first.shape[0] or tf.shape(first)[0]
     bounds = [num_rows * i // num_parts for i in range(num_parts + 1)]
-    return [
-        keras.tree.map_structure(operator.itemgetter(slice(*pair)), data)
-        for pair in itertools.pairwise(bounds)
-    ]
+    parts = map(operator.itemgetter, map(slice, bounds, bounds[1:]))
+    return [keras.tree.map_structure(part, data) for part in parts]
 
 
 def _following(rows, num_future):
