@@ -85,7 +85,7 @@ def test_paths_and_prompts_are_one_word_each(make_run, path, line):
     assert shlex.split(quoted(path))[0] in (path, f"./{path}")
     python, script, model, *rest = shlex.split(command_of(run, run.path))
     assert (python, script) == ("python", "generate.py")
-    assert RunDirectory(model).exists() and not model.startswith("-")
+    assert RunDirectory(model).read_config() and not model.startswith("-")
     assert rest == (["--prompt=-a b"] if line.startswith("-") else ["--prompt", line])
     end = describe_end(run, METRICS)[-1]
     assert f"python export.py {quoted(path)}" in end and command_of(run, path) in end

@@ -56,7 +56,7 @@ def test_validation_text_missing(run):
 
 
 def test_an_empty_directory_is_free(create, tmp_path):
-    assert create(tmp_path).exists()
+    assert create(tmp_path).read_config()
 
 
 def test_a_run_is_not_replaced_unless_asked(run, create):
