@@ -109,6 +109,15 @@ def test_the_end_of_a_text_is_short():
     assert tokenizer.tail("the cat", 128) == "the cat"
 
 
+def test_what_comes_after_a_shard_decides_about_its_last_token(small_cuts):
+    """The tokens of a shard in a file are those of a text that goes on in the same way."""
+    hf = TOKENIZERS["byte"]
+    for end in "]-":
+        parts = ["z" * 70, "x" * 80 + f"[END OF TEXT{end}" + "y" * 80]
+        encoded = encode_text(Tokenizer(hf), text_of(parts))
+        assert encoded.token_ids[:].tolist() == hf.encode("".join(parts)).ids
+
+
 def with_token(kind: str, content: str, **flags) -> tokenizers.Tokenizer:
     hf = MAKE[kind]()
     hf.add_tokens([AddedToken(content, **flags)])

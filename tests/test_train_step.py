@@ -101,6 +101,26 @@ def test_nothing_added_trains_as_keras_does(batch):
     assert_same_training(*losses, train_step.get_weights(), plain.get_weights())
 
 
+def test_adam_squares_the_gradient_of_an_embedding(batch):
+    """Of all look-ups of a token together; of a row for each, Keras would square the rows."""
+    train_step = make_step(num_future_tokens=0, loss_temperature=1.0)
+    train_step.compile("adam", jit_compile=False)
+    embeddings = train_step.model.token_embedding.embeddings
+    with tf.GradientTape() as tape:
+        loss = train_step.compute_loss(*batch)
+    rows = tape.gradient(loss, embeddings.value)
+    gradient = np.zeros(embeddings.shape)
+    np.add.at(gradient, rows.indices.numpy(), rows.values.numpy())
+    train_step.fit(*batch, verbose=0)
+    (velocity,) = [
+        v
+        for v in train_step.optimizer.variables
+        if v.path.endswith("token_embedding_embeddings_velocity")
+    ]
+    assert_close(velocity, (1 - train_step.optimizer.beta_2) * gradient**2, ADDITIONS)
+    assert np.sum(rows.values.numpy() ** 2) != pytest.approx(np.sum(gradient**2), rel=0.1)
+
+
 def test_future_tokens_leave_the_model_that_a_seed_gives():
     for ours, theirs in zip(make_step(0).model.get_weights(), make_step(2).model.get_weights()):
         np.testing.assert_array_equal(ours, theirs)
