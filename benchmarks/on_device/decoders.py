@@ -100,7 +100,7 @@ class _Stopwatch:
         self.marks.append(time.perf_counter())
 
     def end(self):
-        pass
+        """Transformers calls it; nothing is left to do."""
 
 
 class LlamaCpp(Stepwise):

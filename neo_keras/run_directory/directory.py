@@ -254,7 +254,7 @@ class ReadOnlyRun(RunDirectory):
         self.model_config, self.training_config, self.data = model_config, training_config, data
 
     def _do_nothing(self, *args, **kwargs):
-        pass
+        """The chief does it."""
 
     check_free = lock = save_config = save_best = save_last = _do_nothing
     write_history = write_metrics = _do_nothing
