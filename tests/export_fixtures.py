@@ -45,9 +45,10 @@ def int8_tflite(once, tiny_run):
     """Path of a `.tflite` of the same model."""
 
     def write(path):
+        from neo_keras.export.formats import Source
         from neo_keras.export.tflite import write_tflite
 
-        write_tflite(tiny_run.load_model(), path, tiny_run.load_tokenizer(), "int8")
+        write_tflite(Source(tiny_run.load_model(), tiny_run.load_tokenizer()), path, "int8")
 
     return once("int8/model-int8.tflite", write)
 
@@ -57,10 +58,11 @@ def page_tflite(once, tiny_run):
     """Path of the web page's model, in float32."""
 
     def write(path):
+        from neo_keras.export.formats import Source
         from neo_keras.export.signatures import page_signatures
         from neo_keras.export.tflite import write_tflite
 
-        model, tokenizer = tiny_run.load_model(), tiny_run.load_tokenizer()
-        write_tflite(model, path, tokenizer, "float32", make_signatures=page_signatures)
+        source = Source(tiny_run.load_model(), tiny_run.load_tokenizer())
+        write_tflite(source, path, "float32", page_signatures)
 
     return once("page/model.tflite", write)

@@ -13,6 +13,7 @@ from arm64 import CPUS, Arm64, CannotBeHad
 from c_program import SOURCE
 from tiny_models import corpus_text
 
+from neo_keras.export.formats import Source
 from neo_keras.export.tflite import write_tflite
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.load import load_engine
@@ -55,11 +56,11 @@ def machine(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def files(tiny_run, tmp_path_factory):
     """{quantization: path}."""
-    model, tokenizer, converted = tiny_run.load_model(), tiny_run.load_tokenizer(), {}
+    source = Source(tiny_run.load_model(), tiny_run.load_tokenizer())
     directory = tmp_path_factory.mktemp("arm64")
     paths = {quantization: directory / f"{quantization}.tflite" for quantization in BOUNDS}
     for quantization, path in paths.items():
-        write_tflite(model, path, tokenizer, quantization, converted)
+        write_tflite(source, path, quantization)
     return paths
 
 

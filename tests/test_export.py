@@ -239,8 +239,6 @@ def test_what_a_tflite_costs(tiny_run, exports):
         for what in ("prefill", "decode"):
             speeds = row[f"{what}_tokens_per_second"]
             assert sorted(speeds) == ["1", "2"] and min(speeds.values()) > 0
-        positions, speeds = zip(*row["decode_by_position"])
-        assert positions == tuple(range(0, 96, 12)) and min(speeds) > 0
 
 
 def test_timing_a_file_fails(tmp_path):

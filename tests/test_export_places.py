@@ -7,7 +7,6 @@ import shutil
 import sys
 import types
 
-import keras
 import pytest
 import tensorflow as tf
 from tiny_models import ALPHABET, SHAPE
@@ -17,6 +16,7 @@ from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.errors import FailedError, InputError
 from neo_keras.export import exporter, web
 from neo_keras.export.benchmark import run_benchmark
+from neo_keras.export.formats import Source
 from neo_keras.export.signatures import write_signatures
 from neo_keras.generation import artifact
 from neo_keras.model.gpt import GPT
@@ -94,19 +94,18 @@ def test_an_earlier_export_may_be_replaced(run, tmp_path):
         exporter.check_replaceable([tmp_path / name for name in names])
 
 
-class FullDisk:
-    """An archive as TensorFlow writes it where there is no room."""
-
-    def write_out(self, path, verbose):
+def test_tensorflow_has_no_room(tmp_path, monkeypatch):
+    def save(module, path, signatures):
         message = f"{{{{node SaveV2}}}} {path}/variables/part; No space left on device [Op:SaveV2]"
         raise tf.errors.ResourceExhaustedError(None, None, message)
 
+    def add_one(model, bias):
+        return {"add": (lambda x: {"y": x + 1}, [tf.TensorSpec([3], name="x")])}
 
-def test_tensorflow_has_no_room(tmp_path, monkeypatch):
-    monkeypatch.setattr(keras.export, "ExportArchive", FullDisk)
+    monkeypatch.setattr(tf.saved_model, "save", save)
     model = types.SimpleNamespace(config=ModelConfig(**SHAPE))
     with pytest.raises(OSError) as raised, atomic_write(tmp_path / "saved_model") as partial:
-        write_signatures(lambda *_: (None, {}), model, partial, None)
+        write_signatures(Source(model), partial, add_one)
     path = tmp_path / "saved_model"
     assert raised.value.strerror == f"cannot write {path} ({path}: No space left on device)"
 

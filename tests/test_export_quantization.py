@@ -8,6 +8,7 @@ from tiny_models import ALPHABET, SHAPE
 
 from neo_keras.config import ModelConfig
 from neo_keras.export import embedding_lookup
+from neo_keras.export.formats import Source
 from neo_keras.export.litertlm import LiteRTLM
 from neo_keras.export.quantization import DEFAULTS, QUANTIZATIONS
 from neo_keras.export.tflite import write_tflite
@@ -112,8 +113,12 @@ def random_model(**changes):
     return model
 
 
-def write(model, path, quantization, converted=None):
-    write_tflite(model, path, Tokenizer.characters_of(ALPHABET), quantization, converted)
+def source_of(model):
+    return Source(model, Tokenizer.characters_of(ALPHABET))
+
+
+def write(source, path, quantization):
+    write_tflite(source, path, quantization)
     return constants(flatbuffer(path))
 
 
@@ -121,7 +126,7 @@ def write(model, path, quantization, converted=None):
 def test_the_same_model_gives_the_same_bytes(tmp_path):
     model, path, contents = random_model(), tmp_path / "model.tflite", set()
     for _ in range(3):
-        write(model, path, "int8")
+        write(source_of(model), path, "int8")
         contents.add(path.read_bytes())
     assert len(contents) == 1
 
@@ -136,9 +141,9 @@ def error_of_file(model, path):
 
 
 def test_each_row_of_the_table_has_its_scale(tmp_path):
-    model, converted = random_model(), {}
+    source = source_of(model := random_model())
     for quantization, largest in (("int8", 127), ("int4", 7)):
-        found = write(model, tmp_path / "model.tflite", quantization, converted)
+        found = write(source, tmp_path / "model.tflite", quantization)
         assert_each_row_has_its_scale(model, found, largest)
         error = error_of_file(model, tmp_path / "model.tflite")
         assert error < {"int8": 0.1, "int4": 1}[quantization]
@@ -161,7 +166,7 @@ def assert_each_row_has_its_scale(model, found, largest):
 def test_int4_rows_of_odd_width(tmp_path):
     """LiteRT reads them wrong: they are int8."""
     model = random_model(ngram_dim=7)
-    found = write(model, tmp_path / "model.tflite", "int4")
+    found = write(source_of(model), tmp_path / "model.tflite", "int4")
     assert stored(found, (211, 7)) == expected("INT8", (211, 7))
     assert stored(found, (30, 7)) == expected("INT4", (30, 7))
     assert error_of_file(model, tmp_path / "model.tflite") < 0.4
@@ -175,7 +180,7 @@ def test_blocks_of_32(tmp_path):
     weights = np.array(kernel)
     weights[5] = 10 * weights[5]
     kernel.assign(weights)
-    found = write(model, tmp_path / "model.tflite", "int4-block32")
+    found = write(source_of(model), tmp_path / "model.tflite", "int4-block32")
     ((name, shape, tensor, content),) = [entry for entry in found if entry[1] == (256, 64)]
     ((scale_type, _, _, scales),) = [entry for entry in found if entry[1] == (256, 2)]
     assert (name, content.size, scale_type) == ("INT4", 256 * 32, "FLOAT16")
@@ -188,9 +193,9 @@ def test_blocks_of_32(tmp_path):
 
 @pytest.mark.exhaustive
 def test_tied_embeddings_are_stored_once(tmp_path):
-    model, converted = random_model(tie_embeddings=True, position="learned"), {}
+    source = source_of(model := random_model(tie_embeddings=True, position="learned"))
     for quantization in ("int8-weights", "int4"):
-        found = write(model, tmp_path / "model.tflite", quantization, converted)
+        found = write(source, tmp_path / "model.tflite", quantization)
         assert stored(found, (13, 30)) == expected("INT8", (13, 30))
         assert stored(found, (23, 30)) == expected("INT8", (23, 30))  # positions
         assert error_of_file(model, tmp_path / "model.tflite") < 1
@@ -212,7 +217,7 @@ def test_split_scales(zeros):
 
 def test_keras_is_left_as_it_was(tmp_path):
     call = keras.layers.Embedding.call
-    with pytest.raises(ZeroDivisionError), embedding_lookup.lookup_operators(True):
+    with pytest.raises(ZeroDivisionError), embedding_lookup.lookup_operators():
         assert keras.layers.Embedding.call is not call
         raise ZeroDivisionError
     assert keras.layers.Embedding.call is call

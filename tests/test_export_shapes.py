@@ -10,6 +10,7 @@ from tolerances import assert_close
 
 from neo_keras.config import ModelConfig
 from neo_keras.export.exporter import export_run
+from neo_keras.export.formats import Source
 from neo_keras.export.litertlm import LiteRTLM
 from neo_keras.export.tflite import write_tflite
 from neo_keras.generation.load import load_engine, tflite_engine
@@ -48,7 +49,7 @@ def test_shape(tmp_path, changes):
     for weight in model.weights:  # so that biases and scales matter too
         weight.assign(weight + rng.normal(scale=0.3, size=weight.shape))
     path = tmp_path / "model.tflite"
-    write_tflite(model, path, Tokenizer.characters_of(ALPHABET), "float32")
+    write_tflite(Source(model, Tokenizer.characters_of(ALPHABET)), path, "float32")
     assert not [name for name in operators(flatbuffer(path)) if name.startswith("CUSTOM")]
     token_ids = rng.integers(0, 12, 17)
     logits = decoded_logits(tflite_engine(path, config), token_ids, 3)
@@ -71,8 +72,7 @@ def unknown_run(tmp_path_factory):
     model.token_embedding.embeddings.assign(embeddings)
     run.save_best(model)
     export_run(run, ["saved_model", "litertlm"], ["float32"])
-    tokenizer = run.load_tokenizer()
-    write_tflite(model, run.export / "model-int8.tflite", tokenizer, "int8")
+    write_tflite(Source(model, run.load_tokenizer()), run.export / "model-int8.tflite", "int8")
     return run
 
 

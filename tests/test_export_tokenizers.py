@@ -12,6 +12,7 @@ from waits import HANG_SECONDS
 
 from neo_keras.export import litertlm, parity
 from neo_keras.export.exporter import export_run
+from neo_keras.export.formats import Source
 from neo_keras.export.litertlm import LiteRTLM
 from neo_keras.generation import artifact
 from neo_keras.generation.decoding import generate_text
@@ -126,11 +127,12 @@ def test_the_loss_is_that_of_known_tokens(run, keras):
     assert reference.loss == pytest.approx(np.mean(losses), rel=1e-6)
 
 
-def test_the_check_of_a_bundle(run, rows, keras, monkeypatch):
+def test_the_check_of_a_bundle(run, rows, monkeypatch):
     """Its prompts have no unknown token, and leave room for what is written."""
-    engine, tokenizer = keras
+    model, tokenizer = run.load_model(), run.load_tokenizer()
     token_ids = tokenizer.encode(run.load_validation_text())
-    reference = parity.make_reference(run.load_model(), token_ids, tokenizer.unk_token_id)
+    reference = parity.make_reference(model, token_ids, tokenizer.unk_token_id)
+    texts = litertlm.greedy_texts(Source(model, tokenizer, reference))
     path, checked = run.export / "model-float32.litertlm", []
 
     class Watched(LiteRTLM):
@@ -143,14 +145,14 @@ def test_the_check_of_a_bundle(run, rows, keras, monkeypatch):
             return super().continue_greedily(prompt, num_tokens)[:-1]
 
     monkeypatch.setattr(litertlm, "LiteRTLM", Watched)
-    litertlm.check_text(path, engine, tokenizer, reference, "float32")
+    litertlm.check_text(path, texts, "float32")
     assert len(checked) == 3
     for prompt, num_tokens in checked:
         assert tokenizer.unknown_in(prompt) == []
         assert len(tokenizer.encode(prompt)) + num_tokens == 97
     monkeypatch.setattr(litertlm, "LiteRTLM", Wrong)
     with pytest.raises(parity.VerificationError, match="the LiteRT-LM bundle is wrong"):
-        litertlm.check_text(path, engine, tokenizer, reference, "float32")
+        litertlm.check_text(path, texts, "float32")
 
 
 @pytest.mark.filterwarnings("ignore:the model has never seen")

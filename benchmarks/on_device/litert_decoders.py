@@ -41,11 +41,12 @@ class NeoKeras(Stepwise):
 
     @staticmethod
     def write(files, model, weights, quantization):
-        from neo_keras.export import signatures, tflite
+        from neo_keras.export import formats, signatures, tflite
 
         path = files.path(f"model-{quantization}.tflite")
         if not path.exists():
-            tflite.convert(signatures.tflite_signatures, model, path, None, quantization)
+            source = formats.Source(model)
+            tflite.convert(source, path, quantization, signatures.tflite_signatures)
 
     def __init__(self, files, quantization, num_threads):
         from neo_keras.generation.load import tflite_engine
@@ -88,11 +89,12 @@ class LiteRTLM:
 
     @classmethod
     def write(cls, files, model, weights, quantization):
-        from neo_keras.export import litertlm, signatures, tflite
+        from neo_keras.export import formats, litertlm, signatures, tflite
 
         with tempfile.TemporaryDirectory() as directory:
             inner = pathlib.Path(directory) / "inner.tflite"
-            tflite.convert(signatures.litert_lm_signatures, model, inner, None, quantization)
+            source = formats.Source(model)
+            tflite.convert(source, inner, quantization, signatures.litert_lm_signatures)
             path = cls.path(files, quantization)
             tokenizer = character_tokenizer(files.config.vocab_size)
             litertlm.bundle(inner, path, files.config, tokenizer)

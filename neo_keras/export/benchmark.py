@@ -12,7 +12,6 @@ from neo_keras.errors import FailedError
 from neo_keras.generation.decoding import generate_ids
 from neo_keras.generation.sampler import Sampler
 
-MAX_PARTS = 8  # of the context, whose speeds are told
 REPEATS = 3
 
 
@@ -22,8 +21,7 @@ def run_benchmark(path):
     Returns:
         dict: `load_seconds`; `peak_memory_bytes` of the process, Python and NumPy included;
         `prefill_tokens_per_second` and `decode_tokens_per_second`, each by number of threads ("1"
-        and "2"); `decode_by_position`, [first position of a part of the context, tokens/s with 2
-        threads]. Of a model that drafts also `drafting`, with 2 threads: `tokens_per_second` of
+        and "2"). Of a model that drafts also `drafting`, with 2 threads: `tokens_per_second` of
         sampled text, and `tokens_per_step`.
 
     Raises:
@@ -47,14 +45,10 @@ def main(path):
         prompt = [0] * (engine.max_seq_len // 2 + 1)  # prefill takes all but the last
         seconds = statistics.median(_timed(engine.begin, prompt)[0] for _ in range(REPEATS))
         prefill[str(num_threads)] = round((len(prompt) - 1) / seconds)
-        steps = sorted((_time_steps(engine) for _ in range(REPEATS)), key=sum)[REPEATS // 2]
-        decode[str(num_threads)] = round(len(steps) / sum(steps))
+        seconds = statistics.median(_timed(_decode_context, engine)[0] for _ in range(REPEATS))
+        decode[str(num_threads)] = round(engine.max_seq_len / seconds)
         if num_threads == 2:
             results["load_seconds"] = round(load_seconds, 4)
-            size = max(len(steps) // MAX_PARTS, 1)
-            starts = range(0, len(steps) - size + 1, size)[:MAX_PARTS]
-            speeds = [[i, round(size / sum(steps[i : i + size]))] for i in starts]
-            results["decode_by_position"] = speeds
             results["peak_memory_bytes"] = _peak_memory_bytes()
             if engine.num_speculative_tokens:
                 results["drafting"] = _time_drafting(engine)
@@ -69,10 +63,10 @@ def _timed(function, *args):
     return time.perf_counter() - begin, result
 
 
-def _time_steps(engine):
-    """Seconds to decode each token of a context, list of float."""
+def _decode_context(engine):
     engine.begin([0])
-    return [_timed(engine.decode, 0)[0] for _ in range(engine.max_seq_len)]
+    for _ in range(engine.max_seq_len):
+        engine.decode(0)
 
 
 def _time_drafting(engine):

@@ -8,7 +8,7 @@ from neo_keras.atomic_files import atomic_write, parse_json, remove_partial, wri
 from neo_keras.errors import InputError
 from neo_keras.export import parity
 from neo_keras.export.benchmark import run_benchmark
-from neo_keras.export.formats import FORMATS, Source, check_names, formats_for
+from neo_keras.export.formats import FORMATS, Source, check_names, formats_for, load_module
 from neo_keras.export.model_card import describe_run, write_model_card
 from neo_keras.export.quantization import DEFAULTS, QUANTIZATIONS
 from neo_keras.generation.decoding import generate_ids
@@ -89,7 +89,7 @@ def _plan(config, formats, quantizations, out):
     check_names("quantizations", quantizations, QUANTIZATIONS)
     formats = formats_for(config.architecture, formats)
     for name in formats:
-        FORMATS[name].load_module()
+        load_module(name)
     files = {
         out / FORMATS[name].file_name.format(quantization): (name, quantization)
         for name in formats
@@ -132,7 +132,7 @@ def _write_files(source, files):
     for path, (name, quantization) in files.items():
         row = FORMATS[name]
         with atomic_write(path) as partial:
-            measurement = row.load_module().write(source, partial, quantization)
+            measurement = load_module(name).write(source, partial, quantization)
             parity.check(measurement, source.reference, quantization, path.name)
         parts = [part for part in (path, *path.rglob("*")) if part.is_file()]
         size = sum(part.stat().st_size for part in parts)

@@ -10,14 +10,14 @@ from neo_keras.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """One format.
+    """One format. The module of `neo_keras.export` that writes it has its name.
 
-    Its module's `write(source, path, quantization)` writes what a `Source` has to a path, runs it
-    in the runtime that it is for, and returns a `parity.Measurement`.
+    `write(source, path, quantization)` there writes what a `Source` has to a path, runs it in the
+    runtime that it is for, and returns a `parity.Measurement`. `check_installed()`, if there is
+    one, looks for what else it needs.
     """
 
     file_name: str  # of the file or directory, with "{}" for the quantization
-    module: str  # of `neo_keras.export`; its `check_installed()` looks for what else it needs
     runtime: str  # what runs it, for people
     architectures: tuple[str, ...] = ARCHITECTURES  # of the models that can have it
     choose: Callable = list  # of the quantizations asked for, those that are written
@@ -26,33 +26,33 @@ class Format:
     generates: bool = False  # `generate.py` takes it
     hint: str = ""  # what to do with it, for people, with "{}" for its path as a shell takes it
 
-    def load_module(self):
-        """Imports what writes it; raises `InputError` where packages are missing."""
-        try:
-            module = importlib.import_module(f"neo_keras.export.{self.module}")
-        except ImportError as error:
-            raise InputError(
-                f"packages that write {self.file_name.format('*')} are missing ({error}): export "
-                "in an environment of requirements.txt, or give other --formats"
-            ) from None
-        getattr(module, "check_installed", lambda: None)()
-        return module
-
 
 DECODER_ONLY = ARCHITECTURES[:1]
 FORMATS = {
     "saved_model": Format(
-        "saved_model", "saved_model", "TensorFlow", generates=True,
-        choose=lambda quantizations: ["float32"],
+        "saved_model", "TensorFlow", generates=True, choose=lambda quantizations: ["float32"]
     ),
-    "tflite": Format("model-{}.tflite", "tflite", "LiteRT", is_timed=True, generates=True),
-    "litertlm": Format("model-{}.litertlm", "litertlm", "LiteRT-LM", DECODER_ONLY),
+    "tflite": Format("model-{}.tflite", "LiteRT", is_timed=True, generates=True),
+    "litertlm": Format("model-{}.litertlm", "LiteRT-LM", DECODER_ONLY),
     "web": Format(
-        "web", "web", "a browser", DECODER_ONLY, is_default=False,
+        "web", "a browser", DECODER_ONLY, is_default=False,
         choose=lambda quantizations: ["int8"] if "int8" in quantizations else quantizations[:1],
         hint="the page: python -m http.server --directory {}, then http://localhost:8000",
     ),
 }  # fmt: skip
+
+
+def load_module(name):
+    """Imports what writes a format; raises `InputError` where packages are missing."""
+    try:
+        module = importlib.import_module(f"neo_keras.export.{name}")
+    except ImportError as error:
+        raise InputError(
+            f"packages that write {FORMATS[name].file_name.format('*')} are missing ({error}): "
+            "export in an environment of requirements.txt, or give other --formats"
+        ) from None
+    getattr(module, "check_installed", lambda: None)()
+    return module
 
 
 def formats_for(architecture, names=None):
@@ -88,6 +88,12 @@ class Source:
     """What all files of an export are made from."""
 
     model: object  # `GPT` or `EncoderDecoder`, in float32
-    tokenizer: object
-    reference: object  # `parity.Reference`, what a file is held against
-    flatbuffers: dict = dataclasses.field(default_factory=dict)  # see `tflite.convert`
+    tokenizer: object = None
+    reference: object = None  # `parity.Reference`, what a file is held against
+    _made: dict = dataclasses.field(default_factory=dict)
+
+    def once(self, key, make):
+        """What several files have in common, which takes long to make."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]

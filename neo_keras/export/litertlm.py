@@ -31,13 +31,10 @@ def write(source, path, quantization):
     model, tokenizer = source.model, source.tokenizer
     with tempfile.TemporaryDirectory() as directory:
         inner = pathlib.Path(directory) / "model.tflite"
-        tflite.convert(
-            litert_lm_signatures, model, inner, tokenizer.unk_token_id, quantization,
-            source.flatbuffers,
-        )  # fmt: skip
+        tflite.convert(source, inner, quantization, litert_lm_signatures)
         bundle(inner, path, model.config, tokenizer)
         measurement = parity.measure(inner_engine(inner, model.config), source.reference)
-    check_text(path, keras_engine(model), tokenizer, source.reference, quantization)
+    check_text(path, source.once("greedy texts", lambda: greedy_texts(source)), quantization)
     return measurement
 
 
@@ -68,14 +65,27 @@ def bundle(inner_tflite, path, config, tokenizer):
         builder.build(file)
 
 
-def check_text(path, engine, tokenizer, reference, quantization):
-    """Raises `VerificationError` unless LiteRT-LM continues prompts as an engine does.
+def greedy_texts(source):
+    """What the Keras model writes: list of (prompt, number of tokens, text after it)."""
+    engine, tokenizer, reference = keras_engine(source.model), source.tokenizer, source.reference
+    texts = []
+    for prompt_ids in reference.prompts[:NUM_PROMPTS]:
+        prompt = tokenizer.decode(prompt_ids[reference.known[prompt_ids]])
+        # It may have more tokens than it had: a character that was cut becomes another one.
+        num_tokens = engine.max_seq_len - len(tokenizer.encode(prompt))
+        if prompt and num_tokens > 0:
+            text = "".join(generate_text(engine, tokenizer, prompt, num_tokens, GREEDY))
+            texts.append((prompt, num_tokens, text))
+    return texts
+
+
+def check_text(path, texts, quantization):
+    """Raises `VerificationError` unless LiteRT-LM writes the `greedy_texts`.
 
     Quantized, the two may decide a near-tie differently: then LiteRT-LM need only write text.
     """
     with LiteRTLM(path) as runtime:
-        for prompt, num_tokens in _prompts(engine, tokenizer, reference):
-            expected = "".join(generate_text(engine, tokenizer, prompt, num_tokens, GREEDY))
+        for prompt, num_tokens, expected in texts:
             try:
                 text = runtime.continue_greedily(prompt, num_tokens)
             except RuntimeError as error:
@@ -88,16 +98,6 @@ def check_text(path, engine, tokenizer, reference, quantization):
                     f"the LiteRT-LM bundle is wrong: it continues {prompt!r} with {text!r}, the "
                     f"Keras model with {expected!r}; nothing was written"
                 )
-
-
-def _prompts(engine, tokenizer, reference):
-    """Yields prompts, and how many tokens the context has room for after each."""
-    for prompt_ids in reference.prompts[:NUM_PROMPTS]:
-        prompt = tokenizer.decode(prompt_ids[reference.known[prompt_ids]])
-        # It may have more tokens than it had: a character that was cut becomes another one.
-        num_tokens = engine.max_seq_len - len(tokenizer.encode(prompt))
-        if prompt and num_tokens > 0:
-            yield prompt, num_tokens
 
 
 class LiteRTLM(litert_lm.Engine):

@@ -10,9 +10,9 @@ from neo_keras.generation.saved_model_runner import saved_model_runner
 
 def write(source, path, quantization):
     """Writes a directory and measures it; see `formats.Format`."""
-    model, tokenizer = source.model, source.tokenizer
     path.mkdir()
     with plainly_named(path) as name:
-        write_signatures(saved_model_signatures, model, name, tokenizer.unk_token_id)
-    artifact.pack_saved_model(path, model.config, tokenizer)
-    return parity.measure(Engine(saved_model_runner(path), model.config), source.reference)
+        write_signatures(source, name, saved_model_signatures)
+    config = source.model.config
+    artifact.pack_saved_model(path, config, source.tokenizer)
+    return parity.measure(Engine(saved_model_runner(path), config), source.reference)

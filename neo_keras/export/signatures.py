@@ -8,46 +8,46 @@
   shapes nor buffers that are both input and output.
 
 Each function here makes signatures of (model, bias): `GPT` or `EncoderDecoder`, and float32
-[vocab_size], added to logits. It returns (`KVCache` or None, {name: (function, its inputs)}). All
-take `tokens`, int32 [batch_size, N], at `input_pos`, int32 [N].
+[vocab_size], added to logits. It returns {name: (function, its inputs)}. All take `tokens`, int32
+[batch_size, N], at `input_pos`, int32 [N].
 """
 
-import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from neo_keras.export.kv_cache import KVCache, bucket_ends
-from neo_keras.export.sampling import sample_token
 from neo_keras.generation.engine import chunk_size_for
 from neo_keras.generation.flatbuffer import IN_PLACE, in_place_functions, signature_names
 from neo_keras.generation.keras_runner import model_functions
+from neo_keras.generation.sampler import gumbel_noise
 from neo_keras.model.attention import MASKED
 
 SAMPLE = "sample_{}"  # of a page, for a token in the bucket that ends before this slot
+MIN_TEMPERATURE = 1e-6  # of the probabilities that top-p adds up; next to it, one token has all
 
 
-def write_signatures(make_signatures, model, path, unk_token_id):
-    """Writes a SavedModel of a model, and returns the names of its signatures.
+def write_signatures(source, path, make_signatures):
+    """Writes a SavedModel of a `Source`, or raises `OSError`; returns names of its signatures.
 
     Args:
         make_signatures: one of the functions below.
-        unk_token_id: a token that is never to be sampled, or None.
-
-    Raises:
-        OSError: it cannot be written.
     """
-    bias = np.zeros(model.config.vocab_size, "float32")
-    if unk_token_id is not None:
+    bias = np.zeros(source.model.config.vocab_size, "float32")
+    # A token that is never to be sampled.
+    if (unk_token_id := getattr(source.tokenizer, "unk_token_id", None)) is not None:
         bias[unk_token_id] = MASKED
-    cache, signatures = make_signatures(model, bias)
-    archive = keras.export.ExportArchive()
-    if cache:
-        archive.track(cache)
-    for name, (function, specs) in signatures.items():
-        archive.add_endpoint(name, function, specs)
+    signatures = make_signatures(source.model, bias)
+    # Not by `keras.export.ExportArchive`, which traces each function twice.
+    graphs = {
+        name: tf.function(function, autograph=False).get_concrete_function(*specs)
+        for name, (function, specs) in signatures.items()
+    }
+    module = tf.Module()
+    module.held = list({v.ref(): v for graph in graphs.values() for v in graph.variables}.values())
+    default = {"serving_default": next(iter(graphs.values()))}  # of TensorFlow Serving
     try:
-        archive.write_out(str(path), verbose=False)
+        tf.saved_model.save(module, str(path), {**graphs, **default})
     except tf.errors.OpError as error:
         reason = error.message.rpartition("; ")[2].partition(" [Op:")[0]
         raise OSError(f"{path}: {reason}") from error
@@ -69,7 +69,7 @@ def saved_model_signatures(model, bias):
         whole = whole["token_ids"]
         steps = {"prefill": ("prefill", None), "decode": ("decode", 1)}
     external = _external(model, bias, steps, batch_size=None, open_slots="source")
-    return None, {"serve": (serve, [whole]), **external}
+    return {"serve": (serve, [whole]), **external}
 
 
 def litert_lm_signatures(model, bias):
@@ -80,18 +80,18 @@ def litert_lm_signatures(model, bias):
     max_seq_len = model.config.max_seq_len
     sizes = sorted({chunk_size_for(max_seq_len), 8, 1}, reverse=True)
     steps = {f"prefill_{n}": ("prefill", n) for n in sizes if n <= max_seq_len}
-    return None, _external(model, bias, {**steps, "decode": ("decode", 1)})
+    return _external(model, bias, {**steps, "decode": ("decode", 1)})
 
 
 def tflite_signatures(model, bias):
     """In place and internal; of an encoder-decoder internal only."""
-    cache, signatures = _internal(model, bias, [model.config.max_seq_len])
+    signatures, _ = _internal(model, bias, [model.config.max_seq_len])
     if not model.has_encoder:
         seq_lens = {"decode": 1, "prefill": chunk_size_for(model.config.max_seq_len),
                     "verify": 1 + model.config.num_speculative_tokens}  # fmt: skip
         steps = {IN_PLACE.format(n): (n, seq_lens[n]) for n in in_place_functions(model.config)}
         signatures |= _external(model, bias, steps, open_slots="kv_cache")
-    return cache, {name: signatures[name] for name in signature_names(model.config)}
+    return {name: signatures[name] for name in signature_names(model.config)}
 
 
 def page_signatures(model, bias):
@@ -100,7 +100,7 @@ def page_signatures(model, bias):
     A text needs no reset: it begins at position 0, and nothing after its last token is seen.
     """
     ends = bucket_ends(model.config.max_seq_len)
-    cache, signatures = _internal(model, bias, ends)
+    signatures, cache = _internal(model, bias, ends)
     decode, (_, specs) = model_functions(model, bias)["decode"], signatures["sample"]
 
     def sample_in(bucket):
@@ -110,7 +110,7 @@ def page_signatures(model, bias):
         return sample
 
     samples = {SAMPLE.format(end): (sample_in(i), specs) for i, end in enumerate(ends)}
-    return cache, {"prefill": signatures["prefill"], **samples}
+    return {"prefill": signatures["prefill"], **samples}
 
 
 def _external(model, bias, steps, batch_size=1, open_slots=None):
@@ -141,7 +141,7 @@ def _external(model, bias, steps, batch_size=1, open_slots=None):
 
 
 def _internal(model, bias, ends):
-    """All that a decoder-only model or an encoder-decoder may have."""
+    """(all that a decoder-only model or an encoder-decoder may have, their `KVCache`)."""
     functions, max_seq_len = model_functions(model, bias), model.config.max_seq_len
     cache = KVCache(model.empty_cache(), ends)
 
@@ -160,6 +160,7 @@ def _internal(model, bias, ends):
         cache.run(functions["prefill"], inputs)
         return {"input_pos": inputs["input_pos"] + 1}
 
+    @tf.function(autograph=False)  # three signatures have it: one graph
     def decode(inputs):
         return cache.run(functions["decode"], inputs)
 
@@ -172,7 +173,7 @@ def _internal(model, bias, ends):
     one = _step_specs(model, "decode", 1)
     whole = _specs(tokens=[1, max_seq_len], prompt_len=[1], max_new_tokens=[1], stop_token=[1])
     sampling = {**_specs("float32", temperature=[1], top_p=[1]), **_specs(top_k=[1], seed=[1])}
-    return cache, {
+    signatures = {
         "reset": (reset, []),
         "encode": (encode, [_step_specs(model, "encode", max_seq_len)]),
         "prefill": (prefill, [_step_specs(model, "prefill", chunk_size_for(max_seq_len))]),
@@ -180,11 +181,12 @@ def _internal(model, bias, ends):
         "sample": (sample, [{**one, **_specs(step=[1]), **sampling}]),
         "generate": (generate, [{**whole, **sampling}]),
     }
+    return signatures, cache
 
 
 def _sample(decode, tokens, input_pos, **sampling):
     logits = decode({"tokens": tokens, "input_pos": input_pos})["logits"]
-    return {"next_token": sample_token(logits, **sampling), "logits": logits}
+    return {"next_token": _sample_token(logits, **sampling), "logits": logits}
 
 
 def _generate(decode, tokens, prompt_len, max_new_tokens, stop_token, **sampling):
@@ -198,7 +200,7 @@ def _generate(decode, tokens, prompt_len, max_new_tokens, stop_token, **sampling
         token = ops.slice(token_ids, (0, position[0]), (1, 1))
         logits = decode({"tokens": token, "input_pos": position})["logits"]
         position = position + 1
-        sampled = sample_token(logits, position - prompt_len, **sampling)
+        sampled = _sample_token(logits, position - prompt_len, **sampling)
         given = ops.slice(token_ids, (0, position[0]), (1, 1))
         token = ops.where(position < prompt_len, given, sampled)
         stopped = ops.logical_and(position >= prompt_len, sampled == stop_token)
@@ -208,6 +210,30 @@ def _generate(decode, tokens, prompt_len, max_new_tokens, stop_token, **sampling
     begin = ops.zeros([1], "int32")
     _, token_ids, end = ops.while_loop(unfinished, take_one, (begin, tokens, end))
     return {"token_ids": token_ids, "count": end}
+
+
+def _sample_token(logits, step, temperature, top_k, top_p, seed):
+    """Samples what `Sampler.sample` samples, for an app without mathematics: int32 [1].
+
+    Args:
+        logits: float32 [1, 1, vocab_size].
+        step: int32 [1], how many tokens were sampled before.
+        temperature, top_p: float32 [1]; off at 0 (greedy) and 1.
+        top_k, seed: int32 [1]; top-k is off at 0.
+    """
+    vocab_size = logits.shape[-1]
+    logits, token_ids = ops.top_k(ops.reshape(logits, [vocab_size]), vocab_size)  # sorted
+    rank = ops.arange(vocab_size, dtype="int32")
+    kept = rank < ops.where(top_k > 0, top_k, vocab_size)
+    scaled = logits / ops.maximum(temperature, MIN_TEMPERATURE)
+    probabilities = ops.where(kept, ops.softmax(scaled), 0.0)
+    before = ops.cumsum(probabilities) - probabilities
+    limit = ops.where(top_p < 1, top_p * ops.sum(probabilities), 2.0)  # 2: more than there is
+    kept = ops.logical_and(kept, before < limit)
+    noise = tf.gather(gumbel_noise(seed, step, vocab_size, ops), token_ids)
+    # The largest of logits / temperature + noise, as of logits + temperature * noise.
+    scores = ops.where(kept, logits + temperature * noise, MASKED)
+    return tf.gather(token_ids, tf.argmax(scores, output_type=tf.int32)[None])
 
 
 def _step_specs(model, function, seq_len, batch_size=1):

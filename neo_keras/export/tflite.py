@@ -12,7 +12,7 @@ from litert_quantizer import qtyping, quantizer, recipe
 from neo_keras.environment import runs_compiled_model
 from neo_keras.export import parity
 from neo_keras.export.deduplicate import deduplicate
-from neo_keras.export.embedding_lookup import lookup_operators
+from neo_keras.export.embedding_lookup import lookup_operators, scale_rows
 from neo_keras.export.quantization import QUANTIZATIONS
 from neo_keras.export.signatures import tflite_signatures, write_signatures
 from neo_keras.generation import artifact
@@ -24,53 +24,40 @@ OPERATORS = ("FULLY_CONNECTED", LOOKUP := "EMBEDDING_LOOKUP")  # those with weig
 
 def write(source, path, quantization):
     """Writes a file and measures it in both of LiteRT's runtimes; see `formats.Format`."""
-    write_tflite(source.model, path, source.tokenizer, quantization, source.flatbuffers)
+    write_tflite(source, path, quantization)
     config, _ = artifact.unpack_tflite(path)
-    measurement = parity.measure(tflite_engine(path, config, in_place=False), source.reference)
+    measurement = parity.measure(tflite_engine(path, config, 2, in_place=False), source.reference)
     if source.model.has_encoder or not runs_compiled_model():
         return measurement
     parity.check(measurement, source.reference, quantization, path.name)
-    engine = tflite_engine(path, config)
+    engine = tflite_engine(path, config, num_threads=2)
     if engine.num_speculative_tokens:
         speculative = parity.measure(engine, source.reference, speculative=True)
         parity.check(speculative, source.reference, quantization, path.name)
     return parity.measure(engine, source.reference)
 
 
-def write_tflite(
-    model, path, tokenizer, quantization, flatbuffers=None, make_signatures=tflite_signatures
-):
+def write_tflite(source, path, quantization, make_signatures=tflite_signatures):
     """As `convert`, with the configuration and the `Tokenizer`."""
-    convert(make_signatures, model, path, tokenizer.unk_token_id, quantization, flatbuffers)
-    artifact.pack_tflite(path, model.config, quantization, tokenizer)
+    convert(source, path, quantization, make_signatures)
+    artifact.pack_tflite(path, source.model.config, quantization, source.tokenizer)
 
 
-def convert(make_signatures, model, path, unk_token_id, quantization, flatbuffers=None):
-    """Writes a model as a flatbuffer of builtin operators only.
-
-    Args:
-        make_signatures, unk_token_id: as for `write_signatures`.
-        path: `pathlib.Path` of the file.
-        flatbuffers: dict that keeps, between calls with the same model, what quantizations have in
-            common: it is most of the work.
-    """
-    flatbuffers = {} if flatbuffers is None else flatbuffers
-    scale_rows = QUANTIZATIONS[quantization].bits <= 8
-    key = make_signatures, scale_rows
+def convert(source, path, quantization, make_signatures):
+    """Writes a `Source` as a flatbuffer of builtin operators only."""
     # The converter and the quantizer say on both streams what they do.
     with native_log_hidden(), contextlib.redirect_stdout(io.StringIO()):
-        if key not in flatbuffers:
-            with lookup_operators(scale_rows):
-                flatbuffers[key] = _float32_flatbuffer(make_signatures, model, unk_token_id)
-        flatbuffer, names = flatbuffers[key]
-        flatbuffer = _quantize(flatbuffer, QUANTIZATIONS[quantization], model.config)
+        flatbuffer, names = source.once(
+            make_signatures, lambda: _float32_flatbuffer(source, make_signatures)
+        )
+        flatbuffer = _quantize(flatbuffer, QUANTIZATIONS[quantization], source.model.config)
     path.write_bytes(deduplicate(flatbuffer, names))
 
 
-def _float32_flatbuffer(make_signatures, model, unk_token_id):
+def _float32_flatbuffer(source, make_signatures):
     """(bytes, names of the signatures)."""
-    with tempfile.TemporaryDirectory() as directory:
-        names = write_signatures(make_signatures, model, directory, unk_token_id)
+    with tempfile.TemporaryDirectory() as directory, lookup_operators():
+        names = write_signatures(source, directory, make_signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=names)
         converter.experimental_enable_resource_variables = True
         converter.exclude_conversion_metadata = True  # it differs each time
@@ -82,12 +69,14 @@ def _float32_flatbuffer(make_signatures, model, unk_token_id):
 def _quantize(flatbuffer, quantization, config):
     if quantization.bits == 32:
         return flatbuffer
-    tool = quantizer.Quantizer(flatbuffer)
     if quantization.bits == 16:
+        tool = quantizer.Quantizer(flatbuffer)
         operators, casting = qtyping.TFLOperationName, recipe.AlgorithmName.FLOAT_CASTING
         tool.add_weight_only_config(".*", operators.ALL_SUPPORTED, 16, algorithm_key=casting)
         return tool.quantize().quantized_model
     model = flatbuffer_utils.read_model_from_bytearray(flatbuffer)
+    scale_rows(model, (config.ngram_rows, config.ngram_dim))
+    tool = quantizer.Quantizer(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
     for graph, operation in ((g, operation) for g in model.subgraphs for operation in g.operators):
         operator = flatbuffer_utils.opcode_to_name(model, operation.opcodeIndex)
         if operator in OPERATORS:

@@ -32,12 +32,10 @@ BARE_IMPORT = b'"@litertjs/wasm-utils"'  # a worker has no import map that could
 def write(source, path, quantization):
     """Writes a directory and measures its model; see `formats.Format`."""
     path.mkdir()
-    model, model_path = source.model, path / "model.tflite"
-    write_tflite(
-        model, model_path, source.tokenizer, quantization, source.flatbuffers, page_signatures
-    )
+    model_path = path / "model.tflite"
+    write_tflite(source, model_path, quantization, page_signatures)
     write_page_around(model_path)
-    return parity.measure(page_engine(model_path, model.config), source.reference)
+    return parity.measure(page_engine(model_path, source.model.config), source.reference)
 
 
 def page_engine(path, config):

@@ -62,10 +62,6 @@ class DraftState:
 
     def __init__(self):
         self.num_accepted, self._num_steps = 0, 0
-        self.forget()
-
-    def forget(self):
-        """Another text, or another place in it, comes next."""
         self.keep([], [])
 
     @property
@@ -141,7 +137,7 @@ class Engine:
     def prefill(self, token_ids):
         """Takes in up to `max_seq_len - position` tokens without their logits; decoder-only."""
         token_ids = np.asarray(token_ids, "int32")
-        self._drafts.forget()
+        self._drafts.keep([], [])  # of another place
         while len(token_ids):
             # A padded chunk must fit: a write past the last slot would move to earlier slots.
             if self.position + self.chunk_size > self.max_seq_len:
@@ -199,7 +195,7 @@ class Engine:
     @state.setter
     def state(self, state):
         self.position, self._runner.cache = state
-        self._drafts.forget()
+        self._drafts.keep([], [])
 
 
 def _padded(token_ids, seq_len):

@@ -17,21 +17,20 @@ class Drafter(keras.layers.Layer):
     model's own last states: Zhang et al. 2024, arXiv:2403.09919).
     """
 
-    def __init__(self, vocab_size, width=DRAFTER_WIDTH, **kwargs):
+    def __init__(self, vocab_size, **kwargs):
         super().__init__(**kwargs)
         self.vocab_size = vocab_size
-        self.width = width
 
     def build(self, input_shape):
         hidden_dim = input_shape[-1]
-        self.expand = dense(self.width, "expand", self.dtype_policy)
+        self.expand = dense(DRAFTER_WIDTH, "expand", self.dtype_policy)
         self.contract = dense(hidden_dim, "contract", self.dtype_policy)
         initializer = initial_weights(hidden_dim**-0.5)
         self.embedding = keras.layers.Embedding(
-            self.vocab_size, self.width, initializer, dtype=self.dtype_policy, name="embedding"
+            self.vocab_size, DRAFTER_WIDTH, initializer, dtype=self.dtype_policy, name="embedding"
         )
         self.expand.build(input_shape)
-        self.contract.build((*input_shape[:-1], self.width))
+        self.contract.build((*input_shape[:-1], DRAFTER_WIDTH))
         self.embedding.build(input_shape[:-1])
 
     def call(self, x, next_token_ids):

@@ -27,7 +27,7 @@ def train_drafter(run, corpus):
     """
     model, config, best = run.load_model(), run.training_config, run.read_best()
     keras.utils.set_random_seed(config.seed)
-    drafter = Drafter(model.config.vocab_size, model.drafter.width)
+    drafter = Drafter(model.config.vocab_size)
     drafter.build((None, None, model.config.hidden_dim))
     model.drafter.set_weights(drafter.get_weights())
     steps, console = min(config.steps, MAX_STEPS), rich.get_console()
