@@ -46,8 +46,8 @@ def parse_arguments():
         "several times: before the first to come")
     add("--num-samples", type=int, metavar="N", default=1, help="how many texts, each with the "
         "next seed [%(default)s]")
-    add("--threads", type=int, metavar="N", help="to compute with, from a .tflite [as many as "
-        "there are cores, at most 4]")
+    add("--threads", type=int, metavar="N", help="to compute with, from a .tflite [1 or as many as "
+        "there are cores, at most 4: the faster of the two]")
     return parser.parse_args()
 # fmt: on
 

@@ -7,6 +7,7 @@ from tiny_models import corpus_text
 from neo_keras import environment
 from neo_keras.export import parity, tflite
 from neo_keras.export.formats import Source
+from neo_keras.generation import compiled_model_runner, load
 from neo_keras.generation.compiled_model_runner import CompiledModelRunner
 from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.engine import Runner
@@ -104,20 +105,38 @@ def test_the_number_of_threads_changes_nothing(int8_tflite):
     np.testing.assert_allclose(logits[1:], np.stack([logits[0]] * 2), rtol=0, atol=0.05)
 
 
-@pytest.mark.parametrize(("num_cores", "num_threads"), [(1, 1), (3, 3), (64, 4)])
-def test_the_number_of_threads_by_the_cores(int8_tflite, monkeypatch, num_cores, num_threads):
-    from neo_keras.generation import compiled_model_runner, load
+@pytest.mark.parametrize(
+    ("num_cores", "slower", "made", "chosen"),
+    [(1, None, [1], 1), (3, 1, [3, 1], 3), (3, 3, [3, 1], 1), (64, 4, [4, 1], 1)],
+)
+def test_the_faster_number_of_threads(int8_tflite, monkeypatch, num_cores, slower, made, chosen):
+    got, now = [], [0.0]
 
-    got = []
-
-    class CountingRunner:
-        functions = ()
-
+    class TimedRunner(Runner):
         def __init__(self, path, config, num_threads):
+            super().__init__({"decode": None})
+            self.num_threads, self.shape = num_threads, (1, config.vocab_size)
             got.append(num_threads)
 
-    monkeypatch.setattr(compiled_model_runner, "CompiledModelRunner", CountingRunner)
+        def run(self, name, **inputs):
+            now[0] += 2.0 if self.num_threads == slower else 1.0
+            return {"logits": np.zeros(self.shape)}
+
+    monkeypatch.setattr(compiled_model_runner, "CompiledModelRunner", TimedRunner)
     monkeypatch.setattr(load, "num_cores", lambda: num_cores)
-    load_engine(int8_tflite)
+    monkeypatch.setattr(load.time, "perf_counter", lambda: now[0])
+    engine, _ = load_engine(int8_tflite)
+    assert (got, engine._runner.num_threads) == (made, chosen)
     load_engine(int8_tflite, 7)
-    assert got == [num_threads, 7]
+    assert got == [*made, 7]
+
+
+def test_a_large_file_is_loaded_once(int8_tflite, monkeypatch):
+    got = []
+    make = compiled_model_runner.CompiledModelRunner
+    monkeypatch.setattr(load, "MAX_TIMED_BYTES", int8_tflite.stat().st_size - 1)
+    monkeypatch.setattr(
+        compiled_model_runner, "CompiledModelRunner", lambda *args: got.append(args) or make(*args)
+    )
+    load_engine(int8_tflite)
+    assert len(got) == 1

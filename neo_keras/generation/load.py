@@ -1,17 +1,24 @@
 """Opens whatever can write text: a run directory, a SavedModel or a `.tflite` file."""
 
+import itertools
 import pathlib
+import time
 
 from neo_keras.environment import num_cores, runs_compiled_model
-from neo_keras.errors import InputError, mistaken
+from neo_keras.errors import FailedError, InputError, mistaken
 from neo_keras.generation import artifact
+from neo_keras.generation.decoding import generate_ids
 from neo_keras.generation.engine import Engine
 from neo_keras.generation.flatbuffer import check_signatures, read_signatures
+from neo_keras.generation.sampler import GREEDY
 from neo_keras.native_logs import import_tensorflow
 from neo_keras.run_directory.directory import RunDirectory
 
 EXPORTS = ("model-int8.tflite", "model-float32.tflite", "saved_model")  # in `export/` of a run
 MAX_THREADS = 4  # the cores of a Pi, the fast ones of a phone
+# A small model may be faster on one thread: texts of so many tokens are timed on one and on all, in
+# turn. A larger file takes too long to load twice.
+MAX_TIMED_BYTES, TIMED_TOKENS, TIMED_ROUNDS = 2**24, 16, 3
 
 # Each runtime is imported where it is needed: a `.tflite` file needs no TensorFlow.
 
@@ -20,7 +27,8 @@ def load_engine(path, num_threads=None):
     """Opens a run directory, a SavedModel directory or a `.tflite` file: (Engine, Tokenizer).
 
     Args:
-        num_threads: for a `.tflite` file; None: as many as there are cores, at most `MAX_THREADS`.
+        num_threads: for a `.tflite` file; None: one, or as many as there are cores up to
+            `MAX_THREADS`, whichever is faster.
 
     Raises:
         InputError: it is none of these, or it is damaged.
@@ -51,10 +59,10 @@ def tflite_engine(path, config, num_threads=None, in_place=True):
     Args:
         in_place: take the faster one of LiteRT's runtimes, where it runs.
     """
-    path, num_threads = pathlib.Path(path), num_threads or min(num_cores(), MAX_THREADS)
+    path = pathlib.Path(path)
     is_decoder = config.architecture == "decoder-only"
-    try:
-        check_signatures(read_signatures(path.read_bytes()), path, config)
+
+    def engine(num_threads):
         if is_decoder and in_place and runs_compiled_model():
             from neo_keras.generation.compiled_model_runner import CompiledModelRunner
 
@@ -62,7 +70,31 @@ def tflite_engine(path, config, num_threads=None, in_place=True):
         from neo_keras.generation.interpreter_runner import interpreter_runner
 
         return Engine(interpreter_runner(path, num_threads), config)
-    except InputError:
+
+    try:
+        content = path.read_bytes()
+        check_signatures(read_signatures(content), path, config)
+        most = num_threads or min(num_cores(), MAX_THREADS)
+        if num_threads or most == 1 or len(content) > MAX_TIMED_BYTES:
+            return engine(most)
+        return _fastest([engine(most), engine(1)])
+    except (InputError, FailedError):
         raise
     except Exception as error:  # what it is depends on where the damage is
         raise InputError(f"LiteRT cannot load {path} ({error}): export it again") from None
+
+
+def _fastest(engines):
+    """The engine that writes a greedy text in the least time."""
+
+    def seconds(engine):
+        begin = time.perf_counter()
+        list(itertools.islice(generate_ids(engine, [0], GREEDY, seed=0), TIMED_TOKENS))
+        return time.perf_counter() - begin
+
+    for engine in engines:
+        seconds(engine)  # the first text takes longer
+    least = [min(seconds(engine) for _ in range(TIMED_ROUNDS)) for engine in engines]
+    engine = engines[least.index(min(least))]
+    engine.reset()
+    return engine
