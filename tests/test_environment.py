@@ -82,3 +82,29 @@ def test_names_that_tensorflow_cannot_open(tmp_path, words):
     assert result.stderr.startswith("error: argument ") and result.stderr.count("\n") == 1
     assert r"expected a name in UTF-8, got 'caf\udce9'" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="page faults are counted on Linux")
+def test_freed_memory_is_kept():
+    """Another process, whose C library nothing has asked to keep anything."""
+    program = """\
+import resource
+import numpy as np
+from neo_keras.environment import keep_memory
+
+def faults():
+    begin = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        np.ones(2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begin
+
+before = faults()
+keep_memory()
+faults()
+print(before, faults())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    before, after = map(int, done.stdout.split())
+    assert before > 1000 and after < 100

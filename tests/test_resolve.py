@@ -165,7 +165,7 @@ def threads(monkeypatch):
 )
 def test_cores_are_shared(threads, monkeypatch, num_cores, replicas, intra):
     monkeypatch.setattr(compute, "num_cores", lambda: num_cores)
-    compute.share_cores(replicas)
+    compute.prepare_cpu(replicas)
     assert threads == ({"intra": intra} if intra else {})
 
 
@@ -177,7 +177,7 @@ def test_cores_are_not_shared_once_tensorflow_has_computed(monkeypatch):
         monkeypatch.setattr(tf.config.threading, f"set_{kind}_op_parallelism_threads", refuse)
     monkeypatch.setattr(compute, "num_cores", lambda: 2)
     assert compute.this_machine().num_cores == 1
-    compute.share_cores(2)  # of a run that began so: it goes on with the threads there are
+    compute.prepare_cpu(2)  # of a run that began so: it goes on with the threads there are
 
 
 def test_description():

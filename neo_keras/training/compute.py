@@ -11,7 +11,7 @@ import zlib
 import tensorflow as tf
 
 from neo_keras.atomic_files import parse_json
-from neo_keras.environment import cpu_features, num_cores
+from neo_keras.environment import cpu_features, keep_memory, num_cores
 from neo_keras.errors import FailedError, InputError
 from neo_keras.training.dataset import share_of
 from neo_keras.training.resolve import Machine
@@ -76,11 +76,13 @@ def _num_cores_to_share():
     return 1
 
 
-def share_cores(num_replicas):
+def prepare_cpu(num_replicas):
     """Gives the cores to replicas of a batch, instead of to one operation at a time.
 
     On two cores a step of the default preset takes three quarters of the time (docs/lab_notes.md).
+    Memory that is freed is kept.
     """
+    keep_memory()
     if num_replicas > 1:
         with contextlib.suppress(RuntimeError):  # TensorFlow has computed something already
             threads = max(1, num_cores() // num_replicas)
@@ -232,9 +234,7 @@ def lost_workers_end_all():
     try:
         yield
     except LOST as error:
-        reason = "another worker ended, or cannot be reached"
-        fix = (
-            f"see what it says, and start all of them again with --resume ({type(error).__name__})"
-        )
-        print(f"error: {reason}: {fix}", file=sys.stderr, flush=True)
+        fix = f"start all of them again with --resume ({type(error).__name__})"
+        message = f"error: another worker ended, or cannot be reached: see what it says, and {fix}"
+        print(message, file=sys.stderr, flush=True)
         os._exit(1)  # TensorFlow's own farewell would wait for the others

@@ -49,6 +49,16 @@ def count_weights(config):
     return Weights(sum(map(math.prod, matrices)), others, drafter)
 
 
+def count_operations(config, training):
+    """Of a training step, about: 6 for a token and a weight of a matrix product.
+
+    Source: Kaplan et al. 2020, arXiv:2001.08361, section 2.1.
+    """
+    heads = config.vocab_size * config.hidden_dim * (1 + training.num_future_tokens)
+    tokens = training.global_batch_size * config.max_seq_len
+    return 6 * tokens * (count_weights(config).in_matrices + heads)
+
+
 def memory_parts(config, training, on_device=False):
     """What the memory of a training is for, in bytes; on_device: that of a GPU or XPU alone."""
     count = count_weights(config)

@@ -1,5 +1,7 @@
 """What training says to whoever watches: before the first step, on the way, and at the end."""
 
+import operator
+
 import keras
 import rich.progress
 
@@ -12,13 +14,17 @@ LINE_SECONDS = 30  # of steps, between two signs of life where there is no termi
 MIN_MEASURED_STEPS = 10  # before the time that is left is said
 
 
-def describe_start(model_config, config, corpus, machine):
-    """Lines to say before the first step; config leaves nothing open."""
+def describe_start(model_config, config, corpus, machine, milliseconds):
+    """Lines to say before the first step; config leaves nothing open.
+
+    milliseconds: what `tune` measured, of a step.
+    """
     epochs = config.steps * config.global_batch_size / corpus.num_training_rows
     table, share = model_config.ngram_rows * model_config.ngram_dim, corpus.validation.unknown_share
     ngrams = f" ({table:,} in the n-gram table)" if model_config.max_ngram > 1 else ""
     unknown = f"{share:.2%} of the tokens to validate on are unknown to the tokenizer"
     devices = f", on {machine.num_devices} devices" if (machine.num_devices or 1) > 1 else ""
+    fastest_first = sorted(milliseconds.items(), key=operator.itemgetter(1))
     return [
         f"{count_weights(model_config).total:,} parameters{ngrams}; {model_config.vocab_size:,} "
         f"different tokens, {corpus.description}, {corpus.validation.tokens_per_char:.2f} per "
@@ -26,7 +32,8 @@ def describe_start(model_config, config, corpus, machine):
         *([unknown] if share else []),
         f"{config.steps:,} steps, {epochs:.3g} times over that; {config.optimizer}, learning "
         f"rate {config.learning_rate:g}, {config.schedule}",
-        describe_compute(config) + devices,
+        "; ".join(f"{name}: {ms:.3g} ms a step" for name, ms in fastest_first)
+        or describe_compute(config) + devices,
         *describe_memory(model_config, config, machine.device != "CPU"),
     ]
 

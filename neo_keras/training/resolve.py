@@ -17,8 +17,9 @@ TEMPERATURE_RISE = 0.08  # with the natural logarithm of the passes over a text
 # float32 through XLA, on CPUs that have instructions for it. XLA itself gains nothing from it.
 BFLOAT16_HIDDEN_DIM = 128
 BFLOAT16_FEATURES = {"avx512_bf16", "amx_bf16"}
-# Each replica has gradients of its own: 128 MB. A larger model was not measured.
-MAX_WEIGHTS_IN_REPLICAS = 2**25
+# Larger models are faster in one replica, for each has gradients of its own: 128 MB here; and
+# without XLA, whose matrix products are the slower ones.
+MAX_SMALL_WEIGHTS = 2**25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,15 +91,24 @@ def _suited_to_machine(model_config, config, machine):
         precision = config.mixed_precision
         if precision is None:
             wide = model_config.hidden_dim >= BFLOAT16_HIDDEN_DIM and not config.jit_compile
-            is_fast = wide and BFLOAT16_FEATURES & machine.cpu_features
-            precision = "bfloat16" if is_fast else "float32"
-        values = {"mixed_precision": precision, "jit_compile": precision != "bfloat16"}
+            precision = "bfloat16" if wide and has_fast_bfloat16(machine) else "float32"
+        jit_compile = precision != "bfloat16" and is_small(model_config)
+        values = {"mixed_precision": precision, "jit_compile": jit_compile}
     return {**values, "cpu_replicas": _num_replicas(model_config, config, machine)}
+
+
+def has_fast_bfloat16(machine):
+    """Whether the CPU has instructions for it."""
+    return bool(BFLOAT16_FEATURES & machine.cpu_features)
+
+
+def is_small(model_config):
+    return count_weights(model_config).total <= MAX_SMALL_WEIGHTS
 
 
 def _num_replicas(model_config, config, machine):
     """A replica for each core, if the batch can be shared so that most of the cores have one."""
     cores = machine.num_cores
     replicas = max(n for n in range(1, cores + 1) if config.batch_size % n == 0)
-    is_small = count_weights(model_config).total <= MAX_WEIGHTS_IN_REPLICAS
-    return replicas if machine.device == "CPU" and is_small and 2 * replicas > cores else 1
+    is_shared = machine.device == "CPU" and is_small(model_config) and 2 * replicas > cores
+    return replicas if is_shared else 1

@@ -13,6 +13,7 @@ from neo_keras.config import TrainingConfig, from_saved
 from neo_keras.model.encoder_decoder import model_class
 from neo_keras.model.weights import dense
 from neo_keras.training.compute import has_other_workers
+from neo_keras.training.fused_adam import fuse_adam
 from neo_keras.training.optimizer import make_optimizer
 
 # Of the loss of the token after next; that of the one after has half of it, then comes a third.
@@ -166,6 +167,7 @@ def make_train_step(model_config, config):
     train_step = TrainStep(model, config)
     optimizer = make_optimizer(config, train_step)
     optimizer.build(train_step.trainable_variables)
+    fuse_adam(getattr(optimizer, "inner_optimizer", optimizer))
     if tf.distribute.has_strategy():
         # Keras sums over the devices what each of them has clipped; `train_step` sums before.
         inner = getattr(optimizer, "inner_optimizer", optimizer)

@@ -14,13 +14,14 @@ from neo_keras.training.compute import (
     check_alike,
     check_placement,
     distribute,
-    share_cores,
+    prepare_cpu,
     this_machine,
 )
 from neo_keras.training.dataset import dataset_makers
 from neo_keras.training.progress import ProgressBar, describe_resume, describe_start, plot_losses
 from neo_keras.training.resolve import resolve
-from neo_keras.training.train_step import make_train_step, set_dropout_step
+from neo_keras.training.train_step import set_dropout_step
+from neo_keras.training.tune import tune
 
 MAX_VALIDATION_BATCH_SIZE = 64  # twice that of training below: without gradients there is memory
 
@@ -44,11 +45,15 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     """
     strategy = strategy or tf.distribute.get_strategy()  # that is one device
     machine, console = this_machine(strategy), rich.get_console()
-    config = resolve(run.model_config, run.training_config, corpus, machine)
-    run.training_config = config
-    share_cores(config.cpu_replicas)
+    asked = run.training_config
+    config = resolve(run.model_config, asked, corpus, machine)
+    prepare_cpu(config.cpu_replicas)
+    make_training, make_validation = dataset_makers(run.model_config, corpus)
     with strategy.scope():
-        train_step = make_train_step(run.model_config, config)
+        config, train_step, milliseconds = tune(
+            run.model_config, asked, config, machine, make_training, console.print
+        )
+    run.training_config = config
     check_placement(train_step)
     history = []
     if resume and run.last.exists():
@@ -62,7 +67,7 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     check_alike(strategy, first_step, run.model_config, config, run.data["sha256"])
     run.save_config()  # a resumed run may have new values; nothing is refused any more
 
-    lines = describe_start(run.model_config, config, corpus, machine)
+    lines = describe_start(run.model_config, config, corpus, machine, milliseconds)
     lines += describe_resume(run, first_step) if resume else []
     console.print(*lines, sep="\n", soft_wrap=True)
     tokens_per_step = config.global_batch_size * corpus.tokens_per_row
@@ -70,7 +75,6 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     timer = StepTimer(tokens_per_step, first_step, seconds, config.max_seconds)
     stop = StopOnSignal(console, strategy)
     bar = ProgressBar(timer, corpus.validation, config.steps, console)
-    make_training, make_validation = dataset_makers(run.model_config, corpus)
     devices = strategy.num_replicas_in_sync
     batch_size = -(-min(MAX_VALIDATION_BATCH_SIZE, 2 * config.batch_size) // devices) * devices
 

@@ -1,0 +1,42 @@
+"""Adam's update of a variable in one pass over memory, where Keras' operators take a dozen.
+
+At 124M parameters that is a fifth of a training step on two cores (docs/lab_notes.md).
+"""
+
+import keras
+import tensorflow as tf
+
+
+def fuse_adam(optimizer):
+    """Makes a Keras optimizer compute Adam, if it does, with TensorFlow's own kernel for it.
+
+    The result is that of Keras, but for rounding. Under a strategy, Keras' operators stay.
+    """
+    if tf.distribute.has_strategy():
+        return
+    if isinstance(optimizer, keras.optimizers.Muon):
+
+        def update(gradient, variable, learning_rate, m, v):
+            betas = optimizer.adam_beta_1, optimizer.adam_beta_2
+            _apply_adam(optimizer, betas, gradient, variable, learning_rate, m, v)
+
+        optimizer._adamw_update_step = update
+    elif isinstance(optimizer, keras.optimizers.Adam):  # AdamW is one
+
+        def update_step(gradient, variable, learning_rate):
+            i = optimizer._get_variable_index(variable)
+            moments = optimizer._momentums[i], optimizer._velocities[i]
+            betas = optimizer.beta_1, optimizer.beta_2
+            _apply_adam(optimizer, betas, gradient, variable, learning_rate, *moments)
+
+        optimizer.update_step = update_step
+
+
+def _apply_adam(optimizer, betas, gradient, variable, learning_rate, m, v):
+    step = tf.cast(optimizer.iterations + 1, "float32")
+    beta_1, beta_2 = betas
+    tf.raw_ops.ResourceApplyAdam(
+        var=variable.handle, m=m.value.handle, v=v.value.handle, grad=gradient,
+        beta1=beta_1, beta2=beta_2, beta1_power=beta_1**step, beta2_power=beta_2**step,
+        lr=learning_rate, epsilon=optimizer.epsilon,
+    )  # fmt: skip
