@@ -122,14 +122,14 @@ def read_batches(token_ids):
 
 def training_speed(preset, token_ids):
     """Tokens/s of training on these tokens, once it is compiled."""
-    from neo_keras.training.compute import share_cores, this_machine
+    from neo_keras.training.compute import prepare_cpu, this_machine
     from neo_keras.training.dataset import training_dataset
     from neo_keras.training.resolve import resolve
     from neo_keras.training.train_step import make_train_step
 
     config, training = from_preset(preset, 256)
     training = resolve(config, training, machine=this_machine())
-    share_cores(training.cpu_replicas)
+    prepare_cpu(training.cpu_replicas)
     train_step = make_train_step(config, training)
     settings = config.max_seq_len, training.batch_size, training.seed
     train_step.fit(

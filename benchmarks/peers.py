@@ -1,5 +1,6 @@
 """The peers of the benchmarks: nanoGPT's model and loop in PyTorch, with its fused attention."""
 
+import dataclasses
 import functools
 import math
 import time
@@ -8,6 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from neo_keras.choices import OPTIMIZERS
 
 TRIAL_STEPS = 50
 
@@ -23,6 +26,12 @@ class Trainer:
 
     def __init__(self, make_model, token_ids, model_config, config):
         torch.manual_seed(config.seed)
+        facts = OPTIMIZERS["adamw"]  # as `resolve`, which would import Keras, fills these in
+        config = dataclasses.replace(
+            config,
+            weight_decay=facts.weight_decay,
+            warmup_steps=min(facts.max_warmup_steps, config.steps // 10),
+        )
         self.token_ids = torch.from_numpy(token_ids.astype("int64"))
         self.seq_len = model_config.max_seq_len
         self.config = config
@@ -124,7 +133,7 @@ def make_plain_model(config):
     return model
 
 
-def make_hugging_face_model(config):
+def make_hugging_face_model(config, logits_only=True):
     import transformers
 
     settings = {"vocab_size": config.vocab_size, "n_positions": config.max_seq_len,
@@ -133,5 +142,40 @@ def make_hugging_face_model(config):
                 "resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0,
                 "bos_token_id": None, "eos_token_id": None}  # fmt: skip
     model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**settings))
-    model.register_forward_hook(lambda module, inputs, output: output.logits)
+    if logits_only:
+        model.register_forward_hook(lambda module, inputs, output: output.logits)
     return model
+
+
+def time_trainer(token_ids, model_config, config, bf16, warmup, steps):
+    """(seconds of a step, the last loss) of Hugging Face's Trainer, with its own AdamW."""
+    import tempfile
+
+    import transformers
+
+    seq_len, marks = model_config.max_seq_len, []
+
+    class Windows(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(token_ids) // seq_len
+
+        def __getitem__(self, i):
+            window = torch.from_numpy(token_ids[i * seq_len : (i + 1) * seq_len].astype("int64"))
+            return {"input_ids": window, "labels": window}
+
+    class Marks(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            marks.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as directory:
+        settings = transformers.TrainingArguments(
+            directory, per_device_train_batch_size=config.batch_size, max_steps=warmup + steps,
+            bf16=bf16, use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True,
+            logging_strategy="steps", logging_steps=warmup + steps,
+        )  # fmt: skip
+        trainer = transformers.Trainer(
+            make_hugging_face_model(model_config, logits_only=False), settings,
+            train_dataset=Windows(), callbacks=[Marks()],
+        )  # fmt: skip
+        loss = trainer.train().training_loss
+    return (marks[-1] - marks[warmup - 1]) / steps, loss

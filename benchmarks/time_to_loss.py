@@ -37,7 +37,8 @@ LONG_RUN = ("shakespeare-cpu-long", ["--preset", "shakespeare-cpu-long"], 500)
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--data", required=True, metavar="FILE", help="tiny Shakespeare")
+    add("--data", required=True, metavar="FILE", help="tiny Shakespeare, or any text")
+    add("--steps", type=int, metavar="N", help="only shakespeare-cpu, with so many steps")
     add("--seeds", type=int, default=3, metavar="N", help="runs of each kind [%(default)s]")
     add("--long", action="store_true", help="only shakespeare-cpu-long: half an hour a seed")
     add("--json", metavar="FILE", help="also write all curves here, or add to those there")
@@ -48,6 +49,9 @@ def parse_arguments():
 
 def compare(args):
     runs = (LONG_RUN,) if args.long else RUNS
+    if args.steps:
+        options = ["--preset", "shakespeare-cpu", "--steps", str(args.steps)]
+        runs = ((" ".join(options[1:]), options, max(args.steps // 20, 1)),)
     curves = json.loads(pathlib.Path(args.json).read_text()) if has(args.json) else {}
     for name in [name for name, *_ in runs] + ([] if args.long else ["torch.nn"]):
         curves[name] = []
@@ -61,6 +65,8 @@ def compare(args):
         if args.json:
             write_json(args.json, curves)
     print_tables(curves)
+    if curves.get("torch.nn"):
+        print_ratios(curves)
     if args.plot:
         plot(curves, args.plot)
 
@@ -141,6 +147,34 @@ def print_tables(curves):
             spread([loss for _, loss in ends], ".4f"),
         )  # fmt: skip
     rich.print(table)
+
+
+def print_ratios(curves):
+    """Each of our runs beside the peer's, by the mean over the seeds."""
+    peers = curves["torch.nn"]
+    seconds, loss = (statistics.mean(values) for values in zip(*(p["curve"][-1] for p in peers)))
+    for name, results in curves.items():
+        if name == "torch.nn":
+            continue
+        ours = [seconds_to(loss, result["curve"]) for result in results]
+        if None in ours:
+            print(f"{name}: does not reach the peer's loss of {loss:.4f}")
+            continue
+        share = statistics.mean(ours) / seconds
+        end = min(curve["curve"][-1][0] for curve in [*results, *peers])
+        at_end = [
+            statistics.mean(loss_at(end, run["curve"]) for run in runs) for runs in (results, peers)
+        ]
+        print(
+            f"{name}: the peer's loss of {loss:.4f} after {statistics.mean(ours):.1f} s, the peer "
+            f"after {seconds:.1f} s: {share:.3f} of its time; after {end:.0f} s a loss of "
+            f"{at_end[0]:.4f}, the peer {at_end[1]:.4f}"
+        )
+
+
+def loss_at(seconds, curve):
+    """The last loss that a curve has by then."""
+    return [loss for at, loss in curve if at <= seconds or at == curve[0][0]][-1]
 
 
 def spread(values, form):

@@ -22,7 +22,7 @@ from neo_keras.presets import from_preset
 from neo_keras.text.corpus import load_corpus, split_corpus
 from neo_keras.text.tokenizer import Tokenizer
 
-WARMUP_STEPS = 50
+SHAPE = ("preset", "batch_size", "seq_len", "vocab_size")
 
 
 def parse_arguments():
@@ -31,6 +31,12 @@ def parse_arguments():
     add("--data", required=True, metavar="FILE", help="a text, such as tiny Shakespeare")
     add("--runs", type=int, default=5, help="rounds; each times every engine [%(default)s]")
     add("--steps", type=int, default=500, help="timed steps in a run [%(default)s]")
+    add("--warmup", type=int, default=50, help="steps before these [%(default)s]")
+    add("--preset", choices=("nanogpt-cpu", "gpt2-124m"), default="nanogpt-cpu")
+    add("--batch-size", type=int, help="[the preset's]")
+    add("--seq-len", type=int, help="[the preset's]")
+    add("--vocab-size", type=int, help="of the model [the characters of the text]")
+    add("--engines", nargs="+", choices=ENGINES, default=["neo_keras", "torch.nn", "HF GPT-2"])
     add("--json", metavar="FILE", help="also write all measurements here")
     add("--engine", choices=ENGINES, help=argparse.SUPPRESS)  # one run, in this process
     return parser.parse_args()
@@ -43,9 +49,9 @@ def compare(args):
         raise InputError(f"runs and steps must be at least 1, got {args.runs} and {args.steps}")
     rounds = []
     for i in range(args.runs):  # in turn, so that a slow minute of the machine hits all
-        rounds.append({engine: measure_in_subprocess(engine, args) for engine in ENGINES})
+        rounds.append({e: measure_in_subprocess(e, args) for e in args.engines})
         print(f"round {i + 1}: {json.dumps(rounds[-1])}", flush=True)
-    print_table(rounds)
+    print_table(rounds, args.engines)
     if args.json:
         write_json(args.json, {"steps": args.steps, "rounds": rounds})
 
@@ -53,16 +59,19 @@ def compare(args):
 def measure_in_subprocess(engine, args):
     """Measures where the thread pools of TensorFlow and PyTorch cannot disturb each other."""
     command = [sys.executable, __file__, "--engine", engine, "--data", args.data]
-    process = subprocess.run([*command, "--steps", str(args.steps)], stdout=subprocess.PIPE)
+    for name in ("steps", "warmup", *SHAPE):
+        if (value := getattr(args, name)) is not None:
+            command += [f"--{name.replace('_', '-')}", str(value)]
+    process = subprocess.run(command, stdout=subprocess.PIPE)
     if process.returncode:
         sys.exit(process.returncode)  # it said why
     return json.loads(process.stdout.splitlines()[-1])
 
 
-def print_table(rounds):
+def print_table(rounds, engines):
     table = Table("engine", "tokens/s, median", "min", "max", "ours / it", "by round")
-    speeds = {e: [results[e]["tokens_per_second"] for results in rounds] for e in ENGINES}
-    for engine in ENGINES:
+    speeds = {e: [results[e]["tokens_per_second"] for results in rounds] for e in engines}
+    for engine in engines:
         ratios = [ours / peer for ours, peer in zip(speeds["neo_keras"], speeds[engine])]
         numbers = [f"{f(speeds[engine]):,.0f}" for f in (statistics.median, min, max)]
         by_round = " ".join(f"{ratio:.2f}" for ratio in ratios)
@@ -70,49 +79,60 @@ def print_table(rounds):
     rich.print(table)
 
 
-def measure_keras(token_ids, model_config, config, steps):
+def measure_keras(token_ids, model_config, config, args):
     """Times what `train.py` runs."""
     import_tensorflow()
     import keras
 
-    from neo_keras.training.compute import select_device, share_cores, this_machine
+    from neo_keras.training.compute import prepare_cpu, select_device, this_machine
     from neo_keras.training.dataset import training_dataset
     from neo_keras.training.resolve import resolve
-    from neo_keras.training.train_step import make_train_step
+    from neo_keras.training.tune import tune
 
     select_device("cpu")
-    config = resolve(model_config, config, machine=this_machine())
-    share_cores(config.cpu_replicas)
-    train_step = make_train_step(model_config, config)
+    machine, asked, seq_len = this_machine(), config, model_config.max_seq_len
+    config = resolve(model_config, asked, machine=machine)
+    prepare_cpu(config.cpu_replicas)
+    make_training = functools.partial(training_dataset, token_ids, seq_len)
+    config, train_step, _ = tune(model_config, asked, config, machine, make_training)
     marks = []  # (steps done, mean loss, seconds): reading the loss waits for the steps
 
     def mark(batch, logs):
         marks.append((batch + 1, float(logs["loss"]), time.perf_counter()))
 
     stopwatch = keras.callbacks.LambdaCallback(on_train_batch_end=mark)
-    seq_len, num_batches = model_config.max_seq_len, WARMUP_STEPS + steps
-    dataset = training_dataset(token_ids, seq_len, config.batch_size, config.seed, num_batches)
+    dataset = make_training(config.batch_size, config.seed, args.warmup + args.steps)
     train_step.fit(dataset, shuffle=False, verbose=0, callbacks=[stopwatch])
-    first_step, _, begin = next(row for row in marks if row[0] >= WARMUP_STEPS)
+    first_step, _, begin = next(row for row in marks if row[0] >= args.warmup)
     last_step, loss, end = marks[-1]
     return (end - begin) / (last_step - first_step), loss, "AdamW"
 
 
-def measure_torch(make_model, token_ids, model_config, config, steps):
+def measure_torch(make_model, token_ids, model_config, config, args):
     """Times nanoGPT's loop around one of the models of `peers`."""
     import peers
 
     trainer = peers.Trainer(getattr(peers, make_model), token_ids, model_config, config)
-    trainer.train(WARMUP_STEPS)
+    trainer.train(args.warmup)
     begin = time.perf_counter()
-    loss = trainer.train(steps)
-    return (time.perf_counter() - begin) / steps, loss, f"AdamW {trainer.variant}"
+    loss = trainer.train(args.steps)
+    return (time.perf_counter() - begin) / args.steps, loss, f"AdamW {trainer.variant}"
+
+
+def measure_trainer(bf16, token_ids, model_config, config, args):
+    """Times Hugging Face's Trainer, which is how its users train."""
+    import peers
+
+    settings = model_config, config, bf16, args.warmup, args.steps
+    return *peers.time_trainer(token_ids, *settings), "AdamW"
 
 
 ENGINES = {
     "neo_keras": measure_keras,
     "torch.nn": functools.partial(measure_torch, "make_plain_model"),
     "HF GPT-2": functools.partial(measure_torch, "make_hugging_face_model"),
+    "HF Trainer": functools.partial(measure_trainer, False),
+    "HF Trainer, bfloat16": functools.partial(measure_trainer, True),
 }
 
 
@@ -120,8 +140,10 @@ def measure(args):
     text = load_corpus([args.data])
     tokenizer = Tokenizer.characters_of(text)
     token_ids = tokenizer.encode(split_corpus(text)[0])
-    model_config, config = from_preset("nanogpt-cpu", tokenizer.vocab_size)
-    seconds, loss, optimizer = ENGINES[args.engine](token_ids, model_config, config, args.steps)
+    vocab_size = args.vocab_size or tokenizer.vocab_size
+    shape = {"batch_size": args.batch_size, "max_seq_len": args.seq_len}
+    model_config, config = from_preset(args.preset, vocab_size, **shape)
+    seconds, loss, optimizer = ENGINES[args.engine](token_ids, model_config, config, args)
     speed = config.batch_size * model_config.max_seq_len / seconds
     print(json.dumps({"tokens_per_second": speed, "optimizer": optimizer, "loss": loss}))
 
