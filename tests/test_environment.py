@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -107,4 +108,7 @@ print(before, faults())
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     before, after = map(int, done.stdout.split())
-    assert before > 1000 and after < 100
+    assert after < 100
+    huge_pages = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not (huge_pages.exists() and "[always]" in huge_pages.read_text()):
+        assert before > 1000
