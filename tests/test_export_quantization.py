@@ -201,6 +201,14 @@ def test_tied_embeddings_are_stored_once(tmp_path):
         assert error_of_file(model, tmp_path / "model.tflite") < 1
 
 
+@pytest.mark.parametrize("max_ngram", [1, 4])
+def test_tied_embeddings_of_the_shape_of_the_ngram_table(tmp_path, max_ngram):
+    shape = {"ngram_rows": 13, "ngram_dim": 30, "max_ngram": max_ngram}
+    model = GPT(ModelConfig(**{**SHAPE, "tie_embeddings": True, **shape}))
+    write(source_of(model), tmp_path / "model.tflite", "int8")
+    assert error_of_file(model, tmp_path / "model.tflite") < 0.1
+
+
 @pytest.mark.parametrize("zeros", [[], [3], range(19)], ids=["none", "a row", "all"])
 def test_split_scales(zeros):
     rng = np.random.default_rng(43)

@@ -75,7 +75,10 @@ def _quantize(flatbuffer, quantization, config):
         tool.add_weight_only_config(".*", operators.ALL_SUPPORTED, 16, algorithm_key=casting)
         return tool.quantize().quantized_model
     model = flatbuffer_utils.read_model_from_bytearray(flatbuffer)
-    scale_rows(model, (config.ngram_rows, config.ngram_dim))
+    table_shape = (config.ngram_rows, config.ngram_dim)
+    # The output layer may share a table of that other shape, and would be scaled with it.
+    if config.max_ngram > 1 and table_shape != (config.vocab_size, config.hidden_dim):
+        scale_rows(model, table_shape)
     tool = quantizer.Quantizer(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
     for graph, operation in ((g, operation) for g in model.subgraphs for operation in g.operators):
         operator = flatbuffer_utils.opcode_to_name(model, operation.opcodeIndex)
