@@ -77,7 +77,7 @@ def hide_native_farewell():
 
 
 def import_tensorflow():
-    """Imports TensorFlow without its greetings; call it before anything else does."""
+    """Imports TensorFlow with oneDNN and without greetings; call it before anything else does."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what fails raises a Python exception
     # Where a CPU has no AVX-512, TensorFlow leaves them out, though they are the faster ones.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
