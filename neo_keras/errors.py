@@ -26,6 +26,7 @@ _KINDS_OF_PATHS = {
     "*.safetensors": "it has weights alone",
     "*.pb": "it is a part of a SavedModel, which is a directory",
     "tokenizer.json": "it is a tokenizer",
+    "tokenizer_config.json": "it is a part of a tokenizer",
     "config.json": "it is a part of a model",
     **dict.fromkeys(("*.jsonl", "*.tsv", "*.txt"), "it is text, which train.py trains on"),
     "*": "it is a file of another kind",

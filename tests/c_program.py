@@ -106,7 +106,7 @@ def fake_engine(max_seq_len, vocab_size):
 
 
 def pack(path, flatbuffer, max_seq_len=97, vocab_size=13, tokenizer_json=None, compression=0,
-         change=dict):  # fmt: skip
+         change=dict, config_json=None):  # fmt: skip
     """Writes a `.tflite` file; `change` makes another config.json of the right one."""
     config = ModelConfig(**{**SHAPE, "max_seq_len": max_seq_len, "vocab_size": vocab_size})
     text = artifact.describe(config, "float32", flatbuffer)
@@ -114,6 +114,8 @@ def pack(path, flatbuffer, max_seq_len=97, vocab_size=13, tokenizer_json=None, c
     with zipfile.ZipFile(path, "a", compression) as archive:
         archive.writestr("config.json", json.dumps(change(json.loads(text))))
         archive.writestr("tokenizer.json", tokenizer_json or character_json(ALPHABET))
+        if config_json:
+            archive.writestr("tokenizer_config.json", config_json)
     return path
 
 

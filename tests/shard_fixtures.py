@@ -34,9 +34,9 @@ def encoded_shards(monkeypatch):
     """The texts that are encoded, in order."""
     seen, encode = [], encoding._encode
 
-    def record(tokenizer, texts):
+    def record(tokenizer, texts, *before):
         seen.append("".join(texts))
-        return encode(tokenizer, texts)
+        return encode(tokenizer, texts, *before)
 
     monkeypatch.setattr(encoding, "_encode", record)
     return seen

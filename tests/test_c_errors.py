@@ -95,7 +95,7 @@ def test_configuration_that_is_not_right(program, path, flatbuffer, change, matc
 
 def changed_tokenizer(**changes):
     content = json.loads(character_json(ALPHABET))
-    for name in ("normalizer", "added_tokens"):
+    for name in ("normalizer", "added_tokens", "pre_tokenizer"):
         content[name] = changes.pop(name, content[name])
     content["model"].update(changes)
     return json.dumps(content)
@@ -121,12 +121,19 @@ VOCAB = json.loads(character_json(ALPHABET))["model"]["vocab"]
         (changed_tokenizer(vocab="X").replace('"X"', '{"\\ud83d": 0}'), "has 0 tokens"),
         ("[" * 1_000_000, "damaged"),
         ("{", "damaged"),
+        (changed_tokenizer(pre_tokenizer={"type": "Whitespace"}), "a pre-tokenizer of another"),
+        (changed_tokenizer(pre_tokenizer=None), "a pre-tokenizer of another kind; .*generate.py"),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_tokenizer_that_is_not_right(program, path, flatbuffer, tokenizer_json, match):
     pack(path, flatbuffer, tokenizer_json=tokenizer_json)
     assert_refused(program, path, "", 9, match=match)
+
+
+def test_a_token_that_begins_a_text(program, path, flatbuffer):
+    pack(path, flatbuffer, config_json='{"bos_token": "a", "add_bos_token": true}')
+    assert_refused(program, path, "", 9, match="has a tokenizer_config.json, .*generate.py")
 
 
 def test_compressed(program, path, flatbuffer):

@@ -87,7 +87,7 @@ def test_the_same_text(machine, int8_tflite, prompt_length, sampler):
 def test_export_verifies_with_what_runs(tiny_run, int8_tflite, monkeypatch):
     """The other runtime would end the process."""
     model, tokenizer = tiny_run.load_model(), tiny_run.load_tokenizer()
-    reference = parity.make_reference(model, tokenizer.encode(corpus_text(300)), None)
+    reference = parity.make_reference(model, tokenizer.encode(corpus_text(300)))
     monkeypatch.setattr(tflite, "write_tflite", lambda *args: None)
     monkeypatch.setattr(tflite, "runs_compiled_model", lambda: False)
     monkeypatch.setattr("neo_keras.generation.load.runs_compiled_model", lambda: False)

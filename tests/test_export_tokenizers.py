@@ -118,7 +118,8 @@ def test_the_loss_is_that_of_known_tokens(run, keras):
     """Worked out by hand: without the unknown token, and where it is no target."""
     tokenizer, model = keras[1], run.load_model()
     token_ids = tokenizer.encode(run.load_validation_text())
-    reference = parity.make_reference(model, token_ids, tokenizer.unk_token_id)
+    suppressed_ids = tokenizer.suppressed_ids(tokenizer.vocab_size)
+    reference = parity.make_reference(model, token_ids, suppressed_ids)
     losses = []
     for target, row in zip(np.concatenate(reference.targets), np.float64(reference.logits)):
         if target != tokenizer.unk_token_id:
@@ -131,7 +132,8 @@ def test_the_check_of_a_bundle(run, rows, monkeypatch):
     """Its prompts have no unknown token, and leave room for what is written."""
     model, tokenizer = run.load_model(), run.load_tokenizer()
     token_ids = tokenizer.encode(run.load_validation_text())
-    reference = parity.make_reference(model, token_ids, tokenizer.unk_token_id)
+    suppressed_ids = tokenizer.suppressed_ids(tokenizer.vocab_size)
+    reference = parity.make_reference(model, token_ids, suppressed_ids)
     texts = litertlm.greedy_texts(Source(model, tokenizer, reference))
     path, checked = run.export / "model-float32.litertlm", []
 

@@ -45,20 +45,14 @@ REFUSED = {
     "a huge id": changed(vocab={"a": 2**32 - 1}),
     "an id of 40 bits": changed(vocab={"a": 2**40}),
     "an id twice": changed("char", vocab={"a": 1}),
-    "a byte is missing": changed(vocab={"õ": None}),
-    "a byte only as an added token": changed(
-        "byte",
-        vocab={"õ": None, "ÿ": FIELDS["byte"]["model"]["vocab"]["õ"]},
-        added_tokens=[added("õ", 255)],
-    ),
     "the unknown token is missing": changed("char", vocab={"<unk>": None}),
     "a merge of unknown tokens": changed(model={"merges": [*MERGES, ["zz", "qq"]]}),
     "a merge without a result": changed(model={"merges": [*MERGES, ["<", ">"]]}),
     "a merge of three": changed(model={"merges": [*MERGES, ["a", "b", "c"]]}),
     "a merge of numbers": changed(model={"merges": [[1, 2]]}),
     "a merge that is a word": changed(model={"merges": ["ab"]}),
+    "an empty vocabulary": changed(model={"vocab": {}, "merges": []}),
     "dropout": changed(model={"dropout": 0.5}),
-    "a normalizer": changed(normalizer={"type": "NFKC"}),
     # The library gives up on this one, with its stack on stderr and an error that is no Exception.
     "a damaged normalizer": changed(
         normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}
@@ -86,6 +80,13 @@ def test_refused_in_one_line(name, capfd):
 
 
 ACCEPTED = {
+    "a normalizer": changed(normalizer={"type": "NFKC"}),
+    "a byte only as an added token": changed(
+        "byte",
+        vocab={"õ": None, "ÿ": FIELDS["byte"]["model"]["vocab"]["õ"]},
+        added_tokens=[added("õ", 255)],
+    ),
+    "a byte is missing": changed(vocab={"õ": None}),
     "ignore_merges": changed(model={"ignore_merges": True}),
     "byte_fallback": changed(model={"byte_fallback": True}),
     "fuse_unk": changed(model={"fuse_unk": True, "unk_token": "<none>"}),
@@ -103,4 +104,5 @@ def test_taken_as_the_library_takes_it(name):
     tokenizer = Tokenizer.from_json(ACCEPTED[name])
     ids = tokenizer.encode(SAMPLE).tolist()
     assert ids == tokenizers.Tokenizer.from_str(ACCEPTED[name]).encode(SAMPLE).ids
-    assert tokenizer.decode(ids) == SAMPLE
+    if "byte is missing" not in name and "normalizer" not in name:
+        assert tokenizer.decode(ids) == SAMPLE

@@ -113,7 +113,7 @@ def no_tokenizer_script(page):
         (no_json, f"config.json is damaged: {AGAIN}"),
         (no_config, f"config.json is damaged: {AGAIN}"),
         (other_tokenizer, f"tokenizer.json has 14 tokens, but the model has 13: {AGAIN}"),
-        (unigram_tokenizer, "the page reads tokenizers of characters, words, bytes and .*"),
+        (unigram_tokenizer, "the page reads tokenizers with WordLevel, BPE; this one has Unigram."),
         (no_runtime, "the runtime does not start in this browser .*: try a newer one."),
         (no_worker, f"the page is not complete .*: {AGAIN}"),
         (no_tokenizer_script, f"the page is not complete .*: {AGAIN}"),

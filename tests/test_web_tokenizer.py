@@ -42,12 +42,14 @@ def byte_level(text, vocab_size=400, **options):
 @pytest.fixture(scope="module")
 def in_browser(browser):
     """Runs JavaScript with a tokenizer.json as `tokenizer`."""
-    source = (web.PAGE / "tokenizer.js").read_text(encoding="utf-8")
+    names = ("bpe.js", "components.js", "tokenizer.js")
+    source = "\n".join((web.PAGE / name).read_text(encoding="utf-8") for name in names)
     page = browser.open("data:text/html,<meta charset=utf-8>")
 
-    def run(tokenizer_json, code, value=None):
+    def run(tokenizer_json, code, value=None, config="{}"):
         return page.evaluate(
-            f"(function () {{ {source}\nconst tokenizer = makeTokenizer({tokenizer_json});"
+            f"(function () {{ {source}\n"
+            f"const tokenizer = makeTokenizer({tokenizer_json}, {config});"
             f"const value = {json.dumps(value)}; {code} }})()"
         )
 

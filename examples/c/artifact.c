@@ -10,6 +10,7 @@
 #include "zip.h"
 
 static const char FORMAT[] = "neo_keras model 1";
+static const char CHARACTER[] = "[\\s\\S]"; /* what the tokenizer.json of characters matches */
 enum { MAX_INTEGER = 1 << 24 }; /* a damaged number is not a reason to ask for gigabytes */
 
 /* The bytes of the UTF-8 character at the beginning of `text`, or 0; and its code point. */
@@ -65,7 +66,7 @@ static void read_config(const char *config, const Zip *zip, Artifact *artifact) 
 /* Only a vocabulary of single characters, looked up as they are, needs no tokenizer library. */
 static void read_tokenizer(const char *tokenizer, const char *path, Artifact *artifact) {
   const char *model = json_member(tokenizer, "model");
-  JsonString type, unknown, token;
+  JsonString type, pattern, unknown, token;
   if (!json_string(json_member(model, "type"), &type))
     fail(BAD_INPUT, "the tokenizer.json in %s is damaged (it has no model type): export it again",
          path);
@@ -109,11 +110,20 @@ static void read_tokenizer(const char *tokenizer, const char *path, Artifact *ar
   if (num_missing)
     fail(BAD_INPUT, "the tokenizer.json in %s is damaged (%ld ids have no token): export it again",
          path, num_missing);
+  const char *split = json_member(json_member(tokenizer, "pre_tokenizer"), "pattern");
+  if (!json_string(json_member(split, "Regex"), &pattern) || strcmp(pattern.bytes, CHARACTER))
+    fail(BAD_INPUT,
+         "the tokenizer of %s has a pre-tokenizer of another kind; this program reads single "
+         "characters only: write with generate.py", path);
 }
 
 Artifact artifact_read(const char *path) {
   Artifact artifact = {0};
   Zip zip = zip_open(path);
+  if (zip_has(&zip, "tokenizer_config.json"))
+    fail(BAD_INPUT,
+         "the tokenizer of %s has a tokenizer_config.json, with tokens that begin or end a text; "
+         "this program reads single characters only: write with generate.py", path);
   char *config = zip_read(&zip, "config.json");
   char *tokenizer = zip_read(&zip, "tokenizer.json");
   read_config(config, &zip, &artifact);

@@ -84,12 +84,21 @@ Zip zip_open(const char *path) {
   return zip;
 }
 
+static bool find_entry(const Zip *zip, const char *name, Entry *entry) {
+  bool found = false;
+  for (size_t at = 0; !found && next_entry(zip, &at, entry);)
+    found = entry->name_length == strlen(name) && !memcmp(entry->name, name, entry->name_length);
+  return found;
+}
+
+bool zip_has(const Zip *zip, const char *name) {
+  Entry entry = {0};
+  return find_entry(zip, name, &entry);
+}
+
 char *zip_read(const Zip *zip, const char *name) {
   Entry entry = {0};
-  bool found = false;
-  for (size_t at = 0; !found && next_entry(zip, &at, &entry);)
-    found = entry.name_length == strlen(name) && !memcmp(entry.name, name, entry.name_length);
-  if (!found || entry.size > MAX_SIZE) fail_without_tokenizer(zip->path);
+  if (!find_entry(zip, name, &entry) || entry.size > MAX_SIZE) fail_without_tokenizer(zip->path);
   if (entry.method != 0)
     fail(BAD_INPUT, "the %s in %s is compressed, which this program cannot read: export it again",
          name, zip->path);

@@ -3,6 +3,7 @@
 #ifndef ZIP_H
 #define ZIP_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 typedef struct {
@@ -14,6 +15,8 @@ typedef struct {
 } Zip;
 
 Zip zip_open(const char *path);
+
+bool zip_has(const Zip *zip, const char *name);
 
 /* A member's bytes, with '\0' behind them; the caller frees them. */
 char *zip_read(const Zip *zip, const char *name);

@@ -7,7 +7,7 @@ from neo_keras.commands import generate_command
 from neo_keras.export.formats import FORMATS, to_generate_with
 from neo_keras.generation.flatbuffer import signature_names
 from neo_keras.text.sources import TINY_SHAKESPEARE
-from neo_keras.text.tokenizer_models import KINDS
+from neo_keras.text.tokenizer_models import TOKENS
 
 COLUMNS = {
     "file": lambda row: f"`{row['file']}`",
@@ -79,7 +79,7 @@ def write_model_card(path, model, tokenizer, rows, about, text):
         else "It makes a target of a source, as in the pairs that it was trained on.",
         num_params=model.count_params(),
         **dataclasses.asdict(config),
-        tokens=KINDS[tokenizer.kind].tokens,
+        tokens=TOKENS[tokenizer.kind],
         about="".join(f"- {line}\n" for line in about),
         table="\n".join(table),
         command=generate_command(to_generate_with(files) or "RUN", text, tokenizer),

@@ -47,7 +47,7 @@ class Reference:
         # In parts: with a large vocabulary, all at once would take gigabytes.
         parts = (np.array_split(array, len(self.targets)) for array in (logits, targets))
         for rows, part in zip(*parts):
-            # The files suppress the unknown token; so that losses compare, all are without it.
+            # The files suppress these tokens; so that losses compare, all are without them.
             rows = np.where(self.known, rows, -np.inf).astype("float64")
             largest = rows.max(axis=-1, keepdims=True)
             log_normalizer = largest[:, 0] + np.log(np.exp(rows - largest).sum(axis=-1))
@@ -76,17 +76,21 @@ def encode_reference(model, text, tokenizer):
         InputError: the text is all but empty, or unknown.
         FailedError: the model computes no numbers.
     """
+    suppressed_ids = tokenizer.suppressed_ids(model.config.vocab_size)
     if model.config.end_token_id is None:
         encoded = encode_text(tokenizer, Text.in_memory(text))
-        return make_reference(model, encoded.token_ids, tokenizer.unk_token_id), encoded
+        return make_reference(model, encoded.token_ids, suppressed_ids), encoded
     encoded = encode_pairs(parse_pairs(text), tokenizer, model.config.max_seq_len)
     pairs = encoded.part(np.linspace(0, len(encoded) - 1, NUM_WINDOWS).astype(int))
     columns = pairs.source_ids, pairs.source_lens, pairs.target_ids, pairs.target_lens
-    return _with_logits(model, *columns, tokenizer.unk_token_id), encoded
+    return _with_logits(model, *columns, suppressed_ids), encoded
 
 
-def make_reference(model, token_ids, unk_token_id):
-    """Of windows of a text, int [num_tokens], as long as the model was trained on."""
+def make_reference(model, token_ids, suppressed_ids=()):
+    """Of windows of a text, int [num_tokens], as long as the model was trained on.
+
+    suppressed_ids: int [num_suppressed], of `Tokenizer.suppressed_ids`.
+    """
     if len(token_ids) < 3:
         raise InputError(
             f"the validation text must have at least 3 tokens to verify exports on, got "
@@ -100,10 +104,10 @@ def make_reference(model, token_ids, unk_token_id):
     prompt_len = size // 2 if model.has_encoder else 1 + min((size - 1) // 2, MAX_PREFIX)
     prompts, targets = np.split(windows, [prompt_len], axis=1)
     prompt_lens, target_lens = (np.full(len(x), x.shape[1], "int32") for x in (prompts, targets))
-    return _with_logits(model, prompts, prompt_lens, targets, target_lens, unk_token_id)
+    return _with_logits(model, prompts, prompt_lens, targets, target_lens, suppressed_ids)
 
 
-def _with_logits(model, prompts, prompt_lens, targets, target_lens, unk_token_id):
+def _with_logits(model, prompts, prompt_lens, targets, target_lens, suppressed_ids):
     """The `Reference` of prompts and targets, padded: int32 [num_windows, length]."""
     if model.has_encoder:
         last = np.take_along_axis(prompts, prompt_lens[:, None] - 1, axis=1)
@@ -114,7 +118,7 @@ def _with_logits(model, prompts, prompt_lens, targets, target_lens, unk_token_id
     is_target = np.arange(targets.shape[1]) < target_lens[:, None]
     logits = ops.convert_to_numpy(model(inputs))[:, -targets.shape[1] :][is_target]
     check_finite(logits)
-    known = np.arange(model.config.vocab_size) != unk_token_id
+    known = ~np.isin(np.arange(model.config.vocab_size), suppressed_ids)
     if not known[targets[is_target]].any():
         raise InputError(
             "the validation text must have tokens that are known to verify exports on, got none: "

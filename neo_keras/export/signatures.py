@@ -34,9 +34,8 @@ def write_signatures(source, path, make_signatures):
         make_signatures: one of the functions below.
     """
     bias = np.zeros(source.model.config.vocab_size, "float32")
-    # A token that is never to be sampled.
-    if (unk_token_id := getattr(source.tokenizer, "unk_token_id", None)) is not None:
-        bias[unk_token_id] = MASKED
+    if source.tokenizer is not None:
+        bias[source.tokenizer.suppressed_ids(len(bias))] = MASKED
     signatures = make_signatures(source.model, bias)
     # Not by `keras.export.ExportArchive`, which traces each function twice.
     graphs = {

@@ -9,6 +9,7 @@ import zipfile
 from neo_keras.errors import InputError
 from neo_keras.export import parity
 from neo_keras.export.kv_cache import bucket_ends
+from neo_keras.export.page_tokenizer import check_tokenizer
 from neo_keras.export.signatures import SAMPLE, page_signatures
 from neo_keras.export.tflite import write_tflite
 from neo_keras.generation.engine import Engine
@@ -30,7 +31,11 @@ BARE_IMPORT = b'"@litertjs/wasm-utils"'  # a worker has no import map that could
 
 
 def write(source, path, quantization):
-    """Writes a directory and measures its model; see `formats.Format`."""
+    """Writes a directory and measures its model; see `formats.Format`.
+
+    Raises `InputError` where the page lacks what the tokenizer needs.
+    """
+    check_tokenizer(source.tokenizer)
     path.mkdir()
     model_path = path / "model.tflite"
     write_tflite(source, model_path, quantization, page_signatures)
@@ -66,7 +71,7 @@ def write_page_around(model_path):
     for source in sorted(PAGE.iterdir()):
         shutil.copyfile(source, directory / source.name)
     with zipfile.ZipFile(model_path) as archive:
-        archive.extractall(directory)  # config.json and tokenizer.json
+        archive.extractall(directory)  # config.json and the files of the tokenizer
     (directory / "litert").mkdir()
     for name, source in RUNTIME.items():
         content = (packages / source).read_bytes()

@@ -1,6 +1,7 @@
 """What an exported file says of itself: the configuration of its model, and the tokenizer.
 
-A `.tflite` has them in a zip archive behind the flatbuffer, a SavedModel in `assets.extra/`.
+A `.tflite` has them in a zip archive behind the flatbuffer, a SavedModel in `assets.extra/`: as
+`config.json`, `tokenizer.json` and, where there is one, `tokenizer_config.json`.
 """
 
 import dataclasses
@@ -13,25 +14,30 @@ from neo_keras.atomic_files import parse_json
 from neo_keras.config import ModelConfig, from_saved
 from neo_keras.errors import InputError
 from neo_keras.text.tokenizer import Tokenizer
+from neo_keras.text.tokenizer_config import CONFIG_NAME
 
 FORMAT = "neo_keras model 1"
 NO_TOKENIZER = "{} carries no tokenizer: it is truncated, or not what export.py wrote"
 TFLITE_MAGIC = b"TFL3"  # from the fifth byte on
 SAVED_MODEL_FILES = ("saved_model.pb", "fingerprint.pb", "variables/variables.*",
-                     "assets.extra/tokenizer.json")  # fmt: skip
+                     "assets.extra/tokenizer.json",
+                     "assets.extra/tokenizer_config.json")  # fmt: skip
+_FILES = ("config.json", "tokenizer.json", CONFIG_NAME)
 
 
-def describe(model_config, quantization, content=b""):
+def describe(model_config, quantization, content=b"", tokenizer_files=("tokenizer.json",)):
     """The text of `config.json`.
 
     Args:
         quantization: of the weights, such as "int8".
         content: bytes of the flatbuffer or of the `SAVED_MODEL_FILES`, hashed against damage.
+        tokenizer_files: names of `Tokenizer.files`: a page asks for no file that is not there.
     """
     config = {
         "format": FORMAT,
         "model": dataclasses.asdict(model_config),
         "quantization": quantization,
+        "tokenizer_files": list(tokenizer_files),
         "size_bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
@@ -40,11 +46,12 @@ def describe(model_config, quantization, content=b""):
 
 def pack_tflite(path, model_config, quantization, tokenizer):
     """Appends the configuration and the tokenizer to a `.tflite` file, once."""
-    config = describe(model_config, quantization, pathlib.Path(path).read_bytes())
+    content, files = pathlib.Path(path).read_bytes(), tokenizer.files()
+    config = describe(model_config, quantization, content, files)
     # Not compressed: it would save 700 bytes of megabytes, and cost a program in C (examples/c), or
     # in a browser, a decompressor.
     with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
-        for name, text in (("config.json", config), ("tokenizer.json", tokenizer.to_json())):
+        for name, text in {"config.json": config, **files}.items():
             entry = zipfile.ZipInfo(name)  # without a date: the same model gives the same file
             entry.external_attr = 0o600 << 16  # else `unzip` makes what nobody may read
             archive.writestr(entry, text)
@@ -55,7 +62,7 @@ def pack_saved_model(path, model_config, tokenizer):
     extra = pathlib.Path(path) / "assets.extra"
     extra.mkdir(exist_ok=True)
     tokenizer.save(extra / "tokenizer.json")
-    config = describe(model_config, "float32", _saved_model_bytes(path))
+    config = describe(model_config, "float32", _saved_model_bytes(path), tokenizer.files())
     (extra / "config.json").write_text(config, encoding="utf-8")
 
 
@@ -73,22 +80,24 @@ def unpack_tflite(path):
         with zipfile.ZipFile(path) as archive:
             if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
                 raise ValueError("what expands may fill all memory")
-            texts = [archive.read(name).decode() for name in ("config.json", "tokenizer.json")]
+            names = [name for name in _FILES if name in archive.namelist()]
+            texts = {name: archive.read(name).decode() for name in names}
             flatbuffer_size = min(info.header_offset for info in archive.infolist())
     # What a damaged archive raises depends on where the damage is.
     except Exception:
         raise InputError(NO_TOKENIZER.format(path)) from None
-    return _parse(*texts, path, pathlib.Path(path).read_bytes()[:flatbuffer_size])
+    return _parse(texts, path, pathlib.Path(path).read_bytes()[:flatbuffer_size])
 
 
 def unpack_saved_model(path):
     """As `unpack_tflite`, of `pack_saved_model`."""
     extra = pathlib.Path(path) / "assets.extra"
     try:
-        texts = [(extra / name).read_text("utf-8") for name in ("config.json", "tokenizer.json")]
+        names = [name for name in _FILES if (extra / name).exists()]
+        texts = {name: (extra / name).read_text("utf-8") for name in names}
     except (OSError, UnicodeDecodeError):
         raise InputError(NO_TOKENIZER.format(path)) from None
-    return _parse(*texts, path, _saved_model_bytes(path))
+    return _parse(texts, path, _saved_model_bytes(path))
 
 
 def _saved_model_bytes(path):
@@ -96,14 +105,16 @@ def _saved_model_bytes(path):
     return b"".join(file.read_bytes() for file in files)
 
 
-def _parse(config_text, tokenizer_text, path, content):
+def _parse(texts, path, content):
+    if not {"config.json", "tokenizer.json"} <= texts.keys():
+        raise InputError(NO_TOKENIZER.format(path))
     try:
-        config = parse_json(config_text)
+        config = parse_json(texts["config.json"])
         if config["format"] != FORMAT:
             raise ValueError(f"it has the format {config['format']!r}, expected {FORMAT!r}")
         model_config = from_saved(ModelConfig, config["model"])
         size, sha256 = config["size_bytes"], config["sha256"]
-        tokenizer = Tokenizer.from_json(tokenizer_text)
+        tokenizer = Tokenizer.from_json(texts["tokenizer.json"], config_text=texts.get(CONFIG_NAME))
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"what {path} says of itself is damaged or newer ({error}): export it again"

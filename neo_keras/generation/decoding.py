@@ -78,8 +78,7 @@ def _next_logits(engine, window, source_len, sampler, suppress_tokens, noise=Non
     check_finite(logits)
     if sampler.repetition_penalty != 1:
         logits = penalized(logits, window[source_len:], sampler.repetition_penalty)
-    for token_id in suppress_tokens:  # one or none, mostly
-        logits[token_id] = -np.inf
+    logits[np.asarray(suppress_tokens, int)] = -np.inf
     return logits
 
 
@@ -107,10 +106,11 @@ def generate_text(
     """Continues a prompt or, with a model of pairs, makes the target of a source.
 
     The text ends before the tokenizer's end token, if it has one. What is unknown in the prompt is
-    warned of at once.
+    warned of at once. Where the tokenizer's configuration says so, the prompt begins with a token
+    for the beginning, unless that would not fit before it.
 
     Args:
-        prompt: str; an empty one begins as after a line break.
+        prompt: str; an empty one begins with that token, or as after a line break.
         stop_strings: the first of them to come ends the text, and is not part of it.
         num_beams: above 1: beam search, which makes its text at once.
 
@@ -124,13 +124,13 @@ def generate_text(
         prompt = tokenizer.tail(prompt, engine.max_seq_len)
     _warn_of_unknown(tokenizer, prompt)
     prompt_ids = _prompt_ids(engine, tokenizer, prompt)
-    unknown = [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]
+    suppressed = tokenizer.suppressed_ids(engine.vocab_size)
 
     def new_ids():
         if num_beams > 1:
-            yield from beam_search(engine, prompt_ids, num_beams, max_tokens, unknown, sampler)
+            yield from beam_search(engine, prompt_ids, num_beams, max_tokens, suppressed, sampler)
         else:
-            yield from generate_ids(engine, prompt_ids, sampler, seed, unknown)
+            yield from generate_ids(engine, prompt_ids, sampler, seed, suppressed)
 
     end_token_id, token_ids = tokenizer.end_token_id, itertools.islice(new_ids(), max_tokens)
     chunks = tokenizer.stream(itertools.takewhile(lambda i: i != end_token_id, token_ids))
@@ -148,7 +148,8 @@ def _warn_of_unknown(tokenizer, prompt):
 
 def _prompt_ids(engine, tokenizer, prompt):
     if engine.end_token_id is None:
-        return tokenizer.encode(prompt) if prompt else [tokenizer.start_token_id]
+        first = [tokenizer.bos_token_id] if tokenizer.config.add_bos_token else []
+        return [*first, *tokenizer.encode(prompt)] or [tokenizer.start_token_id]
     source = prompt.strip("\n")
     if not source.strip():
         raise InputError("the model makes a target of a source: give the source with --prompt")

@@ -13,6 +13,7 @@ from neo_keras.run_directory import checkpoint
 from neo_keras.run_directory.checkpoint import sha256
 from neo_keras.run_directory.layout import FORMAT, Place
 from neo_keras.text.tokenizer import Tokenizer
+from neo_keras.text.tokenizer_config import read_beside
 
 
 class RunDirectory(Place):
@@ -22,7 +23,8 @@ class RunDirectory(Place):
         id: str that no other run has, and all files of this one; None in a run of old.
         model_config, training_config: `ModelConfig`, `TrainingConfig`.
         data: {"sources": list of str, "sha256": of the text}.
-        tokenizer: {"kind", "sha256"} of `tokenizer.json`; None in a run of old.
+        tokenizer: {"kind", "sha256"} of `tokenizer.json` and, if there is one, of
+            `tokenizer_config.json` behind it; None in a run of old.
         asked: what cannot be told from the rest: {"preset", "vocab_size", "column"}.
     """
 
@@ -65,7 +67,8 @@ class RunDirectory(Place):
         self.check_free(overwrite)
         self.id, self.asked = uuid.uuid4().hex, asked
         self.model_config, self.training_config, self.data = model_config, training_config, data
-        self.tokenizer = {"kind": tokenizer.kind, "sha256": sha256(tokenizer.to_json().encode())}
+        content = "".join(tokenizer.files().values()).encode()
+        self.tokenizer = {"kind": tokenizer.kind, "sha256": sha256(content)}
         self._validation_sha256 = sha256(validation_text.encode())
         with self._writable():
             self.path.mkdir(parents=True, exist_ok=True)
@@ -96,7 +99,8 @@ class RunDirectory(Place):
         with self._reading():
             tokenizer = Tokenizer.load(path)
             tokenizer.check_vocab_size(self.model_config.vocab_size, self.path)
-            _check_sha256(path, path.read_bytes(), self.tokenizer and self.tokenizer["sha256"])
+            content = path.read_bytes() + (read_beside(path) or b"")
+            _check_sha256(path, content, self.tokenizer and self.tokenizer["sha256"])
         return tokenizer
 
     def load_validation_text(self):

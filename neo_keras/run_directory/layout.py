@@ -13,7 +13,7 @@ from neo_keras.errors import InputError
 FORMAT = "neo_keras run 1"
 LOCK, EXPORT_LOCK = ".lock", ".export.lock"
 # What is there before it is a run, which it is with `config.json`: a killed process leaves no more.
-FIRST_FILES = {"tokenizer.json", "validation.txt", "validation.jsonl"}
+FIRST_FILES = {"tokenizer.json", "tokenizer_config.json", "validation.txt", "validation.jsonl"}
 FILES = {"config.json", "best.keras", "last.keras", "history.csv", "metrics.json", "loss.png",
          "samples.txt", *FIRST_FILES}  # fmt: skip
 FOLDERS = {"logs", "export"}

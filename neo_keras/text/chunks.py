@@ -4,18 +4,16 @@ import itertools
 import math
 import random
 import re
+import sys
 from collections.abc import Iterable, Iterator
 
 import tokenizers
 
-from neo_keras.errors import InputError
+from neo_keras.text.cuts import NOWHERE, Cuts
 
 MIN_CHUNK_CHARS = 1024
 MAX_CHUNK_CHARS = 16 * MIN_CHUNK_CHARS
 MAX_WORD_CHARS = 128 * MIN_CHUNK_CHARS  # BPE takes some 100 bytes of memory for each byte of one
-# No token, but an added one, reaches from what is no space into a space, or from a letter into
-# these.
-_BOUNDARY = re.compile(r"(?<=\S)(?=[ \n])|(?<=[^\W_])(?=[.,;:!?。、，！？；：])")
 
 # Tokenizers are trained on a sample of a large text. BPE takes 70 bytes of memory for each byte of
 # all different words together: so that has a limit too.
@@ -27,30 +25,20 @@ _LONG_WORD_HEAD = re.compile(rf"\S{{{MAX_SAMPLE_WORD_CHARS}}}(?=\S)")
 
 
 class Chunker:
-    """Cuts a text where no token is cut, not even an added one of a tokenizer.
+    """Cuts a text where no token is cut, not even an added one of a tokenizer; see `Cuts`."""
 
-    What has no space or punctuation for `max_word_chars` is cut anywhere. Raises `InputError` where
-    an added token takes, or looks at, what stands around it.
-    """
-
-    def __init__(
-        self, hf: tokenizers.Tokenizer | None = None, max_word_chars: int = MAX_CHUNK_CHARS
-    ):
+    def __init__(self, hf: tokenizers.Tokenizer | None = None, cuts: Cuts | None = None):
         tokens = list(hf.get_added_tokens_decoder().values()) if hf else []
-        for token, flag in itertools.product(tokens, ("lstrip", "rstrip", "single_word")):
-            if getattr(token, flag):
-                raise InputError(
-                    "expected added tokens that leave the text around them alone, got "
-                    f"{token.content!r} with {flag}; set that to false in its tokenizer.json"
-                )
         contents = sorted((token.content for token in tokens), key=len, reverse=True)
         # A lookahead finds those that overlap, too: the longest one at each place.
         self._added_token = re.compile(f"(?=({'|'.join(map(re.escape, contents))}))")
         self._reach = len(contents[0]) - 1 if contents else 0  # of one, from a place within it
-        self._max_word_chars = max_word_chars
+        self._cut_rule = cuts or Cuts(max_word_chars=MAX_CHUNK_CHARS)
 
     def chunks(self, texts: Iterable[str]) -> Iterator[str]:
         """Yields the chunks, of some `MIN_CHUNK_CHARS`, of a text that is given in parts."""
+        if self._cut_rule.boundary is NOWHERE:
+            texts = filter(None, ["".join(texts)])
         rest = ""
         for text in texts:
             rest += text
@@ -64,29 +52,35 @@ class Chunker:
 
     def last_cut(self, text: str, anywhere: bool = False) -> int | None:
         """The last place to cut a part of a text; anywhere: between any characters, if need be."""
-        start, stop = self._reach, len(text) - self._reach
-        boundaries = _BOUNDARY.finditer(text, max(stop - MAX_WORD_CHARS, start), stop)
+        rule = self._cut_rule
+        start, stop = self._reach + rule.adds_prefix, len(text) - self._reach
+        boundaries = rule.boundary.finditer(text, max(stop - MAX_WORD_CHARS, start), stop)
         places = [boundary.start() for boundary in boundaries][::-1]
-        others = range(stop - 1, start, -1) if anywhere else ()
+        is_allowed = anywhere and rule.max_word_chars < sys.maxsize
+        others = range(stop - 1, start, -1) if is_allowed else ()
         return self._first_between_tokens(text, places, others)
 
     def _cuts(self, text):
         """Yields where to cut a text of which more may come."""
-        position, stop = 0, len(text) - self._reach
+        rule, position, stop = self._cut_rule, 0, len(text) - self._reach
         while position is not None and stop - position > MAX_CHUNK_CHARS:
-            last = position + self._max_word_chars
-            boundaries = _BOUNDARY.finditer(text, position + MIN_CHUNK_CHARS, min(last, stop))
+            last = position + rule.max_word_chars
+            boundaries = rule.boundary.finditer(text, position + MIN_CHUNK_CHARS, min(last, stop))
             places = (boundary.start() for boundary in boundaries)
             position = self._first_between_tokens(text, places, range(last, stop + 1))
             if position is not None:
                 yield position
 
     def _first_between_tokens(self, text, *places):
-        """The first place across which no added token stands, or None."""
+        """The first place across which no added token stands, or None.
+
+        Where the word after an added token is another one, it is not cut off from that either.
+        """
+        after = int(self._cut_rule.adds_prefix)
         for place in itertools.chain(*places):
-            start, stop = max(place - self._reach, 0), place + self._reach
+            start, stop = max(place - self._reach - after, 0), place + self._reach
             near = self._added_token.finditer(text, start, stop)
-            if not any(match.start() < place < match.end(1) for match in near):
+            if not any(match.start() < place < match.end(1) + after for match in near):
                 return place
         return None
 

@@ -163,14 +163,18 @@ def encode_text(tokenizer: Tokenizer, text: Text) -> EncodedText:
         arrays, counts = zip(*(read_tokens(path, dtype) for path in paths))
     except (OSError, ValueError):  # some are missing or damaged
         shards = _cut_into_shards(tokenizer, text.parts("encoding the text"))
-        names, arrays, counts = zip(*(_encode_shard(tokenizer, shard) for shard in shards))
+        encoded = (_encode_shard(tokenizer, shard, before) for before, shard in shards)
+        names, arrays, counts = zip(*encoded)
         _write_file(index, "\n".join(names).encode())
     return EncodedText(ConcatTokens(arrays), *np.sum(counts, axis=0).tolist())
 
 
 def _cut_into_shards(tokenizer, texts):
-    """Yields lists of parts, cut by what a part holds: a change moves the next few cuts only."""
-    shard, num_bytes = [], 0
+    """Yields (the character before it, list of parts).
+
+    It is cut by what a part holds: a change of the text moves the next few cuts only.
+    """
+    before, shard, num_bytes = "", [], 0
     for text in texts:
         data, cut = text.encode(), None
         if num_bytes >= MIN_SHARD_BYTES:
@@ -178,27 +182,28 @@ def _cut_into_shards(tokenizer, texts):
             if is_too_long or zlib.crc32(data) % PARTS_PER_CUT == 0:
                 cut = tokenizer.last_cut(text, anywhere=is_too_long)
         if cut is not None:
-            yield [*shard, text[:cut]]
-            shard, num_bytes, text = [], 0, text[cut:]
+            yield before, [*shard, text[:cut]]
+            before, shard, num_bytes, text = text[cut - 1], [], 0, text[cut:]
         shard.append(text)
         num_bytes += len(data)
-    yield shard
+    yield before, shard
 
 
-def _encode_shard(tokenizer, texts):
+def _encode_shard(tokenizer, texts, before):
     """(name of its file, its token ids, their counts)."""
-    path, dtype = _file_of(tokenizer.to_json(), *texts), _dtype_of(tokenizer)
+    suffix = ".rest.tokens" if before and tokenizer.adds_prefix else ".tokens"
+    path, dtype = _file_of(tokenizer.to_json(), *texts, suffix=suffix), _dtype_of(tokenizer)
     try:
         return path.name, *read_tokens(path, dtype)
     except (OSError, ValueError):  # it is missing or damaged
-        write_tokens(path, *_encode(tokenizer, texts))
+        write_tokens(path, *_encode(tokenizer, texts, before))
         return path.name, *read_tokens(path, dtype)
 
 
-def _encode(tokenizer, texts):
+def _encode(tokenizer, texts, before=""):
     """(unsigned int [num_tokens], int64 [3]: characters, unknown tokens, their bytes)."""
     parts, counts = [np.empty(0, _dtype_of(tokenizer))], np.zeros(3, "int64")
-    for text, token_ids in tokenizer.encode_parts(texts):
+    for text, token_ids in tokenizer.encode_parts(texts, before):
         parts.append(token_ids.astype(parts[0].dtype))
         counts += len(text), *tokenizer.count_unknown(text, token_ids)
     return np.concatenate(parts), counts

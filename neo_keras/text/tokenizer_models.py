@@ -13,7 +13,10 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from neo_keras.errors import InputError
 from neo_keras.native_logs import native_log_hidden
 from neo_keras.text.chunks import cut_long_words, sample
+from neo_keras.text.cuts import flags_of, parts_of
 
+MAX_VOCAB_SIZE = 2**20
+IMPORTED = "imported"  # the kind of what others made, and no row of `KINDS` is like
 UNK_TOKEN = "<unk>"
 MIN_COUNT = 2  # what was seen once is too rare to learn
 # How the vocabulary of a byte-level BPE spells bytes: printable Latin-1 stands for itself, and the
@@ -22,6 +25,7 @@ _PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 _OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
 _LETTERS = [*map(chr, _PRINTABLE), *map(chr, range(256, 256 + len(_OTHERS)))]
 BYTE_DECODER = dict(zip(_LETTERS, _PRINTABLE + _OTHERS))
+BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]  # of SentencePiece
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,20 +68,51 @@ def parse_tokenizer(data: bytes) -> tokenizers.Tokenizer:
 
 
 def kind_of(hf: tokenizers.Tokenizer) -> str:
-    """The key of `KINDS` that a tokenizer is of; raises `InputError` for any other."""
-    size = hf.get_vocab_size()
-    if sorted(hf.get_vocab().values()) != list(range(size)):
+    """The key of `KINDS` that a tokenizer is of, or `IMPORTED`.
+
+    Raises `InputError` for one that does not give the same ids each time, or none for some texts.
+    """
+    ids = sorted(hf.get_vocab().values())
+    if not ids or len(set(ids)) < len(ids) or not ids[-1] < MAX_VOCAB_SIZE:
         raise InputError(
-            f"expected {size} tokens with the ids 0 to {size - 1}, got others; pass another "
-            "tokenizer.json"
+            f"expected at least one token, with ids of its own from 0 to {MAX_VOCAB_SIZE - 1}, got "
+            f"{len(ids)} tokens with others; pass another tokenizer.json"
         )
+    if getattr(hf.model, "dropout", None):
+        raise InputError(
+            f"expected a tokenizer without dropout, got one with {hf.model.dropout}; set that to "
+            "null in its tokenizer.json"
+        )
+    has_plain_ids = ids[-1] == len(ids) - 1 and hf.normalizer is None
+    has_flags = any(map(flags_of, hf.get_added_tokens_decoder().values()))
     for name, kind in KINDS.items():
-        if hf.normalizer is None and kind.recognizes(hf):
+        if has_plain_ids and not has_flags and kind.recognizes(hf):
             return name
-    raise InputError(
-        "expected a tokenizer of characters, words, bytes or byte-level BPE as GPT-2's, got a "
-        f"{type(hf.model).__name__} of another kind; pass another tokenizer.json"
-    )
+    return IMPORTED
+
+
+def unk_token_of(hf: tokenizers.Tokenizer) -> str | None:
+    """The token for what a tokenizer does not know; None if it knows, or leaves out, the rest.
+
+    Raises `InputError` where the library would fail on what is unknown.
+    """
+    model, vocab = hf.model, hf.get_vocab(with_added_tokens=False)
+    has_byte_letters = any(part["type"] == "ByteLevel" for part in parts_of(hf.pre_tokenizer))
+    if has_byte_letters and vocab.keys() >= BYTE_DECODER.keys():
+        return None
+    if getattr(model, "byte_fallback", False) and vocab.keys() >= set(BYTE_TOKENS):
+        return None
+    if isinstance(model, models.Unigram):
+        unk_id = json.loads(model.__getstate__())["unk_id"]
+        unk_token = None if unk_id is None else model.id_to_token(unk_id)
+    else:
+        unk_token = model.unk_token
+    if unk_token not in vocab and not (isinstance(model, models.BPE) and unk_token is None):
+        raise InputError(
+            f"expected a {type(model).__name__} with a token for what is unknown, got one whose "
+            f"vocabulary has no {unk_token or 'unk_id'}; pass another tokenizer.json"
+        )
+    return unk_token
 
 
 # Characters and words: each token is looked up as it is.
@@ -214,4 +249,9 @@ KINDS = {
         recognizes=lambda hf: _is_byte_level(hf) and hf.get_vocab_size() == 256,
         make_look_up=_look_up_bytes,
     ),
+}
+
+# What the tokens of each kind are, for people.
+TOKENS = {name: kind.tokens for name, kind in KINDS.items()} | {
+    IMPORTED: "parts of words, by the tokenizer that came with the weights"
 }

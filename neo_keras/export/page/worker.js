@@ -10,7 +10,7 @@
 //   {type: "failed", message}                  one line for people
 
 // LiteRT.js brings its runtime in with importScripts, which a module worker does not have.
-importScripts("tokenizer.js", "writer.js");
+importScripts("bpe.js", "components.js", "tokenizer.js", "writer.js");
 
 const FORMAT = "neo_keras model 1";
 const EXPORT_AGAIN = "export again with export.py --formats web";
@@ -47,8 +47,10 @@ async function load() {
     throw new Error(
       `config.json has the format "${config.format}", expected "${FORMAT}": ${EXPORT_AGAIN}`);
   }
-  const tokenizer = makeTokenizer(await fetchJson("tokenizer.json"));
-  if (tokenizer.size !== config.model.vocab_size) {
+  const tokenizerFiles = config.tokenizer_files ?? ["tokenizer.json"];
+  const tokenizer = makeTokenizer(...await Promise.all(tokenizerFiles.map(fetchJson)));
+  // Of weights that others trained, a model may have rows that stand for nothing.
+  if (tokenizer.size > config.model.vocab_size) {
     throw new Error(`tokenizer.json has ${tokenizer.size} tokens, but the model has ` +
                     `${config.model.vocab_size}: ${EXPORT_AGAIN}`);
   }
@@ -109,12 +111,11 @@ async function write({ tokenizer, write, maxSeqLen }, { prompt, length, sampling
   if (names.length) {
     postMessage({ type: "unknown", names });
   }
-  const promptIds = tokenizer.encodeEnd(prompt, maxSeqLen);  // no more fit the context
+  const promptIds = tokenizer.encodePrompt(prompt, maxSeqLen);  // no more fit the context
   const show = tokenizer.stream();
   const begin = performance.now();
   let count = 0, text = "", shown = begin;
-  const start = promptIds.length ? promptIds : [tokenizer.startId];
-  for await (const id of write(start, sampling)) {
+  for await (const id of write(promptIds, sampling)) {
     const ended = id === tokenizer.endId;
     text += ended ? "" : show(id);
     const last = ++count >= length || ended;
