@@ -1,11 +1,12 @@
-"""Export a trained model, verified: SavedModel, TFLite (LiteRT), LiteRT-LM bundle, web page."""
+"""Export a trained model, verified: SavedModel, TFLite (LiteRT), LiteRT-LM bundle, web page;
+and for other programs safetensors and GGUF."""
 
 import contextlib
 import os
 import pathlib
 
 from neo_keras.environment import prepare_for_keras
-from neo_keras.errors import ArgumentParser, one_line_errors, utf8_path
+from neo_keras.errors import ArgumentParser, InputError, one_line_errors, utf8_path
 from neo_keras.export.formats import FORMATS, check_names, to_generate_with
 from neo_keras.export.quantization import DEFAULTS, QUANTIZATIONS
 from neo_keras.native_logs import import_tensorflow
@@ -28,13 +29,17 @@ def parse_arguments():
     add = parser.add_argument
     defaults = ",".join(name for name, row in FORMATS.items() if row.is_default)
     add("run", nargs="?", type=utf8_path, metavar="RUN", default="runs/shakespeare",
-        help="run directory [%(default)s]")
+        help="run directory; or weights of others: a folder of Hugging Face's transformers or of "
+        "KerasHub, a .gguf file, or hf://OWNER/NAME [%(default)s]")
     add("--formats", metavar="LIST", help=f"comma-separated: some of {','.join(FORMATS)}; an "
         f"encoder-decoder has the first two [{defaults}]")
     add("--quantize", metavar="LIST", default=",".join(DEFAULTS), help="of .tflite and .litertlm "
         f"files: some of {','.join(QUANTIZATIONS)}; web takes one, int8 if it is there "
         "[%(default)s]")
-    add("--out", type=utf8_path, metavar="DIRECTORY", help="directory to write to [RUN/export]")
+    add("--out", type=utf8_path, metavar="DIRECTORY", help="directory to write to [RUN/export; of "
+        "weights of others NAME-export, here]")
+    add("--seq-len", type=int, metavar="N", help="context of weights of others, in tokens "
+        "[1024, or as long as they have]")
     return parser.parse_args()
 # fmt: on
 
@@ -55,8 +60,31 @@ def run_export(args):
     from rich.table import Table
 
     from neo_keras.commands import generate_command, quoted
+    from neo_keras.weights.open import is_pretrained
+
+    write = export_weights if is_pretrained(args.run) else export_trained
+    rows, out, text, tokenizer = write(args, formats, quantizations)
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))  # 80 columns must do
+    for title in COLUMNS:
+        table.add_column(title, no_wrap=True)
+    for row in rows:
+        table.add_row(*(text(row) for text in COLUMNS.values()))
+    rich.print(table)
+    command = ""
+    if name := to_generate_with(rows):
+        command = f"; try: {generate_command(out / name, text, tokenizer)}"
+    print(f"in {out}{command}")
+    for row in rows[1:]:
+        if hint := FORMATS[row["format"]].hint:
+            print(hint.format(quoted(out / row["file"])))
+
+
+def export_trained(args, formats, quantizations):
+    """(rows of the report, directory, validation text, tokenizer) of a run."""
     from neo_keras.run_directory.directory import RunDirectory
 
+    if args.seq_len is not None:
+        raise InputError("--seq-len is for weights of others: a run keeps its context")
     run = RunDirectory.open(args.run)
     run.read_metrics()  # a part of another run is said at once, not after minutes
     import_tensorflow()
@@ -65,21 +93,22 @@ def run_export(args):
     in_run = args.out is None or os.path.realpath(args.out) == os.path.realpath(run.export)
     with run.exporting() if in_run else contextlib.nullcontext():
         rows = export_run(run, formats, quantizations, args.out, print_row)
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))  # 80 columns must do
-    for title in COLUMNS:
-        table.add_column(title, no_wrap=True)
-    for row in rows:
-        table.add_row(*(text(row) for text in COLUMNS.values()))
-    rich.print(table)
     out = pathlib.Path(args.out or run.export)
-    command = ""
-    if name := to_generate_with(rows):
-        text, tokenizer = run.load_validation_text(), run.load_tokenizer()
-        command = f"; try: {generate_command(out / name, text, tokenizer)}"
-    print(f"in {out}{command}")
-    for row in rows[1:]:
-        if hint := FORMATS[row["format"]].hint:
-            print(hint.format(quoted(out / row["file"])))
+    return rows, out, run.load_validation_text(), run.load_tokenizer()
+
+
+def export_weights(args, formats, quantizations):
+    """As `export_trained`, of what others trained."""
+    from neo_keras.weights.open import describe_pretrained, open_pretrained
+
+    pretrained = open_pretrained(args.run, args.seq_len)
+    out = pathlib.Path(args.out or f"{pretrained.name}-export")
+    print(*describe_pretrained(pretrained), sep="\n", flush=True)
+    import_tensorflow()
+    from neo_keras.export.exporter import export_pretrained
+
+    rows = export_pretrained(pretrained, out, formats, quantizations, print_row)
+    return rows, out, "", pretrained.tokenizer
 
 
 def print_row(row):

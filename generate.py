@@ -9,7 +9,14 @@ from neo_keras.environment import prepare_for_keras
 from neo_keras.errors import ArgumentParser, FailedError, InputError, one_line_errors, utf8_path
 
 ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
-AT_LEAST = {"num_beams": 1, "threads": 1, "max_tokens": 0, "num_samples": 0, "seed": 0}
+AT_LEAST = {
+    "num_beams": 1,
+    "threads": 1,
+    "seq_len": 2,
+    "max_tokens": 0,
+    "num_samples": 0,
+    "seed": 0,
+}
 
 
 # fmt: off
@@ -17,7 +24,9 @@ def parse_arguments():
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("model", nargs="?", type=utf8_path, metavar="MODEL", default="runs/shakespeare",
-        help="run directory, SavedModel directory or .tflite file [%(default)s]")
+        help="run directory, SavedModel directory or .tflite file; or weights of others: a folder "
+        "of Hugging Face's transformers or of KerasHub, a .gguf file, or hf://OWNER/NAME "
+        "[%(default)s]")
     prompt = parser.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", default="", help="the text to continue; for a "
         "model that was trained on pairs, a source [none]")
@@ -46,6 +55,8 @@ def parse_arguments():
         "several times: before the first to come")
     add("--num-samples", type=int, metavar="N", default=1, help="how many texts, each with the "
         "next seed [%(default)s]")
+    add("--seq-len", type=int, metavar="N", help="context of weights of others, in tokens "
+        "[1024, or as long as they have]")
     add("--threads", type=int, metavar="N", help="to compute with, from a .tflite [1 or as many as "
         "there are cores, at most 4: the faster of the two]")
     return parser.parse_args()
@@ -89,7 +100,7 @@ def write_samples(args):
     sampler = Sampler(**{name: getattr(args, name) for name in OPTIONS})
     prompt = read_prompt(args)
     prepare_for_keras()
-    engine, tokenizer = load_engine(args.model, args.threads)
+    engine, tokenizer = load_engine(args.model, args.threads, args.seq_len)
     if args.num_beams > 1:
         engine.check_beam_search()
     seed = secrets.randbits(32) if args.seed is None else args.seed

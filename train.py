@@ -1,4 +1,5 @@
-"""Train a transformer from scratch. Without arguments: on Shakespeare, in a minute or two."""
+"""Train a transformer, from scratch or from others' weights. Without arguments: on Shakespeare, in
+a minute or two."""
 
 from neo_keras.choices import ARCHITECTURES, OPTIMIZERS, PRECISIONS, SCHEDULES
 from neo_keras.errors import ArgumentParser, one_line_errors, utf8_path
@@ -24,6 +25,9 @@ def parse_arguments():
         "of one of these kinds, such as GPT-2's [char]")
     add("--vocab-size", type=int, metavar="N", help=f"tokens that {sizes} learns from the training "
         "text")
+    add("--from", type=utf8_path, dest="pretrained", metavar="PATH", help="train on from weights "
+        "of others, with their tokenizer: a folder of Hugging Face's transformers or of KerasHub, "
+        "a .gguf file, or hf://OWNER/NAME [from scratch]")
     add("--run", type=utf8_path, metavar="DIRECTORY", default="runs/shakespeare", help="where "
         "everything is kept [%(default)s]")
     existing = parser.add_mutually_exclusive_group()
@@ -39,7 +43,8 @@ def parse_arguments():
     add("--gradient-accumulation-steps", type=int, metavar="N", help="batches whose "
         "gradients make one step: as N "
         "times the batch size, in the memory of one batch [1]")
-    add("--seq-len", type=int, metavar="N", dest="max_seq_len", help="tokens in a window")
+    add("--seq-len", type=int, metavar="N", dest="max_seq_len", help="tokens in a window "
+        "[the preset's; with --from 1024 at most]")
     add("--num-layers", type=int, metavar="N", help="transformer blocks")
     add("--num-heads", type=int, metavar="N", help="attention heads; divides the hidden dim")
     add("--hidden-dim", type=int, metavar="N", help="width of the residual stream")

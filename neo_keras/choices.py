@@ -9,14 +9,15 @@ from collections.abc import Callable
 
 ARCHITECTURES = ("decoder-only", "encoder-decoder")
 POSITIONS = ("rope", "learned", "sinusoidal")
-NORMS = ("rms", "layer")
+NORMS = {"rms": 1e-6, "layer": 1e-5}  # with the epsilon of each
 NORM_POSITIONS = ("pre", "post")
 
 
 @dataclasses.dataclass(frozen=True)
 class Activation:
-    function: Callable  # of (ops, x)
+    function: Callable  # of (ops, x) or, of a gated one, (ops, gate, x)
     num_kept: int  # tensors of the shape of x that its backward pass needs
+    is_gated: bool = False  # whether a second dense layer, beside the first, gives the gate
 
 
 ACTIVATIONS = {
@@ -25,6 +26,11 @@ ACTIVATIONS = {
     "relu": Activation(lambda ops, x: ops.relu(x), num_kept=1),
     "gelu": Activation(lambda ops, x: ops.gelu(x, approximate=False), num_kept=4),  # by erf
     "gelu_tanh": Activation(lambda ops, x: ops.gelu(x, approximate=True), num_kept=5),
+    # Shazeer 2020, arXiv:2002.05202.
+    "swiglu": Activation(lambda ops, gate, x: ops.silu(gate) * x, num_kept=4, is_gated=True),
+    "geglu": Activation(
+        lambda ops, gate, x: ops.gelu(gate, approximate=True) * x, num_kept=7, is_gated=True
+    ),
 }
 
 

@@ -29,14 +29,23 @@ class ModelConfig:
     num_layers: int = 4  # of an encoder and of a decoder, each
     num_heads: int = 4  # query heads
     num_kv_heads: int | None = None  # key and value heads; None: as many as query heads
+    head_dim: int | None = None  # None: hidden_dim / num_heads
     hidden_dim: int = 128
+    feed_forward_dim: int | None = None  # None: 4 * hidden_dim
     dropout: float = 0.0
     position: str = "rope"  # one of POSITIONS
+    rope_base: float = 10000.0  # the wavelength of the slowest pair is 2 pi times that, at most
+    rotary_dim: int | None = None  # of a head, how much rotary positions turn; None: all
+    window: int | None = None  # of each second layer, how many keys a position sees; None: all
     norm: str = "rms"  # one of NORMS
+    norm_epsilon: float | None = None  # None: what NORMS has
     norm_position: str = "pre"  # normalize what goes into a layer, or ("post") each sum
     activation: str = "relu_squared"  # one of ACTIVATIONS
     use_bias: bool = False  # in dense layers and layer norms
-    qk_norm: bool = True  # normalize queries and keys (RMS, without a scale)
+    qkv_bias: bool | None = None  # in the dense layers of queries, keys, values; None: use_bias
+    qk_norm: bool = True  # normalize queries and keys (RMS)
+    qk_norm_scale: bool = False  # and scale them, by what is learned
+    parallel_residual: bool = False  # attention and feed-forward both read what goes into a block
     tie_embeddings: bool = False  # one matrix for the token embedding and the output head
     embedding_norm: bool = False  # normalize what goes into the first block
     max_ngram: int = 1  # the longest n-gram that has an embedding; 1: none but the tokens'
@@ -48,11 +57,12 @@ class ModelConfig:
     end_token_id: int | None = None  # ends each source and each target, of pairs; None: plain text
 
     def __post_init__(self):
-        if self.num_kv_heads is None:
-            object.__setattr__(self, "num_kv_heads", self.num_heads)
         _check_types_and_choices(self)
-        _check_range(self, "vocab_size", "num_layers", "num_heads", "num_kv_heads", "hidden_dim",
-                     "max_ngram", "ngram_rows", "ngram_dim", at_least=1)  # fmt: skip
+        _check_range(self, "vocab_size", "num_layers", "num_heads", "num_kv_heads", "head_dim",
+                     "hidden_dim", "feed_forward_dim", "window", "max_ngram", "ngram_rows",
+                     "ngram_dim", at_least=1)  # fmt: skip
+        _check_range(self, "rope_base", "norm_epsilon", above=0)
+        self._fill_in()
         _check_range(self, "max_seq_len", at_least=2)
         _check_range(self, "num_speculative_tokens", at_least=0)
         _check_range(self, "dropout", "ngram_dropout", at_least=0, below=1)
@@ -60,12 +70,6 @@ class ModelConfig:
             raise InputError(
                 "num_speculative_tokens must be 0 for an encoder-decoder, got "
                 f"{self.num_speculative_tokens}"
-            )
-        if self.hidden_dim % self.num_heads:
-            step = self.num_heads * (2 if self.position == "rope" else 1)
-            raise InputError(
-                f"hidden_dim must be divisible by num_heads, got {self.hidden_dim} and "
-                f"{self.num_heads}: try hidden_dim {-(-self.hidden_dim // step) * step}"
             )
         if self.num_heads % self.num_kv_heads:
             raise InputError(
@@ -77,16 +81,41 @@ class ModelConfig:
                 f"rotary positions need an even hidden_dim / num_heads, got {self.hidden_dim} / "
                 f"{self.num_heads} = {self.head_dim}: try hidden_dim {2 * self.hidden_dim}"
             )
+        if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.head_dim:
+            raise InputError(
+                f"rotary_dim must be even and at most head_dim, got {self.rotary_dim} and "
+                f"{self.head_dim}"
+            )
+        if self.parallel_residual and (self.norm_position, self.architecture) != (
+            "pre", "decoder-only"
+        ):  # fmt: skip
+            raise InputError(
+                "parallel_residual is for norm_position pre and architecture decoder-only, got "
+                f"{self.norm_position} and {self.architecture}"
+            )
         if self.ngram_rows > MAX_NGRAM_ROWS:
             raise InputError(f"ngram_rows must be at most {MAX_NGRAM_ROWS}, got {self.ngram_rows}")
 
-    @property
-    def head_dim(self):
-        return self.hidden_dim // self.num_heads
-
-    @property
-    def feed_forward_dim(self):
-        return 4 * self.hidden_dim
+    def _fill_in(self):
+        """What is None has its value from others."""
+        if self.head_dim is None and self.hidden_dim % self.num_heads:
+            step = self.num_heads * (2 if self.position == "rope" else 1)
+            raise InputError(
+                f"hidden_dim must be divisible by num_heads, got {self.hidden_dim} and "
+                f"{self.num_heads}: try hidden_dim {-(-self.hidden_dim // step) * step}"
+            )
+        head_dim = self.head_dim or self.hidden_dim // self.num_heads
+        values = {
+            "num_kv_heads": self.num_heads,
+            "head_dim": head_dim,
+            "feed_forward_dim": 4 * self.hidden_dim,
+            "rotary_dim": head_dim - head_dim % 2,
+            "norm_epsilon": choices.NORMS[self.norm],
+            "qkv_bias": self.use_bias,
+        }
+        for name, value in values.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
 
     @property
     def window_len(self):

@@ -40,6 +40,11 @@ PRESETS = {
                "max_seq_len": 256, "dropout": 0.2},
         training={"batch_size": 64, "steps": 2000, "eval_every": 250},
     ),
+    "portable": Preset(
+        "as shakespeare-cpu, without its n-gram table: opens in transformers and llama.cpp",
+        model={**FAST, "max_ngram": 1, "num_heads": 2},
+        training={},
+    ),
     "nanogpt-cpu": Preset(
         "nanoGPT's README CPU configuration, for like-for-like comparison",
         model={**CLASSIC, "max_seq_len": 64},
@@ -63,6 +68,28 @@ PRESETS = {
                   "final_learning_rate": 6e-5, "beta_2": 0.95, "steps_per_execution": 1},
     ),
 }  # fmt: skip
+
+
+# To train on what others trained: small steps, for few of them.
+FINE_TUNING = {**PLAIN, "optimizer": "adamw", "schedule": "cosine", "beta_2": 0.999,
+               "learning_rate": 5e-5, "weight_decay": 0.0, "clip_norm": 1.0, "batch_size": 4,
+               "steps": 300, "eval_every": 50, "patience": 3, "sample_every": 100}  # fmt: skip
+
+
+def for_pretrained(model_config, **overrides):
+    """(`ModelConfig`, `TrainingConfig`) to train on a model whose weights are there already.
+
+    Raises `InputError` where an override would be another model; None means "as it is".
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    own = {"dropout", "num_speculative_tokens", "max_seq_len"}
+    changes = {name: given.pop(name) for name in own & given.keys()}
+    if others := sorted(given.keys() & {field.name for field in dataclasses.fields(ModelConfig)}):
+        raise InputError(f"{others[0]} comes with the weights of --from: leave it out")
+    training = {**FINE_TUNING}
+    if given.get("optimizer", training["optimizer"]) != training["optimizer"]:
+        del training["learning_rate"]
+    return dataclasses.replace(model_config, **changes), TrainingConfig(**{**training, **given})
 
 
 def from_preset(name, vocab_size, **overrides):

@@ -17,7 +17,7 @@ SHAPES = {
 
 
 def make_attention(num_heads, **kwargs):
-    layer = Attention(num_heads, **kwargs)
+    layer = Attention(num_heads, head_dim=HEAD_DIM, **kwargs)
     layer.build((None, None, num_heads * HEAD_DIM))
     randomize(layer, seed=3)
     return layer

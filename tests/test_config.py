@@ -12,6 +12,9 @@ from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.errors import InputError
 from neo_keras.presets import PRESETS, from_preset
 
+# What follows from other fields.
+OPEN = dict.fromkeys(("num_kv_heads", "head_dim", "feed_forward_dim", "rotary_dim"))
+
 
 @pytest.mark.parametrize(
     "changes, message",
@@ -34,6 +37,14 @@ from neo_keras.presets import PRESETS, from_preset
         ({"position": "alibi"}, "position must be one of rope, learned, sinusoidal, got 'alibi'"),
         ({"norm": "batch"}, "norm must be one of rms, layer, got 'batch'"),
         ({"activation": "tanh"}, "activation must be one of relu_squared, relu, .*, got 'tanh'"),
+        ({"rotary_dim": 15}, "rotary_dim must be even and at most head_dim, got 15 and 14"),
+        ({"rotary_dim": 16}, "rotary_dim must be even and at most head_dim, got 16 and 14"),
+        ({"rope_base": 0.0}, "rope_base must be above 0 and finite, got 0.0"),
+        ({"window": 0}, "window must be at least 1, got 0"),
+        (
+            {"parallel_residual": True, "norm_position": "post"},
+            "parallel_residual is for norm_position pre and .*, got post and decoder-only",
+        ),
         ({"norm_position": "both"}, "norm_position must be one of pre, post, got 'both'"),
         ({"architecture": "encoder"}, "architecture must be one of decoder-only, .*, got"),
         # From a damaged file: any type.
@@ -46,7 +57,7 @@ from neo_keras.presets import PRESETS, from_preset
 )
 def test_model_config_refuses(tiny_config, changes, message):
     with pytest.raises(InputError, match=message):
-        ModelConfig(**{**dataclasses.asdict(tiny_config), **changes})
+        ModelConfig(**{**dataclasses.asdict(tiny_config), **OPEN, **changes})
 
 
 @pytest.mark.parametrize(
@@ -59,7 +70,7 @@ def test_model_config_refuses(tiny_config, changes, message):
     ],
 )
 def test_the_fix_that_a_message_suggests_is_one(tiny_config, changes):
-    fields = {**dataclasses.asdict(tiny_config), "num_kv_heads": None, **changes}
+    fields = {**dataclasses.asdict(tiny_config), **OPEN, **changes}
     with pytest.raises(InputError) as caught:
         ModelConfig(**fields)
     name, value = re.search(r": try (\w+) (\d+)$", str(caught.value)).groups()

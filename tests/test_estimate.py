@@ -19,8 +19,12 @@ SMALL = dict(num_layers=2, num_heads=2, hidden_dim=12, max_seq_len=5, ngram_rows
 BIASED = dict(norm="layer", use_bias=True, num_kv_heads=1, position="learned", max_ngram=3)
 
 
+GATED = dict(activation="swiglu", feed_forward_dim=31, head_dim=10, norm="layer", qkv_bias=True,
+             qk_norm_scale=True)  # fmt: skip
+
+
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("changes", [{}, BIASED])
+@pytest.mark.parametrize("changes", [{}, BIASED, GATED])
 def test_weights_are_those_that_keras_makes(preset, changes):
     config, _ = from_preset(preset, 7, **{**SMALL, "dropout": 0.0}, **changes)
     config = dataclasses.replace(config, ngram_dropout=0.0)

@@ -196,7 +196,7 @@ def test_keras_file_round_trip(config, make_model, tmp_path):
 @pytest.mark.parametrize(
     "make_layer",
     [
-        lambda: Attention(15, 3, True, True, output_stddev=0.05, name="a"),
+        lambda: Attention(15, 3, 7, True, True, True, output_stddev=0.05, name="a"),
         lambda: FeedForward(7, "gelu_tanh", True, output_stddev=0.05, name="b"),
         lambda: TransformerBlock(ModelConfig(13, num_kv_heads=2, dropout=0.3), name="c"),
         lambda: GPT(ModelConfig(13, num_layers=1, norm="layer"), dtype="mixed_bfloat16", name="d"),

@@ -51,8 +51,7 @@ def place(tmp_path, monkeypatch):
         ("my run/export/web/tokenizer.json", "it is a tokenizer", "my run"),
         ("my run/export/model-int8.litertlm", "it is for LiteRT-LM, which `litert-lm", "my run"),
         ("my run/export/saved_model/saved_model.pb", "it is a part of a SavedModel", "my run"),
-        ("a.gguf", "it is for llama.cpp", None),
-        ("b.safetensors", "it has weights alone", None),
+        ("b.safetensors", "it has weights alone, of which train.py takes the folder", None),
         ("c.txt", "it is text, which train.py trains on", None),
         ("d.JSONL", "it is text, which train.py trains on", None),
         ("e.tsv", "it is text, which train.py trains on", None),
@@ -66,7 +65,7 @@ def place(tmp_path, monkeypatch):
 )
 def test_one_line_for_generate_and_for_export(place, path, what, instead):
     for open_model, expected in (
-        (load_engine, "a run directory, a SavedModel or a .tflite file"),
+        (load_engine, "a run directory, a SavedModel, a .tflite file or weights of others"),
         (RunDirectory.open, "a run directory"),
     ):
         with pytest.raises(InputError) as raised:
@@ -84,10 +83,11 @@ def test_one_line_for_generate_and_for_export(place, path, what, instead):
     [
         ("my run/export/model-int8.tflite", "it is an exported model, which generate.py takes"),
         ("my run/export/saved_model", "it is a SavedModel, which generate.py takes"),
+        ("a.gguf", "it has weights of others, which train.py takes with --from"),
     ],
 )
 def test_what_export_does_not_take(place, path, what):
-    with pytest.raises(InputError, match=f"{path} is not a run directory: {what}; give my run$"):
+    with pytest.raises(InputError, match=f"{path} is not a run directory: {what}"):
         RunDirectory.open(path)
 
 

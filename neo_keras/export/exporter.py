@@ -29,6 +29,20 @@ def export_run(run, formats=None, quantizations=DEFAULTS, out=None, on_row=lambd
     )  # fmt: skip
 
 
+def export_pretrained(
+    pretrained, out, formats=None, quantizations=DEFAULTS, on_row=lambda row: None
+):  # fmt: skip
+    """As `export_model`, of a `weights.open.Pretrained`."""
+    _plan(pretrained.config, formats, quantizations, pathlib.Path(out))
+    about = [
+        f"Weights: `{pretrained.name}`, which others trained. Its licence holds for these, too."
+    ]
+    return export_model(
+        pretrained.load_model(), pretrained.tokenizer, out, formats, quantizations, None, about,
+        on_row,
+    )  # fmt: skip
+
+
 def export_model(
     model, tokenizer, out, formats=None, quantizations=DEFAULTS, validation_text=None, about=(),
     on_row=lambda row: None,
@@ -89,7 +103,7 @@ def _plan(config, formats, quantizations, out):
     check_names("quantizations", quantizations, QUANTIZATIONS)
     formats = formats_for(config.architecture, formats)
     for name in formats:
-        load_module(name)
+        getattr(load_module(name), "check_config", lambda config: None)(config)
     files = {
         out / FORMATS[name].file_name.format(quantization): (name, quantization)
         for name in formats
@@ -114,11 +128,12 @@ def _is_export(path):
         if path.is_dir():
             found = [*path.glob("config.json"), *path.glob("assets.extra/config.json")]
             configs = [parse_json(config.read_text("utf-8")) for config in found]
-            is_ours = any(config["format"].startswith("neo_keras model") for config in configs)
+            names = [config.get("format", config.get("_name_or_path")) for config in configs]
+            is_ours = any(name.startswith("neo_keras") for name in names)
             return is_ours or not any(path.iterdir())
         if path.name == CARD:
             title, _, _ = path.read_text(encoding="utf-8").partition("\n")
-            return title.endswith("trained with neo_keras")
+            return title.endswith(" with neo_keras")
         if path.name == REPORT:
             return all("file" in row for row in parse_json(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError, AttributeError):

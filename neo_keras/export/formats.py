@@ -13,8 +13,9 @@ class Format:
     """One format. The module of `neo_keras.export` that writes it has its name.
 
     `write(source, path, quantization)` there writes what a `Source` has to a path, runs it in the
-    runtime that it is for, and returns a `parity.Measurement`. `check_installed()`, if there is
-    one, looks for what else it needs.
+    runtime that it is for, and returns a `parity.Measurement`. If there are such functions,
+    `check_installed()` looks for what else it needs, and `check_config(model_config)` raises
+    `InputError` where it cannot hold a model.
     """
 
     file_name: str  # of the file or directory, with "{}" for the quantization
@@ -28,6 +29,7 @@ class Format:
 
 
 DECODER_ONLY = ARCHITECTURES[:1]
+GGUF_QUANTIZATIONS = ("float32", "float16", "int8")  # int8 is its Q8_0
 FORMATS = {
     "saved_model": Format(
         "saved_model", "TensorFlow", generates=True, choose=lambda quantizations: ["float32"]
@@ -38,6 +40,15 @@ FORMATS = {
         "web", "a browser", DECODER_ONLY, is_default=False,
         choose=lambda quantizations: ["int8"] if "int8" in quantizations else quantizations[:1],
         hint="the page: python -m http.server --directory {}, then http://localhost:8000",
+    ),
+    "huggingface": Format(
+        "huggingface", "transformers", DECODER_ONLY, is_default=False,
+        choose=lambda quantizations: ["float32"],
+    ),
+    "gguf": Format(
+        "model-{}.gguf", "llama.cpp and ollama", DECODER_ONLY, is_default=False,
+        choose=lambda quantizations: [q for q in quantizations if q in GGUF_QUANTIZATIONS]
+        or ["float32"],
     ),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Opens whatever can write text: a run directory, a SavedModel or a `.tflite` file."""
+"""Opens whatever can write text: a run directory, an exported model or weights of others."""
 
 import itertools
 import pathlib
@@ -13,6 +13,7 @@ from neo_keras.generation.flatbuffer import check_signatures, read_signatures
 from neo_keras.generation.sampler import GREEDY
 from neo_keras.native_logs import import_tensorflow
 from neo_keras.run_directory.directory import RunDirectory
+from neo_keras.weights.open import is_pretrained, open_pretrained
 
 EXPORTS = ("model-int8.tflite", "model-float32.tflite", "saved_model")  # in `export/` of a run
 MAX_THREADS = 4  # the cores of a Pi, the fast ones of a phone
@@ -23,16 +24,27 @@ MAX_TIMED_BYTES, TIMED_TOKENS, TIMED_ROUNDS = 2**24, 16, 3
 # Each runtime is imported where it is needed: a `.tflite` file needs no TensorFlow.
 
 
-def load_engine(path, num_threads=None):
-    """Opens a run directory, a SavedModel directory or a `.tflite` file: (Engine, Tokenizer).
+def load_engine(path, num_threads=None, max_seq_len=None):
+    """Opens a run directory, an exported model or weights of others: (Engine, Tokenizer).
 
     Args:
+        path: of a run directory, a SavedModel directory, a `.tflite` file, or what
+            `weights.open.open_pretrained` takes.
         num_threads: for a `.tflite` file; None: one, or as many as there are cores up to
             `MAX_THREADS`, whichever is faster.
+        max_seq_len: of weights of others, a shorter context.
 
     Raises:
         InputError: it is none of these, or it is damaged.
     """
+    if is_pretrained(path):
+        pretrained = open_pretrained(path, max_seq_len)
+        import_tensorflow()
+        from neo_keras.generation.keras_runner import keras_engine
+
+        return keras_engine(pretrained.load_model()), pretrained.tokenizer
+    if max_seq_len is not None:
+        raise InputError("--seq-len is for weights of others: a model of ours keeps its context")
     path = pathlib.Path(path)
     if path.is_file() and (path.suffix == ".tflite" or artifact.is_tflite(path)):
         config, tokenizer = artifact.unpack_tflite(path)
@@ -44,7 +56,8 @@ def load_engine(path, num_threads=None):
 
         return Engine(saved_model_runner(path), config), tokenizer
     if not RunDirectory(path).read_config():
-        raise mistaken(path, "a run directory, a SavedModel or a .tflite file", also=EXPORTS)
+        expected = "a run directory, a SavedModel, a .tflite file or weights of others"
+        raise mistaken(path, expected, also=EXPORTS)
     run = RunDirectory.open(path)
     tokenizer = run.load_tokenizer()
     import_tensorflow()

@@ -32,12 +32,22 @@ def length_mask(lengths, key_len):
     return ops.expand_dims(ops.where(visible, 0.0, MASKED), (1, 2))
 
 
-def rotary_tables(max_seq_len, head_dim):
+def window_mask(query_positions, key_positions, window):
+    """Hides from position p the keys before p - window + 1; as `causal_mask`, to be added to it."""
+    distances = ops.expand_dims(query_positions, 1) - ops.expand_dims(key_positions, 0)
+    return ops.expand_dims(ops.where(distances < window, 0.0, MASKED), (0, 1))
+
+
+def rotary_tables(max_seq_len, head_dim, base=10000.0, rotary_dim=None):
     """Cosines and sines of rotary position embedding: float32 [max_seq_len, 2, head_dim / 2].
+
+    With a `rotary_dim`, the pairs after its half are left as they are.
 
     Source: Su et al. 2021, arXiv:2104.09864.
     """
-    angles = _angles(max_seq_len, head_dim)
+    rotary_dim = rotary_dim or head_dim
+    angles = _angles(max_seq_len, rotary_dim, base)
+    angles = np.pad(angles, ((0, 0), (0, (head_dim - rotary_dim) // 2)))
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype("float32")
 
 
@@ -51,8 +61,8 @@ def sinusoidal_table(max_seq_len, hidden_dim):
     return table[:, :hidden_dim].astype("float32")  # of an odd width, the last has no cosine
 
 
-def _angles(max_seq_len, dim):
-    frequencies = 10000.0 ** -(np.arange(0, dim, 2) / dim)
+def _angles(max_seq_len, dim, base=10000.0):
+    frequencies = base ** -(np.arange(0, dim, 2) / dim)
     return np.arange(max_seq_len)[:, None] * frequencies  # [max_seq_len, dim / 2]
 
 
@@ -75,43 +85,58 @@ class Attention(keras.layers.Layer):
 
     Args:
         num_heads: query heads.
+        head_dim: of each.
         num_kv_heads: key and value heads; divides `num_heads`. With fewer of them, neighbouring
             query heads share one (Ainslie et al. 2023, arXiv:2305.13245), which shrinks the cache.
         qk_norm: scale queries and keys to root-mean-square 1 (Henry et al. 2020,
             arXiv:2010.04245), which keeps scores bounded at high learning rates.
+        qk_norm_scale: then scale them by learned numbers, one for each place of a head.
+        norm_epsilon: of that norm.
         output_stddev: of the initial output projection.
         cross: keys and values come from another sequence, which `keys_values` reads once.
     """
 
     def __init__(
-        self, num_heads, num_kv_heads, use_bias=False, qk_norm=False,
-        output_stddev=INITIALIZER_STDDEV, cross=False, **kwargs,
+        self, num_heads, num_kv_heads, head_dim, use_bias=False, qkv_bias=False, qk_norm=False,
+        qk_norm_scale=False, norm_epsilon=1e-6, output_stddev=INITIALIZER_STDDEV, cross=False,
+        **kwargs,
     ):  # fmt: skip
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
+        self.head_dim = head_dim
         self.use_bias = use_bias
+        self.qkv_bias = qkv_bias
         self.qk_norm = qk_norm
+        self.qk_norm_scale = qk_norm_scale
+        self.norm_epsilon = norm_epsilon
         self.output_stddev = output_stddev
         self.cross = cross
 
     def build(self, input_shape):
-        hidden_dim = input_shape[-1]
-        self.head_dim = hidden_dim // self.num_heads
+        hidden_dim, dtype = input_shape[-1], self.dtype_policy
 
-        def projection(units, name, stddev=INITIALIZER_STDDEV):
-            layer = dense(units, name, self.dtype_policy, stddev, self.use_bias)
+        def projection(num_heads, name):
+            units = num_heads * self.head_dim
+            layer = dense(units, name, dtype, use_bias=self.qkv_bias)
             layer.build(input_shape)
             return layer
 
         # One matrix product for all that comes from one sequence: fewer, larger operations.
         if self.cross:
-            self.query = projection(hidden_dim, "query")
-            self.key_value = projection(2 * self.num_kv_heads * self.head_dim, "key_value")
+            self.query = projection(self.num_heads, "query")
+            self.key_value = projection(2 * self.num_kv_heads, "key_value")
         else:
-            num_all_heads = self.num_heads + 2 * self.num_kv_heads
-            self.qkv = projection(num_all_heads * self.head_dim, "qkv")
-        self.output_projection = projection(hidden_dim, "output", self.output_stddev)
+            self.qkv = projection(self.num_heads + 2 * self.num_kv_heads, "qkv")
+        if self.qk_norm_scale:
+            self.query_scale, self.key_scale = (
+                self.add_weight((self.head_dim,), "ones", name=name)
+                for name in ("query_scale", "key_scale")
+            )
+        self.output_projection = dense(
+            hidden_dim, "output", dtype, self.output_stddev, self.use_bias
+        )
+        self.output_projection.build((None, None, self.num_heads * self.head_dim))
 
     def call(self, x, attention_mask, rotation=None, cache=None, start=0):
         """Attends from each position of x to the keys that the mask lets it see.
@@ -129,7 +154,8 @@ class Attention(keras.layers.Layer):
             (x, cache). Keys are kept scaled by head_dim**-0.5.
         """
         if self.cross:
-            queries = self._normalize(self._split_heads(self.query(x)), rotation)
+            queries = self._split_heads(self.query(x))
+            queries = self._normalize(queries, self.num_heads, rotation)
             keys, values = cache
         else:
             queries, keys, values = self._project(x, rotation)
@@ -142,12 +168,12 @@ class Attention(keras.layers.Layer):
     def keys_values(self, source, rotation=None):
         """Reads the other sequence, [batch_size, key_len, hidden_dim]: the cache for `call`."""
         keys, values = ops.split(self._split_heads(self.key_value(source)), 2, axis=1)
-        return self._normalize(keys, rotation) * self.head_dim**-0.5, values
+        return self._normalize(keys, 0, rotation) * self.head_dim**-0.5, values
 
     def _project(self, x, rotation):
         x = self._split_heads(self.qkv(x))
         queries_keys, values = ops.split(x, [self.num_heads + self.num_kv_heads], axis=1)
-        queries_keys = self._normalize(queries_keys, rotation)
+        queries_keys = self._normalize(queries_keys, self.num_heads, rotation)
         queries, keys = ops.split(queries_keys, [self.num_heads], axis=1)
         # The keys are scaled, not the queries: a sum of matmul(scaled queries, keys) and a mask is
         # what TensorFlow rewrites, outside of XLA, into a oneDNN kernel hundreds of times slower.
@@ -157,9 +183,16 @@ class Attention(keras.layers.Layer):
         x = ops.reshape(x, (-1, ops.shape(x)[1], x.shape[-1] // self.head_dim, self.head_dim))
         return ops.transpose(x, (0, 2, 1, 3))  # [batch_size, heads, seq_len, head_dim]
 
-    def _normalize(self, queries_keys, rotation):
+    def _normalize(self, queries_keys, num_queries, rotation):
+        """What is scored, of which the first `num_queries` heads are queries and the rest keys."""
         if self.qk_norm:
-            queries_keys = ops.rms_normalization(queries_keys, axis=-1, epsilon=1e-6)
+            epsilon = self.norm_epsilon
+            queries_keys = ops.rms_normalization(queries_keys, axis=-1, epsilon=epsilon)
+        if self.qk_norm_scale:
+            num_keys = queries_keys.shape[1] - num_queries
+            scales = (self.query_scale, num_queries), (self.key_scale, num_keys)
+            scales = [ops.broadcast_to(scale, (n, 1, self.head_dim)) for scale, n in scales]
+            queries_keys = queries_keys * ops.concatenate(scales, axis=0)
         return queries_keys if rotation is None else rotate(queries_keys, rotation)
 
     def _attend(self, queries, keys, values, attention_mask):

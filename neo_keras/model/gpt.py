@@ -6,7 +6,12 @@ import keras
 from keras import ops
 
 from neo_keras.config import ModelConfig, from_saved
-from neo_keras.model.attention import causal_mask, rotary_tables, sinusoidal_table
+from neo_keras.model.attention import (
+    causal_mask,
+    rotary_tables,
+    sinusoidal_table,
+    window_mask,
+)
 from neo_keras.model.blocks import TransformerBlock, make_norm
 from neo_keras.model.drafter import Drafter
 from neo_keras.model.generate import BatchGenerator
@@ -49,7 +54,9 @@ class GPT(keras.Model):
         elif config.position == "sinusoidal":
             self.sinusoidal_table = sinusoidal_table(config.max_seq_len, config.hidden_dim)
         else:
-            self.rotary_tables = rotary_tables(config.window_len, config.head_dim)
+            self.rotary_tables = rotary_tables(
+                config.window_len, config.head_dim, config.rope_base, config.rotary_dim
+            )
         if config.embedding_norm:
             self.embedding_norm = make_norm(config, dtype=dtype, name="embedding_norm")
         self.dropout = keras.layers.Dropout(config.dropout, dtype=dtype, name="dropout")
@@ -166,7 +173,9 @@ class GPT(keras.Model):
         x, history = self._embed(token_ids, positions, cache.get(HISTORY), training)
         new_cache = {**cache, HISTORY: history} if self.config.max_ngram > 1 else {**cache}
         x = self.dropout(x, training=training)
-        attention_mask, rotation = causal_mask(positions, key_positions), None
+        rotation, masks = None, [causal_mask(positions, key_positions)]
+        if self.config.window:  # of each second layer
+            masks.append(masks[0] + window_mask(positions, key_positions, self.config.window))
         sources, offset = self._sources(cache)
         if self.config.position == "rope":
             rotation = ops.take(self.rotary_tables, positions + offset, axis=0)
@@ -174,7 +183,7 @@ class GPT(keras.Model):
             names = f"kv_cache_k_{i}", f"kv_cache_v_{i}"
             held = tuple(cache[name] for name in names) if names[0] in cache else None
             x, keys_values = self._block_to_call(block, training)(
-                x, attention_mask, rotation=rotation, cache=held, start=positions[0],
+                x, masks[i % len(masks)], rotation=rotation, cache=held, start=positions[0],
                 source=sources[i], training=training,
             )  # fmt: skip
             new_cache.update(zip(names, keys_values))

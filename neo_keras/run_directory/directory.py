@@ -164,7 +164,10 @@ class RunDirectory(Place):
                     f"{self.last} is of an earlier version of neo_keras: resume with that version, "
                     "or begin anew with --overwrite; best.keras still generates and exports"
                 )
-        elif any(path.exists() for path in (self.best, self._metrics_path, self._history_path)):
+        elif (
+            any(path.exists() for path in (self._metrics_path, self._history_path))
+            or (self.read_best() or {"step": 0})["step"] != 0
+        ):  # at step 0 it holds the weights that training began from
             raise InputError(
                 f"{self.path} has no last.keras: copy it back, or begin anew with --overwrite"
             )

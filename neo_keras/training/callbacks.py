@@ -156,6 +156,18 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
         self._writer = make(logs) if self.run.keeps_files else tf.summary.create_noop_writer()
         self._restore()
 
+    def keep_untrained(self, model):
+        """Evaluates and saves a model that others trained, before its first step; returns the loss.
+
+        It is the best so far.
+        """
+        self.set_model(model)
+        loss = self._evaluate(self._validation)
+        self.best = {"step": 0, "val_loss": loss}
+        if self.run.keeps_files:
+            self.run.save_best(model.model, **self.best)
+        return loss
+
     def on_train_batch_end(self, batch, logs=None):
         self._logs = logs
         every = self.run.training_config.eval_every

@@ -28,25 +28,30 @@ class Weights:
 def count_weights(config):
     """`Weights` of a `ModelConfig`, as `model.count_params()` counts them without dropout."""
     width, vocab_size, layers = config.hidden_dim, config.vocab_size, config.num_layers
+    queries = config.num_heads * config.head_dim
     keys_values = 2 * config.num_kv_heads * config.head_dim
-    attention = [(width, width + keys_values), (width, width)]
-    cross_attention = [(width, width), (width, keys_values), (width, width)]
-    feed_forward = [(width, config.feed_forward_dim), (config.feed_forward_dim, width)]
+    expanded = config.feed_forward_dim * (1 + ACTIVATIONS[config.activation].is_gated)
+    bias, qkv_bias = config.use_bias, config.qkv_bias
+    # (inputs, outputs, whether there is a bias) of each matrix.
+    attention = [(width, queries + keys_values, qkv_bias), (queries, width, bias)]
+    cross_attention = [(width, queries, qkv_bias), (width, keys_values, qkv_bias), attention[1]]
+    feed_forward = [(width, expanded, bias), (config.feed_forward_dim, width, bias)]
     matrices = (attention + feed_forward) * layers
-    num_norms = 2 * layers + 1 + config.embedding_norm
+    num_attentions, num_norms = layers, 2 * layers + 1 + config.embedding_norm
     if config.architecture == "encoder-decoder":
         matrices += (attention + feed_forward + cross_attention) * layers
-        num_norms += 3 * layers + 1
+        num_attentions, num_norms = num_attentions + 2 * layers, num_norms + 3 * layers + 1
     others = vocab_size * width * (1 if config.tie_embeddings else 2)
-    others += num_norms * width * (2 if config.norm == "layer" and config.use_bias else 1)
-    if config.use_bias:
-        others += sum(outputs for _, outputs in matrices)
+    others += num_norms * width * (2 if config.norm == "layer" and bias else 1)
+    others += sum(outputs * has_bias for _, outputs, has_bias in matrices)
+    others += 2 * config.head_dim * num_attentions * config.qk_norm_scale
     if config.max_ngram > 1:
         others += config.ngram_rows * config.ngram_dim + config.ngram_dim * width
     if config.position == "learned":
         others += config.max_seq_len * width
     drafter = (2 * width + vocab_size) * DRAFTER_WIDTH if config.num_speculative_tokens else 0
-    return Weights(sum(map(math.prod, matrices)), others, drafter)
+    in_matrices = sum(inputs * outputs for inputs, outputs, _ in matrices)
+    return Weights(in_matrices, others, drafter)
 
 
 def count_operations(config, training):
@@ -93,7 +98,7 @@ def _activation_bytes(config, size, remat):
 
     Norms and softmax are in float32, all else in numbers of `size` bytes.
     """
-    queries, keys = config.hidden_dim, config.num_kv_heads * config.head_dim
+    queries, keys = (n * config.head_dim for n in (config.num_heads, config.num_kv_heads))
     attention = 2 * size * (queries + keys)  # queries, keys, values, and what is attended
     if config.qk_norm:
         attention += FLOAT32 * (queries + keys)

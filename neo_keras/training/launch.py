@@ -14,6 +14,7 @@ from neo_keras.errors import InputError
 from neo_keras.native_logs import import_tensorflow
 from neo_keras.run_directory.directory import ReadOnlyRun
 from neo_keras.training.start import resume_run, start_run
+from neo_keras.weights.open import describe_pretrained, full_path, open_pretrained
 
 
 def run_training(**arguments):
@@ -22,7 +23,7 @@ def run_training(**arguments):
 
     outlive_terminal()
     prepare_for_keras()
-    run, corpus, strategy = launch(**arguments)
+    run, corpus, strategy, pretrained = launch(**arguments)
     import_tensorflow()
 
     from neo_keras.training import trainer
@@ -33,7 +34,7 @@ def run_training(**arguments):
     rich.get_console().quiet = not run.keeps_files  # the chief speaks for all
     with lost_workers_end_all():
         metrics, stopped_by = trainer.train(
-            run, corpus, arguments["resume"], _samples(run, corpus), strategy
+            run, corpus, arguments["resume"], _samples(run, corpus), strategy, pretrained
         )
     if run.keeps_files:
         lines = (describe_stop if stopped_by else describe_end)(run, metrics)
@@ -44,11 +45,14 @@ def run_training(**arguments):
     sys.exit(stopped_by and 128 + stopped_by)
 
 
-def launch(run, data, preset, resume, overwrite, device, strategy, tokenizer, **changes):
+def launch(
+    run, data, preset, resume, overwrite, device, strategy, tokenizer, pretrained, **changes
+):
     """Finds the devices, and starts or resumes a run on them, given the arguments of `train.py`.
 
     Returns:
-        (RunDirectory, TokenizedCorpus, `tf.distribute.Strategy` or None), or `InputError`.
+        (RunDirectory, TokenizedCorpus, `tf.distribute.Strategy` or None, `Pretrained` or None), or
+        `InputError`.
     """
     changes["jit_compile"] = {"auto": None, "xla": True, "off": False}[changes.pop("compile")]
     if changes["mixed_precision"] == "auto":
@@ -65,11 +69,31 @@ def launch(run, data, preset, resume, overwrite, device, strategy, tokenizer, **
             changes["directory"] = ReadOnlyRun
         strategy = make_strategy(strategy)
     if resume:
-        started = resume_run(run, data, preset=preset, tokenizer=tokenizer, **changes)
-    else:
-        preset, tokenizer = preset or "shakespeare-cpu", tokenizer or "char"
-        started = start_run(run, data, preset, overwrite, tokenizer=tokenizer, **changes)
-    return *started, strategy
+        if pretrained:
+            changes["pretrained"] = full_path(pretrained)
+        run, corpus = resume_run(run, data, preset=preset, tokenizer=tokenizer, **changes)
+        path, pretrained = run.asked.get("pretrained"), None
+        if path and not run.last.exists():
+            pretrained = open_pretrained(path, run.model_config.max_seq_len)
+        return run, corpus, strategy, pretrained
+    if pretrained:
+        _check_alone(preset=preset, tokenizer=tokenizer, vocab_size=changes["vocab_size"])
+        pretrained = open_pretrained(full_path(pretrained), changes["max_seq_len"])
+        print(*describe_pretrained(pretrained), sep="\n")
+    preset, tokenizer = preset or "shakespeare-cpu", tokenizer or "char"
+    started = start_run(
+        run, data, preset, overwrite, tokenizer=tokenizer, pretrained=pretrained, **changes
+    )
+    return *started, strategy, pretrained
+
+
+def _check_alone(**options):
+    for name, value in options.items():
+        if value is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"{option} does not go with --from, whose model has its own: leave it out"
+            )
 
 
 def _samples(run, corpus):

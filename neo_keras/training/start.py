@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from neo_keras.errors import InputError
-from neo_keras.presets import from_preset
+from neo_keras.presets import for_pretrained, from_preset
 from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.text.corpus import open_corpus
 from neo_keras.text.formats import DOCUMENT_END
@@ -19,7 +19,7 @@ CHANGEABLE = ("steps", "max_seconds", "eval_every", "patience", "sample_every",
 
 def start_run(
     path, sources=(), preset="shakespeare-cpu", overwrite=False, epochs=None, tokenizer="char",
-    vocab_size=None, column=None, directory=RunDirectory, **changes,
+    vocab_size=None, column=None, pretrained=None, directory=RunDirectory, **changes,
 ):  # fmt: skip
     """Makes the run directory of a new training. Nothing is written unless all is right.
 
@@ -27,6 +27,8 @@ def start_run(
         sources, column: as `open_corpus` takes them.
         epochs: passes over the training text, instead of `steps`.
         tokenizer, vocab_size: as `make_tokenizer` takes them.
+        pretrained: `weights.open.Pretrained` to train on, with its own tokenizer, instead of a
+            preset's model from random weights.
         directory: `RunDirectory`, or `ReadOnlyRun` for a worker that is not the chief.
         **changes: fields of `ModelConfig` or `TrainingConfig`; None means "as the preset".
 
@@ -36,17 +38,26 @@ def start_run(
     run = directory(path)
     run.check_free(overwrite)
     # A mistake here need not wait for the text.
-    model_config, training_config = from_preset(preset, vocab_size=1, **changes)
-    _check_sliding_window_eval(model_config, training_config)
-    check_request(tokenizer, vocab_size)
-    document_end = DOCUMENT_END if tokenizer in KINDS else Tokenizer.load(tokenizer).document_end
-    corpus = open_corpus(sources, column, model_config.architecture, document_end)
     asked = {"preset": preset, "vocab_size": vocab_size, "column": column}
-    tokenizer = corpus.make_tokenizer(tokenizer, vocab_size)
-    end_token_id = tokenizer.end_token_id if corpus.has_pairs else None
-    model_config = dataclasses.replace(
-        model_config, vocab_size=tokenizer.vocab_size, end_token_id=end_token_id
-    )
+    if pretrained:
+        asked = {"pretrained": pretrained.path, "column": column}
+        model_config, training_config = for_pretrained(pretrained.config, **changes)
+        document_end = pretrained.tokenizer.document_end
+    else:
+        model_config, training_config = from_preset(preset, vocab_size=1, **changes)
+        check_request(tokenizer, vocab_size)
+        is_new = tokenizer in KINDS
+        document_end = DOCUMENT_END if is_new else Tokenizer.load(tokenizer).document_end
+    _check_sliding_window_eval(model_config, training_config)
+    corpus = open_corpus(sources, column, model_config.architecture, document_end)
+    if pretrained:
+        tokenizer = pretrained.tokenizer
+    else:
+        tokenizer = corpus.make_tokenizer(tokenizer, vocab_size)
+        end_token_id = tokenizer.end_token_id if corpus.has_pairs else None
+        model_config = dataclasses.replace(
+            model_config, vocab_size=tokenizer.vocab_size, end_token_id=end_token_id
+        )
     tokenized = corpus.tokenize(tokenizer, model_config)
     if epochs is not None:
         steps = _count_steps(epochs, tokenized, training_config)

@@ -26,7 +26,7 @@ from neo_keras.training.tune import tune
 MAX_VALIDATION_BATCH_SIZE = 64  # twice that of training below: without gradients there is memory
 
 
-def train(run, corpus, resume=False, callbacks=(), strategy=None):
+def train(run, corpus, resume=False, callbacks=(), strategy=None, pretrained=None):
     """Trains as `run.training_config` says, and keeps everything in the run directory.
 
     Args:
@@ -35,6 +35,7 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
         resume: continue from `last.keras`, if there is one, as if the run had never stopped.
         callbacks: more Keras callbacks.
         strategy: of `make_strategy`, for several devices; every worker calls this function.
+        pretrained: `weights.open.Pretrained` to begin from; None: random weights.
 
     Returns:
         (metrics, signal): what `metrics.json` holds; the `signal.Signals` that ended it, or None.
@@ -85,6 +86,11 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None):
     if nothing_left:
         evaluator.finish_earlier(train_step)
     else:
+        if pretrained:
+            pretrained.fill(train_step.model)
+            loss = evaluator.keep_untrained(train_step)
+            bits = corpus.validation.bits_per_char(loss)
+            console.print(f"before training: validation {loss:.4f} ({bits:.3f} bits/char)")
         settings = config.global_batch_size, config.seed, config.steps, first_step
         dataset = distribute(strategy, make_training(*settings))
         with stop.listening(), bar.progress:  # gives the terminal back, too

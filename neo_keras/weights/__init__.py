@@ -1,1 +1,1 @@
-"""Weights that others trained, in and out."""
+"""Other projects' checkpoints: in and out."""

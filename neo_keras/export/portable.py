@@ -1,0 +1,38 @@
+"""Weights for other programs: what both of their forms have in common."""
+
+import numpy as np
+from keras import ops
+
+from neo_keras.export import parity
+from neo_keras.generation.keras_runner import keras_engine
+from neo_keras.weights.conversion import as_target, target_of
+from neo_keras.weights.open import open_pretrained
+
+MAX_LOGIT_DIFFERENCE = 1e-5  # of what is read back, in float32, where logits are `USUAL_LOGIT`
+
+
+def write(form, write_file, source, path, quantization):
+    """Writes weights, and measures what our reader makes of them; see `formats.Format`.
+
+    Args:
+        form: "huggingface" or "gguf".
+        write_file: a function of (path, name of an architecture, `GPT`, `Tokenizer`).
+    """
+    name, target = target_of(source.model.config, form)
+    write_file(path, name, as_target(source.model, target), source.tokenizer)
+    opened = open_pretrained(path, target.max_seq_len).load_model()
+    if quantization == "float32":
+        _check_same_logits(opened, source)
+    return parity.measure(keras_engine(opened), source.reference)
+
+
+def _check_same_logits(opened, source):
+    reference = source.reference
+    token_ids = np.concatenate([reference.prompts[0], reference.targets[0][:-1]])[None]
+    expected, got = (ops.convert_to_numpy(m(token_ids)) for m in (source.model, opened))
+    largest, difference = np.abs(expected).max(), np.abs(got - expected).max()
+    if not difference <= MAX_LOGIT_DIFFERENCE * max(largest / parity.USUAL_LOGIT, 1):
+        raise parity.VerificationError(
+            f"the weights are wrong: read back, their logits differ by {difference:.3g}, expected "
+            f"at most {MAX_LOGIT_DIFFERENCE:g}; nothing was written"
+        )

@@ -1,0 +1,165 @@
+"""Opens a model that another program wrote, whatever its form."""
+
+import dataclasses
+import os
+import pathlib
+
+from neo_keras.config import ModelConfig
+from neo_keras.errors import InputError
+from neo_keras.text.tokenizer import Tokenizer
+from neo_keras.weights.conversion import check_sizes, fill
+from neo_keras.weights.layouts import Architecture
+
+HUB = "hf://"
+# Of a longer context, a window that fits the memory of a phone, and 512 tokens in a page or two.
+DEFAULT_SEQ_LEN = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A model of another program, whose weights are still in its files."""
+
+    path: str  # as it was given
+    config: ModelConfig
+    tokenizer: Tokenizer
+    architecture: Architecture
+    form: str  # "huggingface" or "gguf"
+    file: object  # its tensors, as `conversion` takes them
+    full_seq_len: int  # of the context that it was trained with
+
+    @property
+    def name(self):
+        """Of the folder or the file, without what says its form."""
+        return pathlib.PurePath(self.path).name.removesuffix(".gguf")
+
+    def fill(self, model):
+        """Assigns its weights to a `GPT` of its configuration."""
+        fill(model, self.file, self.architecture, self.form)
+
+    def load_model(self):
+        """A new `GPT` with its weights, in float32."""
+        from neo_keras.model.gpt import GPT
+
+        model = GPT(self.config)
+        self.fill(model)
+        return model
+
+
+def is_pretrained(path):
+    """Whether a path is one that `open_pretrained` takes, as far as names tell."""
+    if str(path).startswith(HUB) or str(path).endswith(".gguf"):
+        return True
+    path = pathlib.Path(path)
+    from neo_keras.weights.huggingface import is_folder
+
+    return path.is_dir() and (is_folder(path) or _is_keras_hub(path))
+
+
+def open_pretrained(path, max_seq_len=None):
+    """The `Pretrained` of a path; reads no weights yet.
+
+    Args:
+        path: of a folder of transformers, a preset folder of KerasHub, or a `.gguf` file; or
+            "hf://owner/name", which is downloaded once.
+        max_seq_len: a shorter context than it was trained with, for a smaller KV cache; None: its
+            own, but at most `DEFAULT_SEQ_LEN`.
+
+    Raises:
+        InputError: it is none of these, damaged, incomplete, or computes what we do not.
+    """
+    if str(path).startswith(HUB):
+        folder = _download(str(path))
+    else:
+        folder = pathlib.Path(path)
+    if not folder.exists():
+        raise InputError(f"{path} does not exist: give a folder, a .gguf file or {HUB}owner/name")
+    if folder.is_file():
+        from neo_keras.weights.gguf import open_gguf
+
+        form, opened = "gguf", open_gguf(folder)
+    else:
+        from neo_keras.weights.huggingface import open_folder
+
+        if _is_keras_hub(folder):
+            folder = _from_keras_hub(folder)
+        form, opened = "huggingface", open_folder(folder)
+    file, architecture, config, tokenizer = opened
+    check_sizes(file, architecture, form, config)
+    tokenizer.check_vocab_size(config.vocab_size, path)
+    shortened = _shortened(config, max_seq_len, path)
+    opened = shortened, tokenizer, architecture, form, file, config.max_seq_len
+    return Pretrained(str(path), *opened)
+
+
+def full_path(path):
+    """A path that is the same from any directory."""
+    return path if path.startswith(HUB) else os.path.abspath(path)
+
+
+def _shortened(config, max_seq_len, path):
+    if max_seq_len is not None and max_seq_len > config.max_seq_len:
+        raise InputError(
+            f"--seq-len must be at most the context of {path}, {config.max_seq_len}, got "
+            f"{max_seq_len}"
+        )
+    max_seq_len = max_seq_len or min(config.max_seq_len, DEFAULT_SEQ_LEN)
+    config = dataclasses.replace(config, max_seq_len=max_seq_len)
+    if config.window and config.window >= config.max_seq_len:  # it hides nothing
+        config = dataclasses.replace(config, window=None)
+    return config
+
+
+def describe_pretrained(pretrained):
+    """What was opened, for people; list of lines."""
+    config, full = pretrained.config, pretrained.full_seq_len
+    lines = [
+        f"{pretrained.path}: {config.num_layers} layers, {config.hidden_dim} wide, "
+        f"{config.vocab_size:,} tokens"
+    ]
+    if config.max_seq_len < full:
+        slot_bytes = 8 * config.num_layers * config.num_kv_heads * config.head_dim
+        saved = slot_bytes * (full - config.max_seq_len) / 1e6
+        lengths = f"{config.max_seq_len:,} of {full:,} tokens"
+        lines.append(f"a context of {lengths}: its KV cache is {saved:,.0f} MB smaller (--seq-len)")
+    return lines
+
+
+def _is_keras_hub(path):
+    from neo_keras.weights.huggingface import read_config_json
+
+    return str(read_config_json(path).get("registered_name", "")).startswith("keras_hub>")
+
+
+def _from_keras_hub(path):
+    """The folder of transformers that KerasHub makes of a preset; it goes with this process."""
+    import keras_hub
+
+    from neo_keras.environment import temporary_directory
+
+    folder = pathlib.Path(temporary_directory())
+    try:
+        keras_hub.models.Backbone.from_preset(str(path)).export_to_transformers(str(folder))
+        keras_hub.tokenizers.Tokenizer.from_preset(str(path)).export_to_transformers(str(folder))
+    except Exception as error:  # KerasHub names what it cannot export in many ways
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"KerasHub cannot export {path} to transformers ({reason})") from None
+    return folder
+
+
+def _download(path):
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise InputError(f"{path} needs the package huggingface_hub: pip install it") from None
+    owner, _, name = path.removeprefix(HUB).partition("/")
+    if not owner or not name or "/" in name:
+        raise InputError(f"expected {HUB}owner/name, got {path}")
+    try:
+        patterns = ["*.json", "*.safetensors", "merges.txt"]
+        folder = huggingface_hub.snapshot_download(f"{owner}/{name}", allow_patterns=patterns)
+    except Exception as error:  # of its own, of HTTP and of the network
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"cannot download {path} ({reason}): check its name and the network, or give a folder"
+        ) from None
+    return pathlib.Path(folder)
