@@ -4,8 +4,10 @@ A key that changes what a model computes is refused by its name where we do not 
 that is not known here is ignored.
 """
 
+import json
+
 from neo_keras.config import ModelConfig
-from neo_keras.errors import InputError, shortened
+from neo_keras.errors import InputError
 from neo_keras.weights.layouts import ARCHITECTURES, PLAIN
 
 # Where one is missing, or null, the field has its own default.
@@ -29,9 +31,9 @@ LAYER_KEYS = {"attention_types", "attention_layers", "layer_types"}
 def architecture_of(config):
     """(name, `Architecture`) of a config.json; raises `InputError` for any other."""
     name = config.get("model_type")
-    if name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         raise InputError(
-            f"config.json has the model_type {shortened(name)}, expected one of "
+            f"config.json has the model_type {_shown(name)}, expected one of "
             f"{', '.join(ARCHITECTURES)}: convert another model"
         )
     return name, ARCHITECTURES[name]
@@ -67,9 +69,9 @@ def read_config(config, has_head):
 
 def _read_activation(config, architecture):
     name = config.get(architecture.activation_key)
-    if name not in architecture.activations:
+    if not isinstance(name, str) or name not in architecture.activations:
         raise InputError(
-            f"config.json has the {architecture.activation_key} {shortened(name)}, expected one of "
+            f"config.json has the {architecture.activation_key} {_shown(name)}, expected one of "
             f"{', '.join(architecture.activations)}: convert another model"
         )
     return architecture.activations[name]
@@ -109,7 +111,7 @@ def _quotient(fields):
     sizes = fields["hidden_dim"], fields["num_heads"]
     if not all(type(size) is int and size > 0 for size in sizes):
         raise InputError(
-            f"config.json has a hidden size and heads of {shortened(list(sizes))}, expected "
+            f"config.json has a hidden size and heads of {_shown(list(sizes))}, expected "
             "numbers above 0: copy it again"
         )
     return sizes[0] // sizes[1]
@@ -151,14 +153,20 @@ def _check_all_is_known(config, architecture):
     for key in sorted(config.keys() - known - HARMLESS - ROPE_KEYS - LAYER_KEYS):
         if config[key] not in (None, False):
             raise InputError(
-                f"config.json has {key} = {shortened(config[key])}, which neo_keras does not know: "
+                f"config.json has {key} = {_shown(config[key])}, which neo_keras does not know: "
                 "it may change what the model computes; remove the key if it does not"
             )
 
 
+def _shown(value):
+    """A value of config.json as that spells it."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def _not_computed(key, got, expected):
     return InputError(
-        f"config.json has {key} = {shortened(got)}, and neo_keras computes {shortened(expected)} "
+        f"config.json has {key} = {_shown(got)}, and neo_keras computes {_shown(expected)} "
         "only: convert another model"
     )
 
