@@ -16,6 +16,7 @@ from neo_keras.text.pairs import encode_pairs, parse_pairs
 
 NUM_WINDOWS = 16
 MAX_LOGITS = 2**27  # of all windows: with a large vocabulary and context there are fewer windows
+MAX_WEIGHT_READS = 2**37  # of all tokens, as each token reads each weight: a minute or two on a CPU
 MAX_PREFIX = 64  # tokens of a prompt that prefill takes
 USUAL_LOGIT = 5.0  # rounding grows with the logits: where they are larger, so is what is allowed
 # Nats per token that a loss may always rise by: a wrong file is off by a hundred times that. Of the
@@ -63,7 +64,7 @@ class Measurement:
     max_logit_difference: float  # from the Keras model
     greedy_agreement: float  # how often the most likely token is the Keras model's, 0 .. 1
     loss: float  # nats per token, over the tokens that are known
-    tokens_per_second: float  # of decoding, one token a call
+    tokens_per_second: float  # of decoding, one token a call; of weights alone, a window a call
 
 
 def encode_reference(model, text, tokenizer):
@@ -98,8 +99,9 @@ def make_reference(model, token_ids, suppressed_ids=()):
         )
     config = model.config
     size = min(config.window_len + (not model.has_encoder), len(token_ids))
-    num_windows = np.clip(MAX_LOGITS // (size * config.vocab_size), 2, NUM_WINDOWS)
-    starts = np.linspace(0, len(token_ids) - size, num_windows).astype(int)
+    most = min(MAX_LOGITS // config.vocab_size, MAX_WEIGHT_READS // model.count_params())
+    num_windows = np.clip(most // size, 2, NUM_WINDOWS)
+    starts = np.unique(np.linspace(0, len(token_ids) - size, num_windows).astype(int))
     windows = np.asarray(token_ids, "int32")[starts[:, None] + np.arange(size)]
     prompt_len = size // 2 if model.has_encoder else 1 + min((size - 1) // 2, MAX_PREFIX)
     prompts, targets = np.split(windows, [prompt_len], axis=1)
@@ -138,13 +140,27 @@ def measure(engine, reference, speculative=False):
         begin = time.perf_counter()
         logits += [engine.decode(token_id, noise) for token_id in (prompt[-1], *targets[:-1])]
         seconds += time.perf_counter() - begin
-    logits, expected, known = np.array(logits), reference.logits, reference.known
+    return _measurement(np.array(logits), reference, len(logits) / seconds)
+
+
+def measure_weights(model, reference):
+    """As `measure`, of a `GPT` with the weights of a file: a window at once."""
+    logits, begin = [], time.perf_counter()
+    for prompt, targets in zip(reference.prompts, reference.targets):
+        window = np.concatenate([prompt, targets[:-1]])[None]
+        logits.append(ops.convert_to_numpy(model(window))[0, -len(targets) :])
+    logits = np.concatenate(logits)
+    return _measurement(logits, reference, len(logits) / (time.perf_counter() - begin))
+
+
+def _measurement(logits, reference, tokens_per_second):
+    expected, known = reference.logits, reference.known
     greedy, keras_greedy = (np.where(known, x, -np.inf).argmax(axis=-1) for x in (logits, expected))
     return Measurement(
         max_logit_difference=float(np.abs(logits - expected)[:, known].max()),
         greedy_agreement=float(np.mean(greedy == keras_greedy)),
         loss=reference.loss_of(logits),
-        tokens_per_second=len(logits) / seconds,
+        tokens_per_second=tokens_per_second,
     )
 
 

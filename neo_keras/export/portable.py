@@ -1,10 +1,8 @@
 """Weights for other programs: what both of their forms have in common."""
 
 import numpy as np
-from keras import ops
 
 from neo_keras.export import parity
-from neo_keras.generation.keras_runner import keras_engine
 from neo_keras.weights.conversion import as_target, target_of
 from neo_keras.weights.open import open_pretrained
 
@@ -21,16 +19,14 @@ def write(form, write_file, source, path, quantization):
     name, target = target_of(source.model.config, form)
     write_file(path, name, as_target(source.model, target), source.tokenizer)
     opened = open_pretrained(path, target.max_seq_len).load_model()
+    measurement = parity.measure_weights(opened, source.reference)
     if quantization == "float32":
-        _check_same_logits(opened, source)
-    return parity.measure(keras_engine(opened), source.reference)
+        _check_same_logits(measurement, source.reference)
+    return measurement
 
 
-def _check_same_logits(opened, source):
-    reference = source.reference
-    token_ids = np.concatenate([reference.prompts[0], reference.targets[0][:-1]])[None]
-    expected, got = (ops.convert_to_numpy(m(token_ids)) for m in (source.model, opened))
-    largest, difference = np.abs(expected).max(), np.abs(got - expected).max()
+def _check_same_logits(measurement, reference):
+    largest, difference = np.abs(reference.logits).max(), measurement.max_logit_difference
     if not difference <= MAX_LOGIT_DIFFERENCE * max(largest / parity.USUAL_LOGIT, 1):
         raise parity.VerificationError(
             f"the weights are wrong: read back, their logits differ by {difference:.3g}, expected "

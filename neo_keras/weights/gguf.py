@@ -1,5 +1,7 @@
 """A GGUF file, of llama.cpp and ollama."""
 
+import json
+
 import numpy as np
 
 from neo_keras.config import ModelConfig
@@ -73,7 +75,7 @@ def open_gguf(path):
         )
     architecture = architectures[name]
     text, config = tokenizer_from_gguf(file.fields)
-    tokenizer = Tokenizer.from_json(text, path, config)
+    tokenizer = Tokenizer.from_json(text, path, json.dumps(config))
     return file, architecture, _read_config(file, name, architecture), tokenizer
 
 
@@ -118,7 +120,7 @@ def write_gguf(path, name, model, tokenizer, quantization):
     writer = gguf.GGUFWriter(path, architecture.gguf)
     for key, value in {
         **_fields(architecture, model.config),
-        **gguf_fields_from(tokenizer),
+        **gguf_fields_from(tokenizer, model.config.vocab_size),
     }.items():
         _add(writer, key, value)
     writer.add_file_type(FILE_TYPES[quantization])
