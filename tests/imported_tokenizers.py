@@ -128,6 +128,19 @@ def digits_then_bytes(**options):
     return _byte_level(pre_tokenizers.Sequence([pre_tokenizers.Digits(True), split]))
 
 
+def with_underscores():
+    hf = llama2()
+    steps = [normalizers.Prepend("▁"), normalizers.Replace("_", "▁"), normalizers.Replace(" ", "▁")]
+    hf.normalizer = normalizers.Sequence(steps)
+    return hf
+
+
+def after(part):
+    """GPT-2's words of what another pre-tokenizer makes."""
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return _byte_level(pre_tokenizers.Sequence([part, words]))
+
+
 # What a page can do, and the rest.
 MAKE_IMPORTED = {
     "smollm": digits_then_bytes,
@@ -160,5 +173,12 @@ MAKE_OTHERS = {
     "unigram": unigram,
     "word piece": word_piece,
     "roberta": roberta,
+    "underscores": with_underscores,
+    "nfkc": lambda: _byte_level(pre_tokenizers.ByteLevel(False), normalizers.NFKC()),
+    "no spaces": lambda: _byte_level(
+        pre_tokenizers.ByteLevel(False), normalizers.Replace(" ", "▁")
+    ),
+    "metaspace first": lambda: after(pre_tokenizers.Metaspace(split=False)),
+    "punctuation first": lambda: after(pre_tokenizers.Punctuation("merged_with_next")),
     **{flag: lambda flag=flag: flagged(flag) for flag in ("lstrip", "rstrip", "single_word")},
 }

@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCRIPTS = ("train.py", "generate.py", "export.py")
 
 
-WORD_PIECE = tokenizers.Tokenizer(models.WordPiece({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
+WORD_PIECE = tokenizers.Tokenizer(models.WordPiece({"a": 0}, unk_token="[UNK]"))
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ GOOD = ["--data", "good.txt"]
             [*GOOD, "--tokenizer", "folder"],
             "folder: expected a tokenizer.json, got: Is a directory",
         ),
-        ([*GOOD, "--tokenizer", "bert.json"], "bert.json: expected .* got a WordPiece of another"),
+        ([*GOOD, "--tokenizer", "bert.json"], "bert.json: expected a WordPiece with a token for"),
         ([*GOOD, "--tokenizer", "bpe", "--vocab-size", "255"], "from 256 .* to 1048576, got 255"),
         ([*GOOD, "--tokenizer", "word", "--vocab-size", "1"], "from 2 .* got 1"),
         ([*GOOD, "--vocab-size", "300"], "is of word and bpe, .* the tokenizer char has a size"),

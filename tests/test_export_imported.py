@@ -6,14 +6,17 @@ import zipfile
 
 import numpy as np
 import pytest
-from imported_tokenizers import MAKE_IMPORTED, hard_text
+from imported_tokenizers import MAKE_IMPORTED, MAKE_OTHERS, hard_text
+from page_driver import console_errors, open_page, served
+from page_driver import write as write_in_page
 from sure_texts import sure_text
 from tiny_models import make_run
 
 from neo_keras.errors import InputError
-from neo_keras.export import litertlm
+from neo_keras.export import litertlm, web
 from neo_keras.export.formats import Source
 from neo_keras.export.litertlm import LiteRTLM, bundle, litert_lm_signatures
+from neo_keras.export.signatures import page_signatures
 from neo_keras.export.tflite import convert, write_tflite
 from neo_keras.generation import artifact
 from neo_keras.generation.decoding import generate_text
@@ -23,6 +26,8 @@ from neo_keras.generation.sampler import GREEDY, Sampler
 from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_config import TokenizerConfig
+
+pytest_plugins = ["export_fixtures", "web_fixtures"]
 
 TEMPLATE = "{% for message in messages %}<|im_start|>{{ message.content }}{% endfor %}"
 CONFIGS = {
@@ -144,3 +149,29 @@ def test_litert_lm_writes_what_keras_writes(run, name, keras, tmp_path):
     metadata = (tmp_path / "metadata.pb").read_bytes()
     template = CONFIGS[name].chat_template or litertlm.PROMPT_TEMPLATE
     assert template.encode() in metadata
+
+
+def test_a_page_writes_what_keras_writes(runtime, browser, run, name, keras, tmp_path):
+    source = Source(run.load_model(), run.load_tokenizer())
+    write_tflite(source, tmp_path / "model.tflite", "float32", page_signatures)
+    web.write_page_around(tmp_path / "model.tflite")
+    has_config = (tmp_path / "tokenizer_config.json").exists()
+    assert has_config == (CONFIGS[name] != TokenizerConfig())
+    with served(tmp_path) as url:
+        num_events, num_chars = len(browser.events), 0
+        page = open_page(browser, url)
+        for seed, prompt in enumerate(PROMPTS):
+            text = write_in_page(page, prompt=prompt, length=40, temperature=1, seed=seed)
+            expected = sure_text(*keras, prompt, 40, Sampler(1.0), seed)
+            assert text.startswith(expected)
+            num_chars += len(expected)
+        assert num_chars > 100
+        assert console_errors(browser.events[num_events:]) == []
+        page.close()
+
+
+def test_a_page_that_could_not_encode_is_not_made(tmp_path):
+    source = Source(None, Tokenizer(MAKE_OTHERS["unigram"]()))
+    with pytest.raises(InputError, match="a web page cannot have this tokenizer: it has the model"):
+        web.write(source, tmp_path / "web", "float32")
+    assert not (tmp_path / "web").exists()

@@ -15,7 +15,11 @@ from neo_keras.text.tokenizer import Tokenizer
 
 TOKENIZERS = {name: make() for name, make in (MAKE_IMPORTED | MAKE_OTHERS).items()}
 # Of which it is not known that a text may be cut.
-WHOLE = {"no words", "own pattern", "word piece", "roberta", "lstrip", "rstrip", "single_word"}
+WHOLE = {
+    *("no words", "own pattern", "word piece", "roberta", "lstrip", "rstrip", "single_word"),
+    *("underscores", "no spaces", "metaspace first"),
+}
+LOSSY = {"underscores", "no spaces", "metaspace first"}  # a space becomes what another was, too
 seeded = settings(max_examples=25, derandomize=True, deadline=None, database=None)
 
 
@@ -84,7 +88,7 @@ def test_what_is_streamed_is_what_is_decoded(name):
         ids = tokenizer.encode(text)
         decoded, streamed = tokenizer.decode(ids), "".join(tokenizer.stream(ids))
         assert streamed.removeprefix(" ") == decoded.removeprefix(" ")
-        if tokenizer.unk_token_id is None:
+        if tokenizer.unk_token_id is None and name not in LOSSY:
             assert decoded.removeprefix(" ") == text
         # Of a continuation: what the whole adds to its beginning.
         cut = len(ids) // 2

@@ -79,12 +79,10 @@ def test_bad_requests(name, vocab_size, match):
         make_tokenizer(name, ["text"], vocab_size)
 
 
-def test_a_tokenizer_of_another_kind(tmp_path):
+def test_a_tokenizer_without_an_unknown_token(tmp_path):
     path = tmp_path / "tokenizer.json"
     tokenizers.Tokenizer(models.Unigram([("a", -1.0)])).save(str(path))
-    with pytest.raises(
-        InputError, match=f"{path}: expected .* got a Unigram of another kind; pass"
-    ):
+    with pytest.raises(InputError, match=f"{path}: expected a Unigram with a token .* no unk_id; "):
         make_tokenizer(str(path), ["text"])
 
 

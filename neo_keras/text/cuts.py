@@ -64,7 +64,8 @@ def cuts_of(hf: tokenizers.Tokenizer) -> Cuts:
     types = {part["type"] for part in normalizers}
     if not types <= {"NFC", "NFD", "NFKC", "NFKD", "Prepend", "Replace"}:
         return Cuts(NOWHERE)
-    if any(not _is_character(part) for part in normalizers if part["type"] == "Replace"):
+    # What becomes a space, or what stands for one, would do so unseen.
+    if any(part["pattern"] != {"String": " "} for part in normalizers if part["type"] == "Replace"):
         return Cuts(NOWHERE)
     boundaries = _boundaries(hf, splits, types)
     adds_prefix = (
@@ -78,7 +79,8 @@ def cuts_of(hf: tokenizers.Tokenizer) -> Cuts:
 
 def _boundaries(hf, splits, normalizer_types):
     """The patterns of `Cuts.boundary`, as many as are safe."""
-    for part in splits:
+    has_spaces = "Replace" not in normalizer_types  # and no letter in their place
+    for part in splits if has_spaces else ():
         if _has_known_words(part):
             return [_BEFORE_SPACES, *[_AFTER_LETTERS] * (normalizer_types <= {"NFC"})]
         if part["type"] in _WHITESPACE:
@@ -87,20 +89,24 @@ def _boundaries(hf, splits, normalizer_types):
             return [_BEFORE_SPACES, *[_BEFORE_LINE_ENDS] * _never_joins(hf, "\n")]
         if part["type"] not in _LOCAL and not _is_character(part):
             return []
+        if part["type"] == "Metaspace":
+            break
+    if not all(part["type"] in _LOCAL or _is_character(part) for part in splits):
+        return []
     both = {" ": _BEFORE_SPACES, "\n": _BEFORE_LINE_ENDS}
     return [boundary for character, boundary in both.items() if _never_joins(hf, character)]
 
 
 def _is_character(part):
-    """Whether a Replace or a Split is of a single character, whatever is around it."""
-    return len(part.get("pattern", {}).get("String", "")) == 1 and part["type"] != "Prepend"
+    """Whether a part of a pre-tokenizer cuts at a single character, whatever is around it."""
+    return len(part.get("pattern", {}).get("String", "")) == 1
 
 
 def _has_known_words(part):
     if part["type"] == "ByteLevel":
         return part["use_regex"]
     is_isolated = part.get("behavior") == "Isolated" and not part.get("invert")
-    return is_isolated and part["pattern"].get("Regex") in WORD_PATTERNS.values()
+    return is_isolated and part.get("pattern", {}).get("Regex") in WORD_PATTERNS.values()
 
 
 def _never_joins(hf, character):
