@@ -36,20 +36,34 @@ def write_gguf(path, fields):
 
 
 @contextlib.contextmanager
-def llama_cpp(path):
-    """A function of a text that returns llama.cpp's ids of it."""
-    xllamacpp = pytest.importorskip("xllamacpp")
+def serve(path):
+    """Within the block llama.cpp serves a file: a function of (name, **body), which returns JSON.
+
+    Its cache is float32, as its arithmetic.
+    """
+    xllamacpp = pytest.importorskip("xllamacpp", reason="pip install xllamacpp")
     params = xllamacpp.CommonParams()
     params.model.path, params.n_ctx, params.warmup = str(path), 256, False
+    params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     server = xllamacpp.Server(params)
 
-    def tokenize(text, special=False):
-        body = {"content": text, "add_special": special, "parse_special": True}
+    def post(name, **body):
         request = urllib.request.Request(
-            f"{server.listening_address}/tokenize", json.dumps(body).encode(),
+            f"{server.listening_address}/{name}", json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )  # fmt: skip
         with urllib.request.urlopen(request) as answer:
-            return json.load(answer)["tokens"]
+            return json.load(answer)
 
-    yield tokenize
+    yield post
+
+
+@contextlib.contextmanager
+def llama_cpp(path):
+    """A function of a text that returns llama.cpp's ids of it."""
+    with serve(path) as post:
+
+        def tokenize(text, special=False):
+            return post("tokenize", content=text, add_special=special, parse_special=True)["tokens"]
+
+        yield tokenize

@@ -87,7 +87,8 @@ def fill(model, file, architecture, form):
                 f"({error}): copy the files of one model"
             ) from None
         variable.assign(array)
-    _check_constants(file, architecture, model.config, used)
+    if form == "huggingface":
+        _check_constants(file, architecture, model.config, used)
     if model.config.tie_embeddings:  # some files have the embedding twice
         used.add(getattr(rows[HEAD], form))
     if extra := sorted(name for name in file.names - used if not BUFFERS.search(name)):

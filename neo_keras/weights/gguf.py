@@ -93,7 +93,7 @@ def _read_config(file, name, architecture):
     for key, expected in architecture.gguf_arrays.items():
         if not np.allclose(file.fields.get(key, np.nan), expected, rtol=1e-6):
             raise _not_computed(key, file.fields.get(key))
-    fields = {**PLAIN, **{KEYS[key]: value for key, value in given.items() if key in KEYS}}
+    fields = {**PLAIN, **{KEYS[key]: _shortest(given[key]) for key in given.keys() & KEYS.keys()}}
     fields |= {**architecture.fixed, "activation": architecture.gguf_activation}
     if fields["position"] != "rope":
         fields.pop("rotary_dim", None)
@@ -103,6 +103,11 @@ def _read_config(file, name, architecture):
     fields["vocab_size"] = file.shape("token_embd.weight")[0]
     fields["tie_embeddings"] = not has_head(file, architecture, "gguf")
     return ModelConfig(**fields)
+
+
+def _shortest(value):
+    """Of a float32, the number with the fewest digits that it stands for: 1e-5, say."""
+    return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
 def _not_computed(key, value):
