@@ -44,6 +44,7 @@ def serve(path):
     xllamacpp = pytest.importorskip("xllamacpp", reason="pip install xllamacpp")
     params = xllamacpp.CommonParams()
     params.model.path, params.n_ctx, params.warmup = str(path), 256, False
+    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     server = xllamacpp.Server(params)
 
