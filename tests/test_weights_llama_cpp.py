@@ -39,7 +39,7 @@ PROMPT, NUM_TOKENS = "Où est l'été ? 日本語。", 40
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", MODELS)
-def test_out_and_in(name, tmp_path):
+def test_out_and_in(name, tmp_path, record_property):
     tokenizer = Tokenizer(tiny_tokenizers.MAKE["char"]())
     config = ModelConfig(
         tokenizer.vocab_size, 97, num_layers=3, num_heads=4, hidden_dim=64, **MODELS[name]
@@ -77,9 +77,10 @@ def test_out_and_in(name, tmp_path):
     (first,) = answer["completion_probabilities"]
     got = {row["id"]: row["logprob"] for row in first["top_logprobs"]}
     assert len(got) == tokenizer.vocab_size
-    np.testing.assert_allclose(
-        [got[i] for i in range(tokenizer.vocab_size)], log_probabilities, rtol=0, atol=5e-3
-    )
+    got = np.array([got[i] for i in range(tokenizer.vocab_size)])
+    difference = np.abs(got - log_probabilities).max()
+    record_property("summary", f"llama.cpp {name}: log-probabilities differ by {difference:.1e}")
+    assert difference < 5e-3  # its tables of activations are in float16
     engine = keras_engine(model)
     generated = generate_ids(engine, ids, GREEDY, seed=0, suppress_tokens=[tokenizer.unk_token_id])
     ours = list(itertools.islice(generated, NUM_TOKENS))

@@ -28,13 +28,16 @@ def token_ids(seq_len=foreign_models.SEQ_LEN):
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", foreign_models.MODELS)
-def test_in_and_out(name, tmp_path):
+def test_in_and_out(name, tmp_path, record_property):
     foreign = foreign_models.make(name)
     foreign_models.save(foreign, tmp_path / "in")
     pretrained = open_pretrained(tmp_path / "in")
     model, ids = pretrained.load_model(), token_ids()
     expected = foreign_models.logits_of(foreign, ids)
-    assert_close(np.asarray(model(ids)), expected, ADDITIONS)
+    got = np.asarray(model(ids))
+    assert_close(got, expected, ADDITIONS)
+    difference = np.abs(got - expected).max()
+    record_property("summary", f"transformers {name}: logits differ by {difference:.1e}")
 
     written_as, target = target_of(model.config, "huggingface")
     tokenizer = Tokenizer(foreign_models.TOKENIZER)
