@@ -19,6 +19,15 @@ pytest_plugins = ["export_fixtures", "web_fixtures"]
 AGAIN = r"export again with export\.py --formats web\."
 
 
+def replace_model(page, content):
+    """Replaces the model, so that config.json tells of the new one."""
+    replace(page / "model.tflite", content)
+    size, digest = len(content), hashlib.sha256(content).hexdigest()
+    part = {"name": "model.tflite", "size_bytes": size, "sha256": digest}
+    changes = {"size_bytes": size, "parts": [part]}
+    replace(page / "config.json", changed_json(page / "config.json", **changes))
+
+
 def missing(page):
     (page / "model.tflite").unlink()
 
@@ -47,18 +56,12 @@ def foreign(page):
 
     function = tf.function(lambda x: x + 1, [tf.TensorSpec([5], tf.float32)])
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
-    content = converter.convert()
-    replace(page / "model.tflite", content)
-    claim = {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    replace(page / "config.json", changed_json(page / "config.json", **claim))
+    replace_model(page, converter.convert())
 
 
 def rubbish(page):
     """What begins like a `.tflite`, and is what config.json tells of."""
-    content = b"\x1c\0\0\0TFL3" + b"\x7f" * 50_000
-    replace(page / "model.tflite", content)
-    claim = {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    replace(page / "config.json", changed_json(page / "config.json", **claim))
+    replace_model(page, b"\x1c\0\0\0TFL3" + b"\x7f" * 50_000)
 
 
 def next_version(page):
@@ -102,10 +105,10 @@ def no_tokenizer_script(page):
     ("damage", "message"),
     [
         (missing, rf"model.tflite is missing \(the server says 404\): {AGAIN}"),
-        (empty, f"model.tflite is not a TFLite file: {AGAIN}"),
-        (truncated, f"model.tflite is damaged, or is not the model .*: {AGAIN}"),
-        (one_bit, f"model.tflite is damaged, or is not the model .*: {AGAIN}"),
-        (a_web_page, f"model.tflite is not a TFLite file: {AGAIN}"),
+        (empty, rf"model.tflite has 0 bytes, expected \d+: {AGAIN}"),
+        (truncated, rf"model.tflite has 100000 bytes, expected \d+: {AGAIN}"),
+        (one_bit, f"model.tflite is damaged, or is not the part .*: {AGAIN}"),
+        (a_web_page, rf"model.tflite has 1500000 bytes, expected \d+: {AGAIN}"),
         (foreign, f"model.tflite has no signature prefill, sample_97: {AGAIN}"),
         (rubbish, rf"LiteRT cannot load model.tflite \(.*\): {AGAIN}"),
         (next_version, 'config.json has the format "neo_keras model 2", expected "neo_keras '

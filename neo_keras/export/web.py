@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import zipfile
 
+from neo_keras.atomic_files import write_json
 from neo_keras.errors import InputError
 from neo_keras.export import parity
 from neo_keras.export.kv_cache import bucket_ends
@@ -27,6 +28,7 @@ RUNTIME = {
     "litert_wasm_compat_internal.js": "core/wasm/litert_wasm_compat_internal.js",
     "litert_wasm_compat_internal.wasm": "core/wasm/litert_wasm_compat_internal.wasm",
 }
+PART_BYTES = 50 * 2**20  # of the model: GitHub Pages refuses a file of 100 MB
 BARE_IMPORT = b'"@litertjs/wasm-utils"'  # a worker has no import map that could resolve it
 
 
@@ -39,8 +41,9 @@ def write(source, path, quantization):
     path.mkdir()
     model_path = path / "model.tflite"
     write_tflite(source, model_path, quantization, page_signatures)
+    measurement = parity.measure(page_engine(model_path, source.model.config), source.reference)
     write_page_around(model_path)
-    return parity.measure(page_engine(model_path, source.model.config), source.reference)
+    return measurement
 
 
 def page_engine(path, config):
@@ -66,7 +69,7 @@ def check_installed():
 
 
 def write_page_around(model_path):
-    """Completes the directory of a `model.tflite` to a page."""
+    """Completes the directory of a `model.tflite` to a page, and cuts the model into parts."""
     directory, packages = model_path.parent, check_installed()
     for source in sorted(PAGE.iterdir()):
         shutil.copyfile(source, directory / source.name)
@@ -79,7 +82,31 @@ def write_page_around(model_path):
             content = content.replace(BARE_IMPORT, b'"./wasm-utils.js"')
             content, _, _ = content.partition(b"//# sourceMappingURL=")  # it is not copied
         (directory / "litert" / name).write_bytes(content)
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    write_json(directory / "config.json", {**config, "parts": cut(model_path)})
     _complete_service_worker(directory)
+
+
+def cut(path):
+    """Cuts a file into parts of at most `PART_BYTES`; one that is no larger stays as it is.
+
+    Args:
+        path: of the file, "model.tflite", which `model.tflite.0`, `model.tflite.1`, ... replace.
+
+    Returns:
+        list of dict, a part each, in their order: `name`, `size_bytes` and `sha256`.
+    """
+    is_cut, parts = path.stat().st_size > PART_BYTES, []
+    with open(path, "rb") as file:
+        while content := file.read(PART_BYTES):
+            name = f"{path.name}.{len(parts)}" if is_cut else path.name
+            if is_cut:
+                path.with_name(name).write_bytes(content)
+            digest = hashlib.sha256(content).hexdigest()
+            parts.append({"name": name, "size_bytes": len(content), "sha256": digest})
+    if is_cut:
+        path.unlink()
+    return parts
 
 
 def _complete_service_worker(directory):

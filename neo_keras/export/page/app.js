@@ -5,8 +5,8 @@ const element = (id) => document.getElementById(id);
 const [form, prompt, temperature, topK, length, seed] =
   ["form", "prompt", "temperature", "top-k", "length", "seed"].map(element);
 const [writeButton, stopButton, copyButton] = ["write", "stop", "copy"].map(element);
-const [statusLine, numbers, noteLine, errorLine, text, given, written] =
-  ["status", "numbers", "note", "error", "text", "given", "written"].map(element);
+const [statusLine, numbers, noteLine, errorLine, text, given, written, loadingBar] =
+  ["status", "numbers", "note", "error", "text", "given", "written", "loading"].map(element);
 
 let worker = null;
 let waiting = "";  // text that the next frame will show
@@ -19,6 +19,7 @@ function start() {
     fail("this browser has no WebAssembly, which the model needs: try another one, or a newer one");
     return;
   }
+  loadingBar.hidden = false;
   worker = new Worker("worker.js");
   worker.onerror = (event) => {
     event.preventDefault();
@@ -30,7 +31,11 @@ function start() {
 
 const handlers = {
   loading({ loaded, total }) {
-    numbers.textContent = `${Math.floor((100 * loaded) / total)}% of ${megabytes(total)}`;
+    if (!errorLine.hidden) {
+      return;  // the parts of the model go on coming after the runtime has failed
+    }
+    numbers.textContent = `${megabytes(loaded)} of ${megabytes(total)}`;
+    Object.assign(loadingBar, { max: total, value: loaded });
   },
 
   ready({ model, quantization, sizeBytes, runtime }) {
@@ -38,6 +43,7 @@ const handlers = {
       `A language model of ${megabytes(sizeBytes)} (${quantization}, ${model.num_layers} layers, ` +
       `${model.hidden_dim} wide, context ${model.max_seq_len}), running inside this page.`;
     say("Ready.");
+    loadingBar.hidden = true;
     writeButton.disabled = false;
     keepForOffline(runtime);
   },
@@ -83,6 +89,7 @@ function say(message) {
 function fail(message) {
   errorLine.textContent = `Error: ${message}.`;
   errorLine.hidden = false;
+  loadingBar.hidden = true;
   say("");
   writeButton.disabled = stopButton.disabled = true;
 }

@@ -6,7 +6,9 @@ const PREFIX = `neo_keras ${registration.scope} `;
 const CACHE = PREFIX + VERSION;
 // Of the two builds of the runtime, the one that this browser runs.
 const runtime = new URL(location).searchParams.get("runtime");
-const kept = FILES.filter((file) => !file.includes("litert_wasm") || file.includes(`/${runtime}.`));
+const isOfModel = (file) => file.startsWith("model.tflite");  // files.js fetches and keeps these
+const kept = FILES.filter((file) => !isOfModel(file) &&
+  (!file.includes("litert_wasm") || file.includes(`/${runtime}.`)));
 
 self.addEventListener("install", (event) => {
   // "no-cache": the server is asked, but what has not changed is not loaded again.
@@ -28,7 +30,7 @@ async function deleteOtherVersions() {
 // The server first, so that a new export shows at once.
 self.addEventListener("fetch", (event) => {
   const { request } = event;
-  if (request.method === "GET") {
+  if (request.method === "GET" && !isOfModel(request.url.slice(registration.scope.length))) {
     const answer = fetch(request, { cache: "no-cache" });
     event.respondWith(answer.catch((error) => fromCache(request, error)));
   }

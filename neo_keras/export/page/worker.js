@@ -2,7 +2,7 @@
 // Loads the model and writes with it, away from the page, which stays quick.
 //
 // It takes {type: "write", prompt, length, sampling} and {type: "stop"}; it posts
-//   {type: "loading", loaded, total}           bytes of the model
+//   {type: "loading", loaded, total}           bytes of the model's parts
 //   {type: "ready", model, quantization, sizeBytes, runtime}
 //   {type: "unknown", names}                   what of the prompt the model has never seen
 //   {type: "chunk", text, count, seconds}      some of the text; tokens so far, and their time
@@ -10,10 +10,9 @@
 //   {type: "failed", message}                  one line for people
 
 // LiteRT.js brings its runtime in with importScripts, which a module worker does not have.
-importScripts("bpe.js", "components.js", "tokenizer.js", "writer.js");
+importScripts("bpe.js", "components.js", "tokenizer.js", "writer.js", "files.js");
 
 const FORMAT = "neo_keras model 1";
-const EXPORT_AGAIN = "export again with export.py --formats web";
 const FRAME = 16;  // milliseconds; a screen shows hardly more than one in this time
 const WARM_UP = 200;  // tokens
 
@@ -54,10 +53,25 @@ async function load() {
     throw new Error(`tokenizer.json has ${tokenizer.size} tokens, but the model has ` +
                     `${config.model.vocab_size}: ${EXPORT_AGAIN}`);
   }
-  const [bytes, { liteRt, runtime }] = await Promise.all([fetchModel(config), loadRuntime()]);
+  const { liteRt, runtime, model } = await loadModel(config);
+  postMessage({ type: "ready", model: config.model, quantization: config.quantization,
+                sizeBytes: config.size_bytes, runtime });
+  const maxSeqLen = config.model.max_seq_len;
+  const write = makeWriter(liteRt, model, maxSeqLen);
+  await warmUp(write, tokenizer.startId);
+  return { tokenizer, write, maxSeqLen };
+}
+
+// The bytes are held in here alone: LiteRT has a copy of its own.
+async function loadModel(config) {
+  const onProgress = (loaded, total) => postMessage({ type: "loading", loaded, total });
+  const [bytes, { liteRt, runtime }] =
+    await Promise.all([fetchParts(config.parts, onProgress), loadRuntime()]);
   let model;
   try {
-    model = await liteRt.loadAndCompile(bytes, { accelerator: "wasm" });
+    // Behind the flatbuffer stands a zip archive, for other programs.
+    const flatbuffer = bytes.subarray(0, config.size_bytes);
+    model = await liteRt.loadAndCompile(flatbuffer, { accelerator: "wasm" });
   } catch (error) {
     throw new Error(`LiteRT cannot load model.tflite (${oneLine(error)}): ${EXPORT_AGAIN}`);
   }
@@ -66,12 +80,7 @@ async function load() {
   if (missing.length) {
     throw new Error(`model.tflite has no signature ${missing.join(", ")}: ${EXPORT_AGAIN}`);
   }
-  postMessage({ type: "ready", model: config.model, quantization: config.quantization,
-                sizeBytes: bytes.length, runtime });
-  const maxSeqLen = config.model.max_seq_len;
-  const write = makeWriter(liteRt, model, maxSeqLen);
-  await warmUp(write, tokenizer.startId);
-  return { tokenizer, write, maxSeqLen };
+  return { liteRt, runtime, model };
 }
 
 // A browser makes code fast only once it has run for a while: let that be while people still type.
@@ -136,61 +145,6 @@ async function write({ tokenizer, write, maxSeqLen }, { prompt, length, sampling
     shown = now;
   }
   postMessage({ type: "done" });
-}
-
-// Asks the server even for what the browser has: the files must be of one export.
-async function fetchFile(name) {
-  let response;
-  try {
-    response = await fetch(name, { cache: "no-cache" });
-  } catch {
-    throw new Error(`${name} cannot be loaded: is the server running?`);
-  }
-  if (!response.ok) {
-    throw new Error(`${name} is missing (the server says ${response.status}): ${EXPORT_AGAIN}`);
-  }
-  return response;
-}
-
-async function fetchJson(name) {
-  const response = await fetchFile(name);
-  const value = await response.json().catch(() => null);
-  if (value === null) {
-    throw new Error(`${name} is damaged: ${EXPORT_AGAIN}`);
-  }
-  return value;
-}
-
-// Returns the bytes of the flatbuffer; behind it stands a zip archive, for other programs.
-async function fetchModel(config) {
-  const total = config.size_bytes;
-  const response = await fetchFile("model.tflite");
-  const parts = [];
-  let size = 0;
-  for (const reader = response.body.getReader(); ;) {
-    const { done, value } = await reader.read();
-    if (done) {
-      break;
-    }
-    parts.push(value);
-    size += value.length;
-    postMessage({ type: "loading", loaded: Math.min(size, total), total });
-  }
-  const bytes = new Uint8Array(await new Blob(parts).arrayBuffer()).subarray(0, total);
-  if (new TextDecoder().decode(bytes.subarray(4, 8)) !== "TFL3") {
-    throw new Error(`model.tflite is not a TFLite file: ${EXPORT_AGAIN}`);
-  }
-  // Browsers hash for https and for localhost only; elsewhere the size must do.
-  const digest = self.crypto?.subtle && await crypto.subtle.digest("SHA-256", bytes);
-  if (bytes.length !== total || (digest && hex(digest) !== config.sha256)) {
-    throw new Error(
-      `model.tflite is damaged, or is not the model that config.json tells of: ${EXPORT_AGAIN}`);
-  }
-  return bytes;
-}
-
-function hex(buffer) {
-  return Array.from(new Uint8Array(buffer), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function oneLine(error) {
