@@ -12,6 +12,7 @@ import sys
 import warnings
 
 MAX_CHARS = 1000  # of an error
+PAGE_PARTS = "*.tflite.[0-9]*"  # what the parts of a web page's model are called
 # What a directory holds, after a slash, or what a file is called: the first that fits counts.
 _KINDS_OF_PATHS = {
     "/sw.js": "it is a web page, which python -m http.server --directory serves",
@@ -21,6 +22,7 @@ _KINDS_OF_PATHS = {
     "/": "it has no config.json of neo_keras",
     "*.keras": "it is a checkpoint",
     "*.tflite": "it is an exported model, which generate.py takes",
+    PAGE_PARTS: "it is a part of the model of a web page",
     "*.litertlm": "it is for LiteRT-LM, which `litert-lm run` runs",
     "*.gguf": "it has weights of others, which train.py takes with --from",
     "*.safetensors": "it has weights alone, of which train.py takes the folder with --from",

@@ -15,7 +15,7 @@ FILES = (
 my run/best.keras my run/last.keras my run/history.csv
 my run/export/report.json my run/export/model-int8.tflite my run/export/model-int8.litertlm
 my run/export/saved_model/saved_model.pb my run/export/web/sw.js
-my run/export/web/index.html my run/export/web/tokenizer.json
+my run/export/web/index.html my run/export/web/tokenizer.json my run/export/web/model.tflite.0
 a.gguf b.safetensors c.txt d.JSONL e.tsv f lost run/best.keras lost run/config.json empty/f
 empty.json
 """.replace("my run", "my_run")
@@ -49,6 +49,7 @@ def place(tmp_path, monkeypatch):
         ("my run/export/web", "it is a web page, which python -m http.server", "my run"),
         ("my run/export/web/index.html", "it is a file of another kind", "my run"),
         ("my run/export/web/tokenizer.json", "it is a tokenizer", "my run"),
+        ("my run/export/web/model.tflite.0", "it is a part of the model of a web page", "my run"),
         ("my run/export/model-int8.litertlm", "it is for LiteRT-LM, which `litert-lm", "my run"),
         ("my run/export/saved_model/saved_model.pb", "it is a part of a SavedModel", "my run"),
         ("b.safetensors", "it has weights alone, of which train.py takes the folder", None),
@@ -89,6 +90,12 @@ def test_one_line_for_generate_and_for_export(place, path, what, instead):
 def test_what_export_does_not_take(place, path, what):
     with pytest.raises(InputError, match=f"{path} is not a run directory: {what}"):
         RunDirectory.open(path)
+
+
+def test_the_first_part_of_the_model_of_a_web_page(tmp_path):
+    (tmp_path / "model.tflite.0").write_bytes(b"\x1c\0\0\0TFL3")
+    with pytest.raises(InputError, match="it is a part of the model of a web page"):
+        load_engine(tmp_path / "model.tflite.0")
 
 
 def test_the_model_of_a_web_page():

@@ -1,11 +1,12 @@
 """Opens whatever can write text: a run directory, an exported model or weights of others."""
 
+import fnmatch
 import itertools
 import pathlib
 import time
 
 from neo_keras.environment import num_cores, runs_compiled_model
-from neo_keras.errors import FailedError, InputError, mistaken
+from neo_keras.errors import PAGE_PARTS, FailedError, InputError, mistaken
 from neo_keras.generation import artifact
 from neo_keras.generation.decoding import generate_ids
 from neo_keras.generation.engine import Engine
@@ -46,7 +47,7 @@ def load_engine(path, num_threads=None, max_seq_len=None):
     if max_seq_len is not None:
         raise InputError("--seq-len is for weights of others: a model of ours keeps its context")
     path = pathlib.Path(path)
-    if path.is_file() and (path.suffix == ".tflite" or artifact.is_tflite(path)):
+    if _is_tflite(path):
         config, tokenizer = artifact.unpack_tflite(path)
         return tflite_engine(path, config, num_threads), tokenizer
     if (path / "saved_model.pb").exists():
@@ -64,6 +65,12 @@ def load_engine(path, num_threads=None, max_seq_len=None):
     from neo_keras.generation.keras_runner import keras_engine
 
     return keras_engine(run.load_model(), speculative=True), tokenizer
+
+
+def _is_tflite(path):
+    if not path.is_file() or fnmatch.fnmatch(path.name, PAGE_PARTS):
+        return False  # the first part of a page's model begins as a whole one does
+    return path.suffix == ".tflite" or artifact.is_tflite(path)
 
 
 def tflite_engine(path, config, num_threads=None, in_place=True):
