@@ -6,11 +6,17 @@ import json
 import pytest
 import tokenizers
 from imported_tokenizers import MAKE_IMPORTED, MAKE_OTHERS, digits_then_bytes, hard_text, llama2
+from page_driver import open_page, served, write
 from test_web_tokenizer import TEXTS, in_browser  # noqa: F401
+from tiny_models import make_run
 from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers
 
 from neo_keras.errors import InputError
+from neo_keras.export import exporter
 from neo_keras.export.page_tokenizer import check_tokenizer
+from neo_keras.generation.decoding import generate_text
+from neo_keras.generation.load import load_engine
+from neo_keras.generation.sampler import Sampler
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_config import TokenizerConfig
 
@@ -70,6 +76,30 @@ def test_what_begins_and_ends_a_text(in_browser):  # noqa: F811
             tokenizer.start_token_id, tokenizer.end_token_id, [tokenizer.start_token_id],
             [*first, *tokenizer.encode("the").tolist()], tokenizer.encode(text)[-3:].tolist(),
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "eos", "bos"), [("qwen2", "<|im_start|>", None),
+                                                  ("llama2", "</s>", "<s>")])  # fmt: skip
+def test_the_page_stops_at_the_end_token(runtime, browser, tmp_path, name, eos, bos):
+    """Of a model that was tuned on chats, whose tokenizer_config.json names the token."""
+    config = TokenizerConfig(eos, bos, bos is not None, "{{ messages }}")
+    tokenizer = Tokenizer(MAKE_IMPORTED[name](), config)
+    text = f"the a a a x_1 the{eos}" * 300
+    run = make_run(tmp_path / "run", 30, text, tokenizer, num_layers=1)
+    exporter.export_run(run, ["web"], ["float32"])
+    engine, tokenizer = load_engine(run.path)
+    with served(run.export / "web") as url:
+        page = open_page(browser, url)
+        for settings in ({"temperature": 0}, {"seed": 1}):
+            sampler = Sampler(settings.get("temperature", 0.8))
+            pieces = generate_text(engine, tokenizer, "the a", 200, sampler, 1)
+            expected = "".join(pieces)
+            assert write(page, prompt="the a", **settings) == expected
+            assert expected.endswith("the") and eos not in expected
+            assert int(page.text("#status").split()[0]) < 20  # tokens, of 200
+        # The page is ready again.
+        assert write(page, prompt="the a", temperature=0)
+        page.close()
 
 
 def byte_level(pattern="x", **parts):
