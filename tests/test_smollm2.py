@@ -39,11 +39,10 @@ def model(pretrained):
 @pytest.fixture(scope="module")
 def expected(model, pretrained):
     """By prompt, its ids and the greedy ids after them."""
-    engine, texts = keras_engine(model), {}
+    engine, texts, end = keras_engine(model), {}, pretrained.tokenizer.end_token_id
     for prompt in PROMPTS:
         ids = pretrained.tokenizer.encode(prompt).tolist()
         following = itertools.islice(generate_ids(engine, ids, GREEDY, seed=0), NUM_TOKENS)
-        end = pretrained.tokenizer.end_token_id
         texts[prompt] = ids, list(itertools.takewhile(lambda i: i != end, following))
     return texts
 

@@ -48,8 +48,8 @@ def check_sizes(file, architecture, form, config):
     }
     for row in architecture.tensors:
         if row.ours in expected:
-            names = _names(row, form, 0, file, architecture)
-            got = sum(math.prod(file.shape(name)) for name in _present(names, file))
+            names = _names_in(file, row, form, 0)
+            got = sum(math.prod(file.shape(name)) for name in names)
             least = expected[row.ours]
             if got < least if row.ours == POSITIONS else got != least:
                 raise InputError(
@@ -69,7 +69,7 @@ def fill(model, file, architecture, form):
         path, block = _path_and_block(variable)
         if path is None:
             continue
-        names = _present(_names(rows[path], form, block, file, architecture), file)
+        names = _names_in(file, rows[path], form, block)
         used.update(names)
         transform = rows[path].transform
         if form == "gguf":
@@ -107,28 +107,31 @@ def _path_and_block(variable):
     return re.sub(r"^block_\d+/", "block_{}/", path), int(block[1]) if block else None
 
 
-def _names(row, form, block, file=None, architecture=None):
-    """The tensors of a row, in a block: list of str; some files leave out the first part."""
+def _names(row, form, block):
+    """The tensors of a row, in a block: list of str."""
     name = getattr(row, form).replace("{}", str(block))
     choices = re.search(r"\{(.*)\}", name)
-    names = [name]
-    if choices:
-        names = [name.replace(choices[0], choice) for choice in choices[1].split(",")]
-    if file is not None and form == "huggingface":
-        names = [n if n in file.names else n.removeprefix("transformer.") for n in names]
-    return names
+    if not choices:
+        return [name]
+    return [name.replace(choices[0], choice) for choice in choices[1].split(",")]
 
 
-def _present(names, file):
-    if missing := [name for name in names if name not in file.names]:
+def _names_in(file, row, form, block):
+    """As `_names`, as a file has them: older ones leave out the first part."""
+    names = _names(row, form, block)
+    short = [name.removeprefix("transformer.") for name in names]
+    found = names if names[0] in file.names else short
+    if missing := [name for name, there in zip(names, found) if there not in file.names]:
         raise InputError(f"the file has no tensor {missing[0]}: copy all files of the model")
-    return names
+    return found
 
 
 def _check_constants(file, architecture, config, used):
     for name, value in architecture.constants.items():
         for block in range(config.num_layers):
-            (there,) = _present([name.replace("{}", str(block))], file)
+            there = name.replace("{}", str(block))
+            if there not in file.names:
+                raise InputError(f"the file has no tensor {there}: copy all files of the model")
             used.add(there)
             if not np.allclose(file.read(there), value, rtol=1e-6):
                 raise InputError(

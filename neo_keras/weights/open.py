@@ -8,10 +8,12 @@ from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.weights.conversion import check_sizes, fill
+from neo_keras.weights.gguf import open_gguf
+from neo_keras.weights.huggingface import is_folder, open_folder, read_config_json
 from neo_keras.weights.layouts import Architecture
 
 HUB = "hf://"
-# Of a longer context, a window that fits the memory of a phone, and 512 tokens in a page or two.
+# Of a longer context: its KV cache fits the memory of a phone.
 DEFAULT_SEQ_LEN = 1024
 
 
@@ -50,8 +52,6 @@ def is_pretrained(path):
     if str(path).startswith(HUB) or str(path).endswith(".gguf"):
         return True
     path = pathlib.Path(path)
-    from neo_keras.weights.huggingface import is_folder
-
     return path.is_dir() and (is_folder(path) or _is_keras_hub(path))
 
 
@@ -74,12 +74,8 @@ def open_pretrained(path, max_seq_len=None):
     if not folder.exists():
         raise InputError(f"{path} does not exist: give a folder, a .gguf file or {HUB}owner/name")
     if folder.is_file():
-        from neo_keras.weights.gguf import open_gguf
-
         form, opened = "gguf", open_gguf(folder)
     else:
-        from neo_keras.weights.huggingface import open_folder
-
         if _is_keras_hub(folder):
             folder = _from_keras_hub(folder)
         form, opened = "huggingface", open_folder(folder)
@@ -125,8 +121,6 @@ def describe_pretrained(pretrained):
 
 
 def _is_keras_hub(path):
-    from neo_keras.weights.huggingface import read_config_json
-
     return str(read_config_json(path).get("registered_name", "")).startswith("keras_hub>")
 
 
