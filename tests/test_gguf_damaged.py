@@ -5,26 +5,17 @@ import struct
 
 import gguf
 import pytest
-import tiny_tokenizers
+import tiny_llama
 
-from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
-from neo_keras.model.gpt import GPT
-from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.weights import gguf as ours
-from neo_keras.weights.conversion import as_target, target_of
 from neo_keras.weights.open import open_pretrained
-
-SHAPE = dict(max_seq_len=19, num_layers=2, num_heads=4, head_dim=6, hidden_dim=22,
-             feed_forward_dim=31, activation="swiglu", qk_norm=False)  # fmt: skip
 
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
     """A function of changes of the fields of a file, by key; None leaves one out."""
-    tokenizer = Tokenizer(tiny_tokenizers.MAKE["char"]())
-    model = GPT(ModelConfig(tokenizer.vocab_size, **SHAPE))
-    name, target = target_of(model.config, "gguf")
+    parts = tiny_llama.make("gguf")
 
     def write(**changes):
         fields = ours._fields
@@ -35,7 +26,7 @@ def write(tmp_path, monkeypatch):
 
         monkeypatch.setattr(ours, "_fields", changed)
         path = tmp_path / "model.gguf"
-        ours.write_gguf(path, name, as_target(model, target), tokenizer, "float32")
+        ours.write_gguf(path, *parts, "float32")
         return path
 
     return write

@@ -4,34 +4,23 @@ import json
 import resource
 import struct
 
-import keras
 import numpy as np
 import pytest
+import tiny_llama
 import tiny_tokenizers
 from safetensors.numpy import load_file, save_file
 
-from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
-from neo_keras.model.gpt import GPT
 from neo_keras.text.tokenizer import Tokenizer
-from neo_keras.weights.conversion import as_target, target_of
 from neo_keras.weights.huggingface import write_folder
 from neo_keras.weights.open import open_pretrained
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-SHAPE = dict(
-    max_seq_len=19, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=6, hidden_dim=22,
-    feed_forward_dim=31, activation="swiglu", qk_norm=False,
-)  # fmt: skip
 
 
 @pytest.fixture
 def folder(tmp_path):
-    tokenizer = Tokenizer(tiny_tokenizers.MAKE["char"]())
-    model = GPT(ModelConfig(tokenizer.vocab_size, **SHAPE))
-    name, target = target_of(model.config, "huggingface")
-    assert name == "llama"
-    write_folder(tmp_path / "llama", name, as_target(model, target), tokenizer)
+    write_folder(tmp_path / "llama", *tiny_llama.make("huggingface"))
     return tmp_path / "llama"
 
 
@@ -179,17 +168,3 @@ def test_one_line(folder, case):
     assert "\n" not in str(raised.value)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 200_000  # KB
     assert sorted(path.name for path in folder.iterdir()) == before
-
-
-def test_what_is_harmless_is_taken(folder):
-    with_config(torch_dtype="bfloat16", some_switch=False, use_cache=True)(folder)
-    frequencies = {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(3, "float32")}
-    with_tensors(lambda t: t.update(frequencies))(folder)
-    model = open_pretrained(folder).load_model()
-    assert isinstance(model, keras.Model) and model.config.head_dim == 6
-
-
-def test_a_shorter_context(folder):
-    assert open_pretrained(folder, 7).config.max_seq_len == 7
-    with pytest.raises(InputError, match="--seq-len must be at most the context of .*, 19, got 20"):
-        open_pretrained(folder, 20)

@@ -130,7 +130,9 @@ def write_gguf(path, name, model, tokenizer, quantization):
         _add(writer, key, value)
     writer.add_file_type(FILE_TYPES[quantization])
     for tensor_name, array in tensors_of(model, architecture, "gguf"):
-        stored = TYPES[quantization] if array.ndim > 1 else "F32"
+        # As llama.cpp's own tool: vectors and learned positions stay as they are.
+        is_matrix = array.ndim > 1 and tensor_name != "position_embd.weight"
+        stored = TYPES[quantization] if is_matrix else "F32"
         if stored == "Q8_0" and array.shape[-1] % BLOCK:
             stored = "F16"
         kind = gguf.GGMLQuantizationType[stored]
