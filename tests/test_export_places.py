@@ -87,7 +87,8 @@ def test_an_earlier_export_may_be_replaced(run, tmp_path):
     (tmp_path / "report.json").write_text(json.dumps([{"file": "(Keras)"}]))
     exporter.check_replaceable([tmp_path / name for name in names[:-1]])
     for title in (
-        "# A GPT trained with neo_keras\n",
+        "# A GPT exported with neo_keras\n",
+        "# A GPT trained with neo_keras\n",  # as earlier versions wrote
         "# An encoder-decoder trained with neo_keras\n",
     ):
         (tmp_path / "README.md").write_text(title)

@@ -19,7 +19,7 @@ COLUMNS = {
 }
 
 CARD = """\
-# A{kind} trained with neo_keras
+# A{kind} exported with neo_keras
 
 {purpose}
 
@@ -50,8 +50,9 @@ A `.tflite` has the signatures {signatures}.
 
 ## Limits
 
-It writes what resembles its training text, and knows nothing else: no facts, no instructions. It
-can repeat passages of that text. Past its context it forgets what came before.
+A model that was trained from scratch writes what resembles its training text, and knows nothing
+else: no facts, no instructions. One that was trained on from weights of others has their limits. It
+can repeat passages of a training text. Past its context it forgets what came before.
 """
 
 # By the sources of a text: what it is, and its licence.
@@ -100,9 +101,14 @@ def describe_run(run):
     sources, sha256 = run.data["sources"], run.data["sha256"]
     # Names only: where they lay is nobody's business.
     names = ", ".join(f"`{source.rsplit('/', 1)[-1]}`" for source in sources)
+    base = run.asked.get("pretrained")
+    bases = (
+        [f"Weights to begin from: `{base.rsplit('/', 1)[-1]}`; its licence holds."] if base else []
+    )
     own = names, "that of these texts; whoever trained on them knows it."
     data, licence = KNOWN_DATA.get(tuple(sources), own)
     return [
+        *bases,
         f"Trained on: {data}. SHA-256 of the text: `{sha256}`",
         f"Trained for {steps:,} steps of {training.batch_size} windows, seed {training.seed}.",
         f"Validation loss: {loss}, on the end of the text, which it was not trained on.",
