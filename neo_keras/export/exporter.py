@@ -133,7 +133,7 @@ def _is_export(path):
             return is_ours or not any(path.iterdir())
         if path.name == CARD:
             title, _, _ = path.read_text(encoding="utf-8").partition("\n")
-            return title.endswith(" with neo_keras")
+            return title.endswith(("exported with neo_keras", "trained with neo_keras"))
         if path.name == REPORT:
             return all("file" in row for row in parse_json(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError, AttributeError):
