@@ -25,8 +25,8 @@ def main(number, step, script, *arguments):
                 self.sent = True
                 os.kill(os.getpid(), int(number))
 
-    def watched(run, corpus, resume, callbacks=(), strategy=None):
-        return train(run, corpus, resume, [*callbacks, Send()], strategy)
+    def watched(run, corpus, resume, callbacks, *others):
+        return train(run, corpus, resume, [*callbacks, Send()], *others)
 
     train, trainer.train = trainer.train, watched
     sys.argv = [script, *arguments]

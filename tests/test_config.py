@@ -153,6 +153,7 @@ def test_presets_say_what_their_descriptions_say():
         "shakespeare-cpu": (4, 2, 128, 128),
         "shakespeare-cpu-long": (6, 3, 192, 512),
         "shakespeare-gpu": (6, 6, 384, 256),
+        "portable": (4, 2, 128, 128),
         "nanogpt-cpu": (4, 4, 128, 64),
         "transformer": (2, 4, 128, 64),
         "gpt2-124m": (12, 12, 768, 1024),

@@ -10,7 +10,7 @@ import unicodedata
 
 import pytest
 from imported_tokenizers import MAKE_IMPORTED, MAKE_OTHERS, hard_text, llama2, sentence_piece
-from llama_cpp import llama_cpp, write_gguf
+from llama_server import llama_cpp, write_gguf
 from tiny_tokenizers import MAKE
 from tokenizers import normalizers
 

@@ -1,7 +1,7 @@
 """A model trained here opens in other programs, and writes the same greedy text in each."""
 
 import pytest
-from llama_cpp import serve
+from llama_server import serve
 from short_runs import SHAPE, train_here
 
 from neo_keras.errors import InputError

@@ -53,7 +53,7 @@ def place(tmp_path, monkeypatch, tiny_corpus_text, pairs_file):
 
 def start(monkeypatch, command):
     monkeypatch.setattr(sys, "argv", ["train.py", "--run", "run", *command.split()])
-    run, corpus, _ = launch(**script.parse_arguments())
+    run, corpus, *_ = launch(**script.parse_arguments())
     machine = this_machine()
     run.training_config = resolve(run.model_config, run.training_config, corpus, machine)
     run.save_config()

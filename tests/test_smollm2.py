@@ -5,7 +5,7 @@ import itertools
 import pathlib
 
 import pytest
-from llama_cpp import serve
+from llama_server import serve
 
 from neo_keras.export import parity, tflite
 from neo_keras.export.formats import Source

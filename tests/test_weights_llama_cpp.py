@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny_tokenizers
 from conftest import randomize
-from llama_cpp import serve
+from llama_server import serve
 
 from neo_keras.config import ModelConfig
 from neo_keras.generation.decoding import generate_ids

@@ -53,8 +53,8 @@ def main():
             if options.keep:
                 np.savez(options.keep, self.losses, *self.model.get_weights())
 
-    def observed(run, corpus, resume, callbacks, strategy):
-        return train(run, corpus, resume, [*callbacks, Observer()], strategy)
+    def observed(run, corpus, resume, callbacks, *others):
+        return train(run, corpus, resume, [*callbacks, Observer()], *others)
 
     train, trainer.train = trainer.train, observed
     with one_line_errors():

@@ -46,7 +46,7 @@ def run_training(**arguments):
 
 
 def launch(
-    run, data, preset, resume, overwrite, device, strategy, tokenizer, pretrained, **changes
+    run, data, preset, resume, overwrite, device, strategy, tokenizer, pretrained=None, **changes
 ):
     """Finds the devices, and starts or resumes a run on them, given the arguments of `train.py`.
 
