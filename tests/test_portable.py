@@ -79,6 +79,7 @@ def test_training_goes_on_from_an_export(run, corpus_file, tmp_path):
         data=[str(corpus_file)], preset=None, overwrite=False, device="auto", strategy=None,
         tokenizer=None, compile="off", mixed_precision="float32", vocab_size=None,
         max_seq_len=None, steps=20, eval_every=10, sample_every=0, batch_size=3,
+        num_speculative_tokens=2,  # a drafter, which no weights of others have
     )  # fmt: skip
     source = str(run.export / "huggingface")
     path = tmp_path / "tuned"

@@ -25,7 +25,7 @@ from neo_keras.text.tokenizer_models import (
     unk_token_of,
 )
 
-_END_TOKEN = "<|endoftext|>"  # as GPT-2's
+END_TOKEN = "<|endoftext|>"  # as GPT-2's
 # Large enough to keep every core busy, small enough that the details of a group fit in memory.
 _CHARS_PER_GROUP = 2**18
 
@@ -56,7 +56,7 @@ class Tokenizer:
         self.bos_token_id = self._id_of("bos_token")
         self.end_token_id, end_token = self._id_of("eos_token"), self.config.eos_token
         if self.end_token_id is None:
-            self.end_token_id, end_token = hf.token_to_id(_END_TOKEN), _END_TOKEN
+            self.end_token_id, end_token = hf.token_to_id(END_TOKEN), END_TOKEN
         is_imported = self.kind == IMPORTED
         cuts = cuts_of(hf) if is_imported else Cuts(max_word_chars=MAX_WORD_CHARS)
         self._chunker, self.adds_prefix = Chunker(hf, cuts), cuts.adds_prefix
@@ -160,7 +160,7 @@ class Tokenizer:
         """The same tokenizer with an end token, which gets the last id unless it has one."""
         hf = tokenizers.Tokenizer.from_str(self.to_json())
         if self.end_token_id is None or self.config.eos_token is None:
-            hf.add_special_tokens([_END_TOKEN])
+            hf.add_special_tokens([END_TOKEN])
         return Tokenizer(hf, self.config)
 
     def check_vocab_size(self, expected: int, where: str | os.PathLike):

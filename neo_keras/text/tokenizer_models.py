@@ -183,7 +183,7 @@ def _train_words(texts, vocab_size):
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
     """Makes a byte-level BPE (Sennrich et al. 2016; Radford et al. 2019)."""
-    hf = _byte_level(models.BPE())
+    hf = byte_level(models.BPE())
     settings = {"vocab_size": vocab_size, "min_frequency": MIN_COUNT, "show_progress": False}
     trainer = trainers.BpeTrainer(initial_alphabet=list(BYTE_DECODER), **settings)
     hf.train_from_iterator(texts, trainer)
@@ -192,10 +192,11 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
 
 def single_bytes() -> tokenizers.Tokenizer:
     """Makes a tokenizer of bytes, whose values are the ids."""
-    return _byte_level(models.BPE(BYTE_DECODER, []))
+    return byte_level(models.BPE(BYTE_DECODER, []))
 
 
-def _byte_level(model):
+def byte_level(model: models.Model) -> tokenizers.Tokenizer:
+    """A tokenizer of bytes, and of what a BPE of GPT-2's kind merges them to."""
     hf = tokenizers.Tokenizer(model)
     hf.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     hf.decoder = decoders.ByteLevel()

@@ -99,8 +99,8 @@ def fill(model, file, architecture, form):
 
 
 def _path_and_block(variable):
-    """("block_{}/...", number of the block) of a variable; (None, None) of what is no weight."""
-    if "seed_generator" in variable.path:
+    """("block_{}/...", number of the block) of a variable; (None, None) of what no file has."""
+    if "seed_generator" in variable.path or "/drafter/" in variable.path:
         return None, None
     path = variable.path.split("/", 1)[1]
     block = re.match(r"block_(\d+)/", path)

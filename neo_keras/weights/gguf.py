@@ -68,7 +68,7 @@ def open_gguf(path):
     file = GgufFile(path)
     name = file.fields.get("general.architecture")
     architectures = {a.gguf: a for a in ARCHITECTURES.values() if a.gguf}
-    if name not in architectures:
+    if not isinstance(name, str) or name not in architectures:
         raise InputError(
             f"{path} has the architecture {shortened(name)}, expected one of "
             f"{', '.join(architectures)}: convert another model"
@@ -91,7 +91,7 @@ def _read_config(file, name, architecture):
         if given[key]:  # it may be a number that means "none"
             raise _not_computed(f"{name}.{key}", given[key])
     for key, expected in architecture.gguf_arrays.items():
-        if not np.allclose(file.fields.get(key, np.nan), expected, rtol=1e-6):
+        if _shortest(file.fields.get(key)) != [_shortest(expected)] * given["block_count"]:
             raise _not_computed(key, file.fields.get(key))
     fields = {**PLAIN, **{KEYS[key]: _shortest(given[key]) for key in given.keys() & KEYS.keys()}}
     fields |= {**architecture.fixed, "activation": architecture.gguf_activation}
@@ -107,6 +107,8 @@ def _read_config(file, name, architecture):
 
 def _shortest(value):
     """Of a float32, the number with the fewest digits that it stands for: 1e-5, say."""
+    if isinstance(value, list):
+        return [_shortest(item) for item in value]
     return float(str(np.float32(value))) if isinstance(value, float) else value
 
 

@@ -4,7 +4,7 @@ import json
 
 from tokenizers import decoders, normalizers
 
-from neo_keras.errors import InputError
+from neo_keras.errors import InputError, shortened
 from neo_keras.text.cuts import parts_of
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_models import BYTE_TOKENS, IMPORTED
@@ -13,6 +13,12 @@ from neo_keras.weights.gguf_pre_tokenizers import PRE_TOKENIZERS
 SPACE = "\u2581"  # how SentencePiece spells one
 # The types of tokens.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+# The types of the fields that are read; of a list, of its items.
+_FIELDS = {
+    "model": str, "pre": str, "tokens": [str], "merges": [str], "scores": [float],
+    "token_type": [int], "bos_token_id": int, "eos_token_id": int, "unknown_token_id": int,
+    "add_bos_token": bool, "add_space_prefix": bool,
+}  # fmt: skip
 # What llama.cpp takes for the end where a file names none: a byte that no text has, spelled so.
 _NEVER_WRITTEN = ("\u00ff", "<0xFF>")
 
@@ -30,6 +36,7 @@ def tokenizer_from_gguf(fields: dict) -> tuple[str, dict]:
         InputError: The file has no tokenizer, or one of another kind.
     """
     get = _getter(fields)
+    _check_types(get)
     kind, tokens = get("model"), get("tokens")
     if kind not in _READ or not tokens:
         raise InputError(
@@ -37,10 +44,12 @@ def tokenizer_from_gguf(fields: dict) -> tuple[str, dict]:
             f"{kind if tokens else 'no tokens'}: take the tokenizer.json of its Hugging Face folder"
         )
     types = get("token_type", [NORMAL] * len(tokens))
-    if len(types) != len(tokens) or len(set(tokens)) != len(tokens):
+    scores = get("scores", tokens)
+    if not len(types) == len(scores) == len(tokens) == len(set(tokens)):
         raise InputError(
-            f"expected a GGUF file with tokens of their own and a type for each, got {len(tokens)} "
-            f"tokens, {len(set(tokens))} of them different, and {len(types)} types: fetch it again"
+            f"expected a GGUF file with tokens of their own, each with a type and a score, got "
+            f"{len(tokens)} tokens, {len(set(tokens))} of them different, {len(types)} types and "
+            f"{len(scores)} scores: fetch it again"
         )
     # Of rows that only fill the embedding up there is no token.
     vocab = {token: i for i, (token, t) in enumerate(zip(tokens, types)) if t != UNUSED}
@@ -62,6 +71,18 @@ def tokenizer_from_gguf(fields: dict) -> tuple[str, dict]:
     config = {"bos_token": named.get("bos"), "eos_token": named.get("eos")}
     config |= {"add_bos_token": add_bos, "chat_template": fields.get("tokenizer.chat_template")}
     return json.dumps(content, ensure_ascii=False), config
+
+
+def _check_types(get):
+    for name, expected in _FIELDS.items():
+        value = get(name)
+        values, kind = (value, expected[0]) if isinstance(expected, list) else ([value], expected)
+        is_list = isinstance(values, list)
+        if value is not None and not (is_list and all(type(item) is kind for item in values)):
+            raise InputError(
+                f"expected a GGUF file whose tokenizer.ggml.{name} is of type {kind.__name__}, got "
+                f"{shortened(str(value))}: fetch it again"
+            )
 
 
 def _getter(fields):

@@ -1,11 +1,14 @@
 """A folder of Hugging Face's transformers: config.json, safetensors, tokenizer."""
 
-import json
 import pathlib
+
+import tokenizers
 
 from neo_keras.atomic_files import parse_json, write_json
 from neo_keras.errors import InputError, shortened
-from neo_keras.text.tokenizer import Tokenizer
+from neo_keras.text.tokenizer import END_TOKEN, Tokenizer
+from neo_keras.text.tokenizer_config import read_beside
+from neo_keras.text.tokenizer_models import byte_level
 from neo_keras.weights.conversion import has_head, tensors_of
 from neo_keras.weights.huggingface_config import architecture_of, read_config, write_config
 from neo_keras.weights.layouts import ARCHITECTURES
@@ -105,10 +108,10 @@ def read_config_json(path):
 def open_folder(path):
     """(tensors, `Architecture`, `ModelConfig`, `Tokenizer`) of a folder; or `InputError`."""
     config = read_json(path / "config.json")
-    _, architecture = architecture_of(config)
+    architecture = architecture_of(config)
     file = _open_weights(path)
     model_config = read_config(config, has_head(file, architecture, "huggingface"))
-    return file, architecture, model_config, _load_tokenizer(path, config)
+    return file, architecture, model_config, _load_tokenizer(path)
 
 
 def _open_weights(path):
@@ -124,30 +127,22 @@ def _open_weights(path):
     raise InputError(f"{path} has no {WEIGHTS}: copy all files of the model")
 
 
-def _load_tokenizer(path, config):
+def _load_tokenizer(path):
     if (path / "tokenizer.json").exists():
         return Tokenizer.load(path / "tokenizer.json")
-    if not (path / VOCABULARY).exists() or not (path / MERGES).exists():
+    vocabulary, merges = path / VOCABULARY, path / MERGES
+    if not vocabulary.exists() or not merges.exists():
         raise InputError(
             f"{path} has no tokenizer.json: copy it, or make one with save_pretrained of "
             "transformers' AutoTokenizer"
         )
-    merges = (path / MERGES).read_text(encoding="utf-8").splitlines()
-    hf = {
-        "version": "1.0", "added_tokens": [],
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
-                          "use_regex": True},
-        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True,
-                    "use_regex": True},
-        "model": {"type": "BPE", "vocab": read_json(path / VOCABULARY),
-                  "merges": [line for line in merges if line and not line.startswith("#version")]},
-    }  # fmt: skip
-    end = "<|endoftext|>"
-    if end in hf["model"]["vocab"]:
-        added = {"id": hf["model"]["vocab"][end], "content": end, "special": True}
-        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-        hf["added_tokens"] = [{**added, **flags}]
-    return Tokenizer.from_json(json.dumps(hf), path / VOCABULARY)
+    try:
+        hf = byte_level(tokenizers.models.BPE.from_file(str(vocabulary), str(merges)))
+    except Exception as error:  # the library has no type of its own
+        raise InputError(f"{vocabulary} or {merges} is damaged ({error}): copy it again") from None
+    if hf.token_to_id(END_TOKEN) is not None:
+        hf.add_special_tokens([END_TOKEN])
+    return Tokenizer.from_json(hf.to_str(), vocabulary, read_beside(vocabulary))
 
 
 def write_folder(path, name, model, tokenizer):

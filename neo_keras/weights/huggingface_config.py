@@ -4,6 +4,7 @@ A key that changes what a model computes is refused by its name where we do not 
 that is not known here is ignored.
 """
 
+import dataclasses
 import json
 
 from neo_keras.config import ModelConfig
@@ -21,22 +22,23 @@ HARMLESS = {
     "reorder_and_upcast_attn", "resid_dropout", "resid_pdrop", "sliding_window",
     "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type",
     "summary_use_proj", "task_specific_params", "torch_dtype", "transformers.js_config",
-    "transformers_version", "use_cache", "vocab_size",
+    "transformers_version", "use_cache",
 }  # fmt: skip
 ROPE_KEYS = {"rope_parameters", "rope_scaling", "rope_theta", "rotary_emb_base", "rotary_pct",
              "partial_rotary_factor", "rope_interleaved"}  # fmt: skip
+MAX_LAYERS = 1024  # that attention_types may stand for
 LAYER_KEYS = {"attention_types", "attention_layers", "layer_types"}
 
 
 def architecture_of(config):
-    """(name, `Architecture`) of a config.json; raises `InputError` for any other."""
+    """The `Architecture` of a config.json; raises `InputError` for any other."""
     name = config.get("model_type")
     if not isinstance(name, str) or name not in ARCHITECTURES:
         raise InputError(
             f"config.json has the model_type {_shown(name)}, expected one of "
             f"{', '.join(ARCHITECTURES)}: convert another model"
         )
-    return name, ARCHITECTURES[name]
+    return ARCHITECTURES[name]
 
 
 def read_config(config, has_head):
@@ -49,7 +51,7 @@ def read_config(config, has_head):
     Raises:
         InputError: it is of no architecture of ours, or incomplete, or has what we do not compute.
     """
-    _, architecture = architecture_of(config)
+    architecture = architecture_of(config)
     fields = {**PLAIN, **architecture.fixed}
     for key, field in architecture.keys.items():
         if config.get(key) is not None:
@@ -60,11 +62,12 @@ def read_config(config, has_head):
     fields["activation"] = _read_activation(config, architecture)
     if fields["position"] == "rope":
         fields |= _read_rope(config, fields)
-    if fields["window"] and not _has_local_layers(config):
-        fields["window"] = None
     _check_neutral(config, architecture)
     _check_all_is_known(config, architecture)
-    return ModelConfig(**fields)
+    model_config = ModelConfig(**fields)
+    if model_config.window and not _has_local_layers(config, model_config.num_layers):
+        return dataclasses.replace(model_config, window=None)
+    return model_config
 
 
 def _read_activation(config, architecture):
@@ -98,54 +101,41 @@ def _read_rope(config, fields):
             "copy the whole config.json"
         )
     factor = rope.get("partial_rotary_factor", 1.0)
-    head_dim = fields.get("head_dim") or _quotient(fields)
-    if not isinstance(factor, int | float) or not 0 < factor <= 1:
-        raise _not_computed("partial_rotary_factor", factor, "above 0, at most 1")
-    if factor != 1 and fields["norm"] != "layer":  # its tensors are not in that order
+    rotary = {"rope_base": rope["rope_theta"]}
+    if factor == 1:
+        return rotary
+    # The tensors of others are in another order.
+    if fields["norm"] != "layer" or type(factor) is not float or not 0 < factor < 1:
         raise _not_computed("partial_rotary_factor", factor, 1)
-    return {"rope_base": _number(rope["rope_theta"]), "rotary_dim": int(head_dim * factor)}
+    return {**rotary, "rotary_dim": int(ModelConfig(**fields).head_dim * factor)}
 
 
-def _quotient(fields):
-    """The width of a head; `ModelConfig` says what is wrong where there is none."""
-    sizes = fields["hidden_dim"], fields["num_heads"]
-    if not all(type(size) is int and size > 0 for size in sizes):
-        raise InputError(
-            f"config.json has a hidden size and heads of {_shown(list(sizes))}, expected "
-            "numbers above 0: copy it again"
-        )
-    return sizes[0] // sizes[1]
-
-
-def _number(value):
-    return float(value) if type(value) is int else value
-
-
-def _has_local_layers(config):
+def _has_local_layers(config, num_layers):
     """Whether each second layer of a GPT-Neo is local; no other order is computed here."""
     layers = config.get("attention_layers")
     if layers is None:
         try:
             types = config["attention_types"]
-            layers = [kind for kinds, times in types for kind in kinds * min(times, 1024)]
+            layers = [kind for kinds, times in types for kind in kinds * min(times, MAX_LAYERS)]
         except (KeyError, TypeError, ValueError):
-            raise _not_computed(
-                "attention_types", config.get("attention_types"), "a list"
-            ) from None
-    if set(layers) == {"global"}:
-        return False
-    if layers != [("global", "local")[i % 2] for i in range(len(layers))]:
-        raise _not_computed("attention_layers", layers, "global and local in turn")
-    return True
+            layers = None
+    if isinstance(layers, list) and len(layers) == num_layers:
+        if layers == [("global", "local")[i % 2] for i in range(num_layers)]:
+            return True
+        if layers == ["global"] * num_layers:
+            return False
+    raise _not_computed("attention_types", layers, "global and local in turn")
 
 
 def _check_neutral(config, architecture):
     for key, value in architecture.neutral.items():
         if config.get(key, value) != value:
             raise _not_computed(key, config[key], value)
-    others = set(config.get("layer_types") or ()) - {"full_attention"}
-    if others:
-        raise _not_computed("layer_types", sorted(others), "full_attention")
+    types = config.get("layer_types")
+    if types is not None and not (
+        isinstance(types, list) and all(kind == "full_attention" for kind in types)
+    ):
+        raise _not_computed("layer_types", types, "full_attention")
 
 
 def _check_all_is_known(config, architecture):
