@@ -101,6 +101,21 @@ def pairs_file(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def small_cuts(tmp_path_factory):
+    """As if all limits of a text's chunks and shards were a thousand times as small."""
+    from neo_keras.text import chunks, encoding
+
+    limits = [(chunks, "MIN_CHUNK_CHARS", 4), (chunks, "MAX_CHUNK_CHARS", 8),
+              (encoding, "MIN_SHARD_BYTES", 60), (encoding, "PARTS_PER_CUT", 1),
+              (encoding, "MIN_KEPT_CHARS", 70)]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        for limit in limits:
+            patch.setattr(*limit)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_config():
     """A modern model; head_dim 14."""

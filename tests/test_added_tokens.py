@@ -13,7 +13,6 @@ from tokenizers import AddedToken
 from tokenizers_with_added_tokens import MAKE_PLAIN, strewn_text, with_added_tokens
 
 from neo_keras.errors import InputError
-from neo_keras.text import chunks, encoding
 from neo_keras.text.encoding import Text, encode_text
 from neo_keras.text.tokenizer import Tokenizer
 
@@ -34,19 +33,6 @@ def joined(parts: Iterable[tuple[str, np.ndarray]]) -> list[int]:
 def text_of(parts: list[str]) -> Text:
     """A text that may be cut within each part."""
     return Text.open(lambda: parts)
-
-
-@pytest.fixture(scope="module")
-def small_cuts(tmp_path_factory):
-    """As if all limits were a thousand times as small."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(chunks, "MIN_CHUNK_CHARS", 4)
-        patch.setattr(chunks, "MAX_CHUNK_CHARS", 8)
-        patch.setattr(encoding, "MIN_SHARD_BYTES", 60)
-        patch.setattr(encoding, "PARTS_PER_CUT", 1)
-        patch.setattr(encoding, "MIN_KEPT_CHARS", 70)
-        yield
 
 
 @pytest.fixture(scope="module", params=TOKENIZERS)

@@ -26,7 +26,7 @@ def write(tmp_path, monkeypatch):
 
         monkeypatch.setattr(ours, "_fields", changed)
         path = tmp_path / "model.gguf"
-        ours.write_gguf(path, *parts, "float32")
+        ours.write_gguf(path, *parts)
         return path
 
     return write

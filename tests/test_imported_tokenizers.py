@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from imported_tokenizers import MAKE_IMPORTED, MAKE_OTHERS, hard_text, llama2
 
-from neo_keras.text import chunks, encoding
+from neo_keras.text import encoding
 from neo_keras.text.cuts import NOWHERE, cuts_of
 from neo_keras.text.encoding import Text, encode_text
 from neo_keras.text.tokenizer import Tokenizer
@@ -24,16 +24,9 @@ seeded = settings(max_examples=25, derandomize=True, deadline=None, database=Non
 
 
 @pytest.fixture(scope="module")
-def small_cuts(tmp_path_factory):
-    """As if all limits were a thousand times as small."""
+def small_shards(small_cuts):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(chunks, "MIN_CHUNK_CHARS", 4)
-        patch.setattr(chunks, "MAX_CHUNK_CHARS", 8)
-        patch.setattr(encoding, "MIN_SHARD_BYTES", 60)
         patch.setattr(encoding, "MAX_SHARD_BYTES", 90)
-        patch.setattr(encoding, "PARTS_PER_CUT", 1)
-        patch.setattr(encoding, "MIN_KEPT_CHARS", 70)
         yield
 
 
@@ -50,7 +43,7 @@ def test_all_are_imported(name):
 
 @seeded
 @given(seed=st.integers(0, 2**32), num_chars=st.integers(1, 1500), num_parts=st.integers(1, 100))
-def test_the_ids_are_those_of_the_whole_text(small_cuts, name, seed, num_chars, num_parts):
+def test_the_ids_are_those_of_the_whole_text(small_shards, name, seed, num_chars, num_parts):
     hf = TOKENIZERS[name]
     tokenizer, text = Tokenizer(hf), hard_text(seed, num_chars)
     expected = hf.encode(text, add_special_tokens=False).ids
@@ -66,7 +59,7 @@ def test_the_ids_are_those_of_the_whole_text(small_cuts, name, seed, num_chars, 
     assert tokenizer.encode(tokenizer.tail(text, count))[-count:].tolist() == expected[-count:]
 
 
-def test_a_text_is_cut(small_cuts, name):
+def test_a_text_is_cut(small_shards, name):
     """In chunks, or there would be nothing to test above."""
     tokenizer = Tokenizer(TOKENIZERS[name])
     pieces = list(tokenizer._chunker.chunks([hard_text(3, 2000)]))

@@ -58,7 +58,7 @@ def test_what_it_says(pretrained, expected):
 def test_llama_cpp_writes_the_same(pretrained, model, expected, tmp_path):
     name, target = target_of(model.config, "gguf")
     path = tmp_path / "model.gguf"
-    write_gguf(path, name, as_target(model, target), pretrained.tokenizer, "float32")
+    write_gguf(path, name, as_target(model, target), pretrained.tokenizer)
     with serve(path) as post:
         for prompt, (ids, following) in expected.items():
             assert post("tokenize", content=prompt, add_special=True)["tokens"] == ids

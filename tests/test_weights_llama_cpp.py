@@ -49,7 +49,7 @@ def test_out_and_in(name, tmp_path, record_property):
     written_as, target = target_of(config, "gguf")
     assert written_as == name
     path = tmp_path / "model.gguf"
-    write_gguf(path, name, as_target(model, target), tokenizer, "float32")
+    write_gguf(path, name, as_target(model, target), tokenizer)
 
     back = open_pretrained(path).load_model()
     irrelevant = {"dropout": 0.0, "end_token_id": None}

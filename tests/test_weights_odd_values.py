@@ -62,7 +62,7 @@ def test_gguf(odd, tmp_path, monkeypatch):
         monkeypatch.setattr(
             ours, "gguf_fields_from", lambda *a, n=name: _with(tokenizer_fields(*a), n, odd)
         )
-        write_gguf(path, *parts, "float32")
+        write_gguf(path, *parts)
         refused_or_taken(path)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from neo_keras.choices import ARCHITECTURES
 from neo_keras.errors import InputError
+from neo_keras.export.quantization import QUANTIZATIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,6 @@ class Format:
 
 
 DECODER_ONLY = ARCHITECTURES[:1]
-GGUF_QUANTIZATIONS = ("float32", "float16", "int8")  # int8 is its Q8_0
 FORMATS = {
     "saved_model": Format(
         "saved_model", "TensorFlow", generates=True, choose=lambda quantizations: ["float32"]
@@ -47,7 +47,7 @@ FORMATS = {
     ),
     "gguf": Format(
         "model-{}.gguf", "llama.cpp and ollama", DECODER_ONLY, is_default=False,
-        choose=lambda quantizations: [q for q in quantizations if q in GGUF_QUANTIZATIONS]
+        choose=lambda quantizations: [q for q in quantizations if QUANTIZATIONS[q].gguf]
         or ["float32"],
     ),
 }  # fmt: skip

@@ -3,6 +3,7 @@
 import functools
 
 from neo_keras.export import portable
+from neo_keras.export.quantization import QUANTIZATIONS
 from neo_keras.weights.conversion import target_of
 from neo_keras.weights.gguf import write_gguf
 
@@ -13,5 +14,5 @@ def check_config(config):
 
 def write(source, path, quantization):
     """Writes a file and measures it; see `formats.Format`."""
-    write_file = functools.partial(write_gguf, quantization=quantization)
+    write_file = functools.partial(write_gguf, stored_as=QUANTIZATIONS[quantization].gguf)
     return portable.write("gguf", write_file, source, path, quantization)

@@ -15,12 +15,13 @@ class Quantization:
     block_size: int = 0  # of integers: inputs of an output that share a scale, if it divides them
     float_arithmetic: bool = False  # of integers; else kernels quantize activations while running
     is_default: bool = False  # written unless others are asked for
+    gguf: str = ""  # how a GGUF file stores it; "" if it does not
 
 
 QUANTIZATIONS = {
-    "float32": Quantization(32, 0.01, max_logit_difference=1e-3, is_default=True),
-    "float16": Quantization(16, 0.01, max_logit_difference=1e-1, is_default=True),
-    "int8": Quantization(8, 0.02, is_default=True),
+    "float32": Quantization(32, 0.01, max_logit_difference=1e-3, is_default=True, gguf="F32"),
+    "float16": Quantization(16, 0.01, max_logit_difference=1e-1, is_default=True, gguf="F16"),
+    "int8": Quantization(8, 0.02, is_default=True, gguf="Q8_0"),
     "int8-weights": Quantization(8, 0.02, float_arithmetic=True),
     "int4": Quantization(4, 0.1),
     "int4-block32": Quantization(4, 0.1, block_size=32),

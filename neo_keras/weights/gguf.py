@@ -23,10 +23,6 @@ KEYS = {
 REQUIRED = ("context_length", "embedding_length", "block_count", "feed_forward_length",
             "attention.head_count")  # fmt: skip
 HARMLESS = {"vocab_size", "attention.value_length", "rope.scaling.type", "tensor_data_layout"}
-# How numbers are stored, by the name of our quantization.
-TYPES = {"float32": "F32", "float16": "F16", "int8": "Q8_0"}
-FILE_TYPES = {"float32": 0, "float16": 1, "int8": 7}  # `general.file_type`
-BLOCK = 32  # numbers of Q8_0 that share a scale
 
 
 class GgufFile:
@@ -119,8 +115,14 @@ def _not_computed(key, value):
     )
 
 
-def write_gguf(path, name, model, tokenizer, quantization):
-    """Writes a `GPT` that `as_target` returned, as an architecture of `ARCHITECTURES`."""
+def write_gguf(path, name, model, tokenizer, stored_as="F32"):
+    """Writes a `GPT` that `as_target` returned, as an architecture of `ARCHITECTURES`.
+
+    Args:
+        name: of the architecture.
+        stored_as: the type of the matrices' numbers, such as "Q8_0". A matrix whose rows are not
+            whole blocks of it is stored as "F16".
+    """
     import gguf
 
     architecture = ARCHITECTURES[name]
@@ -130,14 +132,14 @@ def write_gguf(path, name, model, tokenizer, quantization):
         **gguf_fields_from(tokenizer, model.config.vocab_size),
     }.items():
         _add(writer, key, value)
-    writer.add_file_type(FILE_TYPES[quantization])
+    file_type = "ALL_F32" if stored_as == "F32" else f"MOSTLY_{stored_as}"
+    writer.add_file_type(gguf.LlamaFileType[file_type])
     for tensor_name, array in tensors_of(model, architecture, "gguf"):
         # As llama.cpp's own tool: vectors and learned positions stay as they are.
         is_matrix = array.ndim > 1 and tensor_name != "position_embd.weight"
-        stored = TYPES[quantization] if is_matrix else "F32"
-        if stored == "Q8_0" and array.shape[-1] % BLOCK:
-            stored = "F16"
-        kind = gguf.GGMLQuantizationType[stored]
+        kind = gguf.GGMLQuantizationType[stored_as if is_matrix else "F32"]
+        if array.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]:
+            kind = gguf.GGMLQuantizationType.F16
         writer.add_tensor(tensor_name, gguf.quants.quantize(array, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

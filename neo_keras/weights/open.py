@@ -67,10 +67,7 @@ def open_pretrained(path, max_seq_len=None):
     Raises:
         InputError: it is none of these, damaged, incomplete, or computes what we do not.
     """
-    if str(path).startswith(HUB):
-        folder = _download(str(path))
-    else:
-        folder = pathlib.Path(path)
+    folder = _download(str(path)) if str(path).startswith(HUB) else pathlib.Path(path)
     if not folder.exists():
         raise InputError(f"{path} does not exist: give a folder, a .gguf file or {HUB}owner/name")
     if folder.is_file():
@@ -82,9 +79,8 @@ def open_pretrained(path, max_seq_len=None):
     file, architecture, config, tokenizer = opened
     check_sizes(file, architecture, form, config)
     tokenizer.check_vocab_size(config.vocab_size, path)
-    shortened = _shortened(config, max_seq_len, path)
-    opened = shortened, tokenizer, architecture, form, file, config.max_seq_len
-    return Pretrained(str(path), *opened)
+    full_seq_len, config = config.max_seq_len, _shortened(config, max_seq_len, path)
+    return Pretrained(str(path), config, tokenizer, architecture, form, file, full_seq_len)
 
 
 def full_path(path):
