@@ -29,10 +29,15 @@ def saved(request, tmp_path_factory):
 @pytest.fixture
 def as_in_a_new_process(monkeypatch):
     """Neither the package nor its models have been imported; Keras has."""
+    registered = keras.saving.get_custom_objects()
+    kept = dict(registered)  # a second import registers other classes of the same names
     for name in NAMES:
-        monkeypatch.delitem(keras.saving.get_custom_objects(), name)
+        del registered[name]
     for name in [name for name in sys.modules if name.partition(".")[0] == "neo_keras"]:
         monkeypatch.delitem(sys.modules, name)
+    yield
+    registered.clear()
+    registered.update(kept)
 
 
 def test_it_needs_our_classes(saved, as_in_a_new_process):
