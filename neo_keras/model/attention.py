@@ -38,6 +38,29 @@ def window_mask(query_positions, key_positions, window):
     return ops.expand_dims(ops.where(distances < window, 0.0, MASKED), (0, 1))
 
 
+def segment_mask(segment_ids):
+    """Hides from each token those of other texts in its row; to be added to `causal_mask`.
+
+    Args:
+        segment_ids: int32 [batch_size, seq_len], a number for each text.
+
+    Returns:
+        float32 [batch_size, 1, seq_len, seq_len]: 0 or `MASKED`.
+    """
+    return ops.expand_dims(ops.where(_same_segment(segment_ids), 0.0, MASKED), 1)
+
+
+def segment_positions(segment_ids):
+    """How far each token is from the first one of its text: int32 [batch_size, seq_len]."""
+    positions = ops.arange(ops.shape(segment_ids)[1], dtype="int32")
+    own = ops.where(_same_segment(segment_ids), positions, ops.shape(segment_ids)[1])
+    return positions - ops.min(own, axis=2)
+
+
+def _same_segment(segment_ids):
+    return ops.expand_dims(segment_ids, 2) == ops.expand_dims(segment_ids, 1)
+
+
 def rotary_tables(max_seq_len, head_dim, base=10000.0, rotary_dim=None):
     """Cosines and sines of rotary position embedding: float32 [max_seq_len, 2, head_dim / 2].
 

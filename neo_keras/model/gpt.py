@@ -9,6 +9,8 @@ from neo_keras.config import ModelConfig, from_saved
 from neo_keras.model.attention import (
     causal_mask,
     rotary_tables,
+    segment_mask,
+    segment_positions,
     sinusoidal_table,
     window_mask,
 )
@@ -79,21 +81,26 @@ class GPT(keras.Model):
             self.drafter.trainable = False
         self.built = True
 
-    def call(self, token_ids, training=False):
+    def call(self, inputs, training=False):
         """The logits at every position, as `fit` needs them.
 
         Args:
-            token_ids: int32 [batch_size, seq_len], seq_len at most `max_seq_len`.
+            inputs: token ids, int32 [batch_size, seq_len], seq_len at most `max_seq_len`; or, where
+                a row holds several texts, a dict of `token_ids` and `segment_ids`, both of that
+                shape. Tokens of one text stand side by side, and have a number of their own.
 
         Returns:
             float32 [batch_size, seq_len, vocab_size]: position i predicts token i + 1.
         """
-        return self.logits(self.hidden(token_ids, training))
+        return self.logits(self.hidden(inputs, training))
 
-    def hidden(self, token_ids, training=False):
+    def hidden(self, inputs, training=False):
         """As `call`, but with what `logits` takes: [batch_size, seq_len, hidden_dim]."""
+        is_packed = isinstance(inputs, dict)
+        token_ids = inputs["token_ids"] if is_packed else inputs
+        segment_ids = inputs["segment_ids"] if is_packed else None
         positions = ops.arange(ops.shape(token_ids)[1], dtype="int32")
-        return self.hidden_step(token_ids, positions, {}, positions, training)[0]
+        return self.hidden_step(token_ids, positions, {}, positions, training, segment_ids)[0]
 
     def generate(self, prompts, max_length=None, sampler="top_k", stop_token_ids=None):
         """Continues a batch of texts, in one compiled function for each sampler and shape.
@@ -166,14 +173,21 @@ class GPT(keras.Model):
             cache[HISTORY] = self.ngram_embedding.empty_history(batch_size, max_seq_len)
         return cache
 
-    def hidden_step(self, token_ids, positions, cache, key_positions=None, training=False):
-        """As `step`, but with what `logits` takes: [batch_size, seq_len, hidden_dim]."""
+    def hidden_step(
+        self, token_ids, positions, cache, key_positions=None, training=False, segment_ids=None
+    ):
+        """As `step`, but with what `logits` takes: [batch_size, seq_len, hidden_dim].
+
+        segment_ids: as `call` takes them, where there is no cache; None: a row is one text.
+        """
         if key_positions is None:
             key_positions = ops.arange(self.config.max_seq_len, dtype="int32")
-        x, history = self._embed(token_ids, positions, cache.get(HISTORY), training)
+        x, history = self._embed(token_ids, positions, cache.get(HISTORY), training, segment_ids)
         new_cache = {**cache, HISTORY: history} if self.config.max_ngram > 1 else {**cache}
         x = self.dropout(x, training=training)
         rotation, masks = None, [causal_mask(positions, key_positions)]
+        if segment_ids is not None:
+            masks[0] = masks[0] + segment_mask(segment_ids)
         if self.config.window:  # of each second layer
             masks.append(masks[0] + window_mask(positions, key_positions, self.config.window))
         sources, offset = self._sources(cache)
@@ -196,9 +210,13 @@ class GPT(keras.Model):
     def _block_to_call(self, block, training):
         return block.rematerialized if training and self.remat else block
 
-    def _embed(self, token_ids, positions, history=None, training=False):
+    def _embed(self, token_ids, positions, history=None, training=False, segment_ids=None):
         """(x, history): what goes into the first block, but for dropout."""
         config, start = self.config, positions[0]
+        if segment_ids is not None:
+            # Of what is added to tokens: rotary positions are relative. N-grams do cross: those of
+            # the first few tokens of a text reach back into the text before it.
+            positions = segment_positions(segment_ids)  # [batch_size, seq_len]
         x = self.token_embedding(token_ids)  # [batch_size, seq_len, hidden_dim]
         if config.max_ngram > 1:
             ngrams, history = self.ngram_embedding(token_ids, history, start, training=training)
