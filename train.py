@@ -1,7 +1,7 @@
 """Train a transformer, from scratch or from others' weights. Without arguments: on Shakespeare, in
 a minute or two."""
 
-from neo_keras.choices import ARCHITECTURES, OPTIMIZERS, PRECISIONS, SCHEDULES
+from neo_keras.choices import ARCHITECTURES, LORA_TARGETS, OPTIMIZERS, PRECISIONS, SCHEDULES
 from neo_keras.errors import ArgumentParser, one_line_errors, utf8_path
 from neo_keras.presets import PRESETS
 from neo_keras.text.tokenizer_models import KINDS
@@ -28,6 +28,12 @@ def parse_arguments():
     add("--from", type=utf8_path, dest="pretrained", metavar="PATH", help="train on from weights "
         "of others, with their tokenizer: a folder of Hugging Face's transformers or of KerasHub, "
         "a .gguf file, or hf://OWNER/NAME [from scratch]")
+    add("--lora", type=int, dest="lora_rank", metavar="RANK", help="with --from, train adapters of "
+        "this rank alone, such as 16: less memory, and checkpoints of some MB [all weights]")
+    add("--lora-alpha", type=float, metavar="X", help="what adapters add is multiplied by X / RANK "
+        "[twice the rank]")
+    add("--lora-targets", choices=LORA_TARGETS, help="the matrices that have adapters: of "
+        "attention, or also of feed-forward [all]")
     add("--run", type=utf8_path, metavar="DIRECTORY", default="runs/shakespeare", help="where "
         "everything is kept [%(default)s]")
     existing = parser.add_mutually_exclusive_group()

@@ -34,6 +34,16 @@ ACTIVATIONS = {
 }
 
 
+# The matrices of a block that `model.lora` can give an adapter, and where they are in it.
+LORA_KERNELS = {
+    "qkv": "attention/qkv/kernel",
+    "output": "attention/output/kernel",
+    "expand": "feed_forward/expand/kernel",
+    "contract": "feed_forward/contract_kernel",
+}
+LORA_TARGETS = {"attention": ("qkv", "output"), "all": tuple(LORA_KERNELS)}
+
+
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
     """An optimizer of Keras, and what suits it. The rates were measured (docs/lab_notes.md)."""

@@ -6,6 +6,7 @@ import typing
 
 from neo_keras import choices
 from neo_keras.errors import InputError
+from neo_keras.lora_config import LoraConfig
 
 CHOICES = {
     "position": choices.POSITIONS,
@@ -16,6 +17,7 @@ CHOICES = {
     "optimizer": choices.OPTIMIZERS,
     "schedule": choices.SCHEDULES,
     "mixed_precision": choices.PRECISIONS,
+    "lora_targets": choices.LORA_TARGETS,
 }
 MAX_NGRAM_ROWS = 2**18  # so that the hash of an n-gram fits int32: see `NgramEmbedding`
 
@@ -156,12 +158,17 @@ class TrainingConfig:
     remat: bool = False  # compute each block again for its gradients, to keep less in memory
     jit_compile: bool | None = None  # by XLA
     steps_per_execution: int = 10  # steps between two looks at Ctrl-C, the clock and the bar
+    lora_rank: int | None = None  # of adapters, which alone are trained then; None: all weights are
+    lora_alpha: float | None = None  # None: twice the rank
+    lora_targets: str | None = None  # one of LORA_TARGETS; None: all
+    lora_fused_qkv: bool = False  # see `LoraConfig`
 
     def __post_init__(self):
         _check_types_and_choices(self)
         _check_range(self, "batch_size", "gradient_accumulation_steps", "cpu_replicas", "steps",
-                     "eval_every", "steps_per_execution", at_least=1)  # fmt: skip
-        _check_range(self, "learning_rate", "loss_temperature", "clip_norm", "max_seconds", above=0)
+                     "eval_every", "steps_per_execution", "lora_rank", at_least=1)  # fmt: skip
+        _check_range(self, "learning_rate", "loss_temperature", "clip_norm", "max_seconds",
+                     "lora_alpha", above=0)  # fmt: skip
         _check_range(self, "final_learning_rate", "warmup_steps", "weight_decay",
                      "ngram_weight_decay", "num_future_tokens", "patience", "sample_every",
                      at_least=0)  # fmt: skip
@@ -176,10 +183,30 @@ class TrainingConfig:
             raise InputError(
                 f"{self.optimizer} has no weight_decay, got {self.weight_decay}: use adamw"
             )
+        self._check_lora()
+
+    def _check_lora(self):
+        for name in ("lora_alpha", "lora_targets"):
+            if self.lora_rank is None and getattr(self, name) is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(f"{option} is for adapters: give --lora RANK, or leave it out")
+        if self.lora_rank is not None and self.optimizer == "muon":
+            raise InputError(
+                "muon is for whole matrices, and --lora trains thin ones: leave out --optimizer, "
+                "for adamw"
+            )
 
     @property
     def global_batch_size(self):
         return self.batch_size * self.gradient_accumulation_steps
+
+    @property
+    def lora(self):
+        """The `LoraConfig`; None where all weights are trained."""
+        if self.lora_rank is None:
+            return None
+        targets = self.lora_targets or "all"
+        return LoraConfig(self.lora_rank, self.lora_alpha, targets, self.lora_fused_qkv)
 
 
 # What fields were called in runs and exports of earlier versions.

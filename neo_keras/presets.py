@@ -74,6 +74,7 @@ PRESETS = {
 FINE_TUNING = {**PLAIN, "optimizer": "adamw", "schedule": "cosine", "beta_2": 0.999,
                "learning_rate": 5e-5, "weight_decay": 0.0, "clip_norm": 1.0, "batch_size": 4,
                "steps": 300, "eval_every": 50, "patience": 3, "sample_every": 100}  # fmt: skip
+LORA_LEARNING_RATE = 2e-4  # of adapters
 
 
 def for_pretrained(model_config, **overrides):
@@ -87,9 +88,17 @@ def for_pretrained(model_config, **overrides):
     if others := sorted(given.keys() & {field.name for field in dataclasses.fields(ModelConfig)}):
         raise InputError(f"{others[0]} comes with the weights of --from: leave it out")
     training = {**FINE_TUNING}
+    if given.get("lora_rank"):
+        training["learning_rate"] = LORA_LEARNING_RATE
     if given.get("optimizer", training["optimizer"]) != training["optimizer"]:
         del training["learning_rate"]
-    return dataclasses.replace(model_config, **changes), TrainingConfig(**{**training, **given})
+    model_config = dataclasses.replace(model_config, **changes)
+    config = TrainingConfig(**{**training, **given})
+    if config.lora:
+        config.lora.check_rank(model_config)
+        if model_config.num_speculative_tokens:
+            raise InputError("--num-speculative-tokens does not go with --lora: leave one out")
+    return model_config, config
 
 
 def from_preset(name, vocab_size, **overrides):
@@ -103,6 +112,10 @@ def from_preset(name, vocab_size, **overrides):
     for override in sorted(overrides.keys() - names[0] - names[1]):
         raise InputError(f"{override} is no field of ModelConfig or TrainingConfig: check its name")
     given = {name: value for name, value in overrides.items() if value is not None}
+    if any(name.startswith("lora_") for name in given):
+        raise InputError(
+            "--lora adds to weights that are there: give them with --from, or leave it out"
+        )
     of_model, of_training = ({name: given[name] for name in given.keys() & part} for part in names)
     preset = PRESETS[name]
     model = {**preset.model, **of_model, "vocab_size": vocab_size}

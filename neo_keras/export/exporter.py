@@ -14,6 +14,7 @@ from neo_keras.export.quantization import DEFAULTS, QUANTIZATIONS
 from neo_keras.generation.decoding import generate_ids
 from neo_keras.generation.keras_runner import keras_engine
 from neo_keras.generation.sampler import Sampler
+from neo_keras.run_directory.base import load_adapter
 
 REPORT, CARD = "report.json", "README.md"
 NUM_SAMPLED_TOKENS = 512  # to verify on, where there is no text
@@ -22,10 +23,13 @@ NUM_SAMPLED_TOKENS = 512  # to verify on, where there is no text
 def export_run(run, formats=None, quantizations=DEFAULTS, out=None, on_row=lambda row: None):
     """As `export_model`, of the best model of a `RunDirectory`; `out` is None: its `export/`."""
     out = pathlib.Path(out or run.export)
-    _plan(run.model_config, formats, quantizations, out)  # before a model is loaded
+    # Before a model is loaded.
+    files = _plan(run.model_config, formats, quantizations, out, run.base is not None)
+    needs_adapter = any(FORMATS[name].needs_adapter for name, _ in files.values())
     return export_model(
         run.load_model(), run.load_tokenizer(), out, formats, quantizations,
         run.load_validation_text(), describe_run(run), on_row,
+        load_adapter(run) if needs_adapter else None,
     )  # fmt: skip
 
 
@@ -45,7 +49,7 @@ def export_pretrained(
 
 def export_model(
     model, tokenizer, out, formats=None, quantizations=DEFAULTS, validation_text=None, about=(),
-    on_row=lambda row: None,
+    on_row=lambda row: None, adapter=None,
 ):  # fmt: skip
     """Exports a model: each file is run in its own runtime, and held against the Keras model.
 
@@ -60,6 +64,7 @@ def export_model(
             what the model does, but not how good the model is: its loss is that of its own text.
         about: lines of the model card about the training.
         on_row: called with each row of the report as it is measured.
+        adapter: `weights.peft.Adapter` that was merged into the model, which the format peft is of.
 
     Returns:
         list of dict, the rows of `report.json`: the Keras model first, then a row per file. Each
@@ -74,7 +79,7 @@ def export_model(
         FailedError: the model computes no numbers.
     """
     out = pathlib.Path(out)
-    files = _plan(model.config, formats, quantizations, out)
+    files = _plan(model.config, formats, quantizations, out, adapter is not None)
     tokenizer.check_vocab_size(model.config.vocab_size, "the model")
     model = _in_float32(model)
     text = _sample(model, tokenizer) if validation_text is None else validation_text
@@ -85,8 +90,8 @@ def export_model(
     except OSError as error:
         message = f"cannot write to {out} ({error.strerror}): choose another --out"
         raise InputError(message) from None
-    rows = []
-    for name, measurement, more in _write_files(Source(model, tokenizer, reference), files):
+    rows, source = [], Source(model, tokenizer, reference, adapter)
+    for name, measurement, more in _write_files(source, files):
         row = {"file": name, **dataclasses.asdict(measurement)}
         row |= {"bits_per_char": encoded.bits_per_char(measurement.loss), **more}
         rows.append(row)
@@ -98,11 +103,16 @@ def export_model(
     return rows
 
 
-def _plan(config, formats, quantizations, out):
+def _plan(config, formats, quantizations, out, has_adapter=False):
     """{path: (format, quantization)} of the files; raises what can be known before the work."""
     check_names("quantizations", quantizations, QUANTIZATIONS)
     formats = formats_for(config.architecture, formats)
     for name in formats:
+        if FORMATS[name].needs_adapter and not has_adapter:
+            raise InputError(
+                f"the format {name} is for what train.py trained with --lora, and this is a whole "
+                "model: give other --formats, such as huggingface"
+            )
         getattr(load_module(name), "check_config", lambda config: None)(config)
     files = {
         out / FORMATS[name].file_name.format(quantization): (name, quantization)
@@ -130,15 +140,19 @@ def _is_export(path):
             configs = [parse_json(config.read_text("utf-8")) for config in found]
             names = [config.get("format", config.get("_name_or_path")) for config in configs]
             is_ours = any(name.startswith("neo_keras") for name in names)
-            return is_ours or not any(path.iterdir())
+            return is_ours or _is_our_card(path / CARD) or not any(path.iterdir())
         if path.name == CARD:
-            title, _, _ = path.read_text(encoding="utf-8").partition("\n")
-            return title.endswith(("exported with neo_keras", "trained with neo_keras"))
+            return _is_our_card(path)
         if path.name == REPORT:
             return all("file" in row for row in parse_json(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError, AttributeError):
         return False
     return True  # nobody else has a file of such a name
+
+
+def _is_our_card(path):
+    title, _, _ = path.read_text(encoding="utf-8").partition("\n") if path.exists() else ("",) * 3
+    return title.endswith(("exported with neo_keras", "trained with neo_keras"))
 
 
 def _write_files(source, files):

@@ -26,6 +26,7 @@ class Format:
     is_default: bool = True  # written unless others are asked for
     is_timed: bool = False  # by `benchmark`
     generates: bool = False  # `generate.py` takes it
+    needs_adapter: bool = False  # it is of what a run trained with --lora
     hint: str = ""  # what to do with it, for people, with "{}" for its path as a shell takes it
 
 
@@ -43,6 +44,10 @@ FORMATS = {
     ),
     "huggingface": Format(
         "huggingface", "transformers", DECODER_ONLY, is_default=False,
+        choose=lambda quantizations: ["float32"],
+    ),
+    "peft": Format(
+        "peft", "PEFT", DECODER_ONLY, is_default=False, needs_adapter=True,
         choose=lambda quantizations: ["float32"],
     ),
     "gguf": Format(
@@ -101,6 +106,7 @@ class Source:
     model: object  # `GPT` or `EncoderDecoder`, in float32
     tokenizer: object = None
     reference: object = None  # `parity.Reference`, what a file is held against
+    adapter: object = None  # `weights.peft.Adapter`, which is part of the model's weights
     _made: dict = dataclasses.field(default_factory=dict)
 
     def once(self, key, make):

@@ -18,7 +18,12 @@ def write(form, write_file, source, path, quantization):
     """
     name, target = target_of(source.model.config, form)
     write_file(path, name, as_target(source.model, target), source.tokenizer)
-    opened = open_pretrained(path, target.max_seq_len).load_model()
+    return read_back(source, path, quantization)
+
+
+def read_back(source, path, quantization):
+    """The `Measurement` of what our reader makes of a path that was written."""
+    opened = open_pretrained(path, source.model.config.max_seq_len).load_model()
     measurement = parity.measure_weights(opened, source.reference)
     if quantization == "float32":
         _check_same_logits(measurement, source.reference)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from neo_keras.model.lora import adapted
 from neo_keras.model.weights import INITIALIZER_STDDEV, dense
 
 MASKED = -1e9  # added to the score of a key that the query must not see; finite, so no NaN
@@ -186,7 +187,7 @@ class Attention(keras.layers.Layer):
                 keys = ops.slice_update(cache[0], (0, 0, start, 0), keys)
                 values = ops.slice_update(cache[1], (0, 0, start, 0), values)
         x = self._attend(queries, keys, values, attention_mask)
-        return self.output_projection(x), (keys, values)
+        return adapted(self, "output", x, self.output_projection(x)), (keys, values)
 
     def keys_values(self, source, rotation=None):
         """Reads the other sequence, [batch_size, key_len, hidden_dim]: the cache for `call`."""
@@ -194,7 +195,7 @@ class Attention(keras.layers.Layer):
         return self._normalize(keys, 0, rotation) * self.head_dim**-0.5, values
 
     def _project(self, x, rotation):
-        x = self._split_heads(self.qkv(x))
+        x = self._split_heads(adapted(self, "qkv", x, self.qkv(x)))
         queries_keys, values = ops.split(x, [self.num_heads + self.num_kv_heads], axis=1)
         queries_keys = self._normalize(queries_keys, self.num_heads, rotation)
         queries, keys = ops.split(queries_keys, [self.num_heads], axis=1)

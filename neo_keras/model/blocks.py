@@ -8,6 +8,7 @@ from keras import ops
 from neo_keras.choices import ACTIVATIONS, NORMS
 from neo_keras.config import ModelConfig, from_saved
 from neo_keras.model.attention import Attention
+from neo_keras.model.lora import adapted
 from neo_keras.model.weights import INITIALIZER_STDDEV, dense, initial_weights
 
 
@@ -56,10 +57,12 @@ class FeedForward(keras.layers.Layer):
 
     def call(self, x):
         activation = ACTIVATIONS[self.activation]
-        x = ops.split(self.expand(x), 1 + activation.is_gated, axis=-1)
+        x = adapted(self, "expand", x, self.expand(x))
+        x = ops.split(x, 1 + activation.is_gated, axis=-1)
         x = activation.function(ops, *x)  # [batch_size, seq_len, feed_forward_dim]
-        x = ops.matmul(x, ops.transpose(self.contract_kernel))  # [batch_size, seq_len, hidden_dim]
-        return x + self.contract_bias if self.use_bias else x
+        y = ops.matmul(x, ops.transpose(self.contract_kernel))  # [batch_size, seq_len, hidden_dim]
+        y = adapted(self, "contract", x, y)
+        return y + self.contract_bias if self.use_bias else y
 
 
 @keras.saving.register_keras_serializable("neo_keras")
@@ -130,8 +133,11 @@ class TransformerBlock(keras.layers.Layer):
         source = source or ()
         num_sources = len(source)
         weights = [variable.value for variable in self.trainable_variables]
-        # Where the dropout layers stand: both passes sample the same.
-        states = [variable.value * 1 for variable in self.non_trainable_variables]
+        # Where the dropout layers stand: both passes sample the same. Frozen weights as they are.
+        states = [
+            variable.value * 1 if _is_dropout_state(variable) else ops.stop_gradient(variable.value)
+            for variable in self.non_trainable_variables
+        ]
 
         def pure_call(x, *others):
             source, weights = others[:num_sources], others[num_sources:]
@@ -139,7 +145,7 @@ class TransformerBlock(keras.layers.Layer):
             return self.stateless_call(weights, states, x, score_mask, **inputs)[0]
 
         outputs = keras.remat(pure_call)(x, *source, *weights)
-        for variable in self.non_trainable_variables:  # (seed, number of draws)
+        for variable in filter(_is_dropout_state, self.non_trainable_variables):
             variable.assign(variable + ops.array([0, 1], variable.dtype))
         return outputs
 
@@ -157,3 +163,8 @@ class TransformerBlock(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "config": from_saved(ModelConfig, config["config"])})
+
+
+def _is_dropout_state(variable):
+    """Whether it is (seed, number of draws) of a dropout layer."""
+    return variable.path.endswith("seed_generator_state")

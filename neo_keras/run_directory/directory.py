@@ -26,10 +26,12 @@ class RunDirectory(Place):
         tokenizer: {"kind", "sha256"} of `tokenizer.json` and, if there is one, of
             `tokenizer_config.json` behind it; None in a run of old.
         asked: what cannot be told from the rest: {"preset", "vocab_size", "column"}.
+        base: {"path", "sha256"} of the weights that its adapters add to, which are no part of the
+            run; None where its checkpoints hold all weights.
     """
 
     keeps_files = True  # whether this process writes what training leaves
-    id = None
+    id = base = None
 
     @classmethod
     def open(cls, path, to_train=False):
@@ -49,6 +51,9 @@ class RunDirectory(Place):
             tokenizer = config.get("tokenizer")
             run.tokenizer = tokenizer and {key: tokenizer[key] for key in ("kind", "sha256")}
             run.asked = dict(config.get("asked", {}))
+            if run.training_config.lora:
+                run.base = {key: config["base"][key] for key in ("path", "sha256")}
+                "".join(run.base.values())  # or raises
             run._validation_sha256 = config.get("validation_sha256")
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{run._config_path} is damaged ({error}): train again") from None
@@ -56,7 +61,7 @@ class RunDirectory(Place):
 
     def create(
         self, model_config, training_config, data, tokenizer, validation_text, overwrite=False,
-        **asked,
+        base=None, **asked,
     ):  # fmt: skip
         """Makes a new run directory of these attributes and parts, or `InputError`.
 
@@ -65,7 +70,7 @@ class RunDirectory(Place):
             validation_text: str; of pairs, their JSON lines.
         """
         self.check_free(overwrite)
-        self.id, self.asked = uuid.uuid4().hex, asked
+        self.id, self.asked, self.base = uuid.uuid4().hex, asked, base
         self.model_config, self.training_config, self.data = model_config, training_config, data
         content = "".join(tokenizer.files().values()).encode()
         self.tokenizer = {"kind": tokenizer.kind, "sha256": sha256(content)}
@@ -91,6 +96,8 @@ class RunDirectory(Place):
             "validation_sha256": self._validation_sha256,
             "asked": self.asked,
         }
+        if self.base:
+            config["base"] = self.base
         write_json(self._config_path, config)
 
     def load_tokenizer(self):
@@ -120,9 +127,15 @@ class RunDirectory(Place):
         return self.path / ("validation.txt" if is_plain else "validation.jsonl")
 
     def load_model(self):
-        """The best model so far, computing in float32 whatever it was trained in."""
-        from neo_keras.model.encoder_decoder import model_class
+        """The best model so far, computing in float32 whatever it was trained in.
 
+        What adapters add is part of its weights.
+        """
+        from neo_keras.model.encoder_decoder import model_class
+        from neo_keras.run_directory.base import load_merged
+
+        if self.base:
+            return load_merged(self)
         self._read_record(self.best)  # a damaged configuration might be of a model without end
         model = model_class(self.model_config)(self.model_config, dtype="float32")
         self.load_weights(model, self.best)
@@ -257,8 +270,9 @@ class ReadOnlyRun(RunDirectory):
 
     keeps_files = False
 
-    def create(self, model_config, training_config, data, *args, **kwargs):
+    def create(self, model_config, training_config, data, *args, base=None, **kwargs):
         self.model_config, self.training_config, self.data = model_config, training_config, data
+        self.base = base
 
     def _do_nothing(self, *args, **kwargs):
         """The chief does it."""

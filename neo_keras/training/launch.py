@@ -12,6 +12,7 @@ import warnings
 from neo_keras.environment import prepare_for_keras
 from neo_keras.errors import InputError
 from neo_keras.native_logs import import_tensorflow
+from neo_keras.run_directory.base import open_base
 from neo_keras.run_directory.directory import ReadOnlyRun
 from neo_keras.training.start import resume_run, start_run
 from neo_keras.weights.open import describe_pretrained, full_path, open_pretrained
@@ -72,10 +73,7 @@ def launch(
         if pretrained:
             changes["pretrained"] = full_path(pretrained)
         run, corpus = resume_run(run, data, preset=preset, tokenizer=tokenizer, **changes)
-        path, pretrained = run.asked.get("pretrained"), None
-        if path and not run.last.exists():
-            pretrained = open_pretrained(path, run.model_config.max_seq_len)
-        return run, corpus, strategy, pretrained
+        return run, corpus, strategy, _base_to_resume(run)
     if pretrained:
         _check_alone(preset=preset, tokenizer=tokenizer, vocab_size=changes["vocab_size"])
         pretrained = open_pretrained(full_path(pretrained), changes["max_seq_len"])
@@ -85,6 +83,16 @@ def launch(
         run, data, preset, overwrite, tokenizer=tokenizer, pretrained=pretrained, **changes
     )
     return *started, strategy, pretrained
+
+
+def _base_to_resume(run):
+    """The `Pretrained` that a run is to read again; None where its checkpoint has all of it."""
+    if run.base:
+        return open_base(run)
+    path = run.asked.get("pretrained")
+    if path and not run.last.exists():
+        return open_pretrained(path, run.model_config.max_seq_len)
+    return None
 
 
 def _check_alone(**options):

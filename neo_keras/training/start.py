@@ -41,7 +41,10 @@ def start_run(
     asked = {"preset": preset, "vocab_size": vocab_size, "column": column}
     if pretrained:
         asked = {"pretrained": pretrained.path, "column": column}
-        model_config, training_config = for_pretrained(pretrained.config, **changes)
+        fused = pretrained.architecture.has_fused_qkv
+        model_config, training_config = for_pretrained(
+            pretrained.config, lora_fused_qkv=fused, **changes
+        )
         document_end = pretrained.tokenizer.document_end
     else:
         model_config, training_config = from_preset(preset, vocab_size=1, **changes)
@@ -68,7 +71,19 @@ def start_run(
             f"of {training_config.steps} steps: fewer --warmup-steps, or more --steps"
         )
     data = {"sources": sources_to_save(sources), "sha256": corpus.sha256}
-    run.create(model_config, training_config, data, tokenizer, corpus.excerpt, overwrite, **asked)
+    base = None
+    if training_config.lora:
+        base = {"path": pretrained.path, "sha256": pretrained.sha256()}
+    run.create(
+        model_config,
+        training_config,
+        data,
+        tokenizer,
+        corpus.excerpt,
+        overwrite,
+        base=base,
+        **asked,
+    )
     return run, tokenized
 
 

@@ -11,6 +11,7 @@ from keras import ops
 from neo_keras.choices import PRECISIONS
 from neo_keras.config import TrainingConfig, from_saved
 from neo_keras.model.encoder_decoder import model_class
+from neo_keras.model.lora import add_lora
 from neo_keras.model.weights import dense
 from neo_keras.training.compute import has_other_workers
 from neo_keras.training.fused_adam import fuse_adam
@@ -127,7 +128,9 @@ class TrainStep(keras.Model):
         variables = self.trainable_variables
         num_shares = self.config.gradient_accumulation_steps * self.config.cpu_replicas
         with keras.StatelessScope(zip(_dropout_states(self), states)):
-            with tf.GradientTape() as tape:
+            # What is frozen is not watched: no gradient of it is computed.
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch([variable.value for variable in variables])
                 loss = self.compute_loss(x, y, sample_weight=weights) / num_shares
                 scaled = self.optimizer.scale_loss(loss)
         # Those of embeddings have a row for each look-up, which Keras would square one by one.
@@ -164,6 +167,8 @@ def make_train_step(model_config, config):
     dtype = PRECISIONS[config.mixed_precision].policy
     model = model_class(model_config)(model_config, dtype=dtype)
     model.remat = config.remat
+    if config.lora:
+        add_lora(model, config.lora)
     train_step = TrainStep(model, config)
     optimizer = make_optimizer(config, train_step)
     optimizer.build(train_step.trainable_variables)

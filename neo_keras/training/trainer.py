@@ -35,7 +35,8 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None, pretrained=Non
         resume: continue from `last.keras`, if there is one, as if the run had never stopped.
         callbacks: more Keras callbacks.
         strategy: of `make_strategy`, for several devices; every worker calls this function.
-        pretrained: `weights.open.Pretrained` to begin from; None: random weights.
+        pretrained: `weights.open.Pretrained` to begin from or, with adapters, to add to, also where
+            the run is resumed; None: random weights.
 
     Returns:
         (metrics, signal): what `metrics.json` holds; the `signal.Signals` that ended it, or None.
@@ -56,8 +57,10 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None, pretrained=Non
         )
     run.training_config = config
     check_placement(train_step)
-    history = []
-    if resume and run.last.exists():
+    history, begins = [], not (resume and run.last.exists())
+    if pretrained:
+        pretrained.fill(train_step.model)
+    if not begins:
         run.load_weights(train_step, run.last)
         set_dropout_step(train_step)
         history = run.read_history()
@@ -86,8 +89,7 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None, pretrained=Non
     if nothing_left:
         evaluator.finish_earlier(train_step)
     else:
-        if pretrained:
-            pretrained.fill(train_step.model)
+        if pretrained and begins:
             loss = evaluator.keep_untrained(train_step)
             bits = corpus.validation.bits_per_char(loss)
             console.print(f"before training: validation {loss:.4f} ({bits:.3f} bits/char)")

@@ -100,14 +100,14 @@ def fill(model, file, architecture, form):
 
 def _path_and_block(variable):
     """("block_{}/...", number of the block) of a variable; (None, None) of what no file has."""
-    if "seed_generator" in variable.path or "/drafter/" in variable.path:
+    if re.search("seed_generator|/drafter/|_lora/", variable.path):
         return None, None
     path = variable.path.split("/", 1)[1]
     block = re.match(r"block_(\d+)/", path)
     return re.sub(r"^block_\d+/", "block_{}/", path), int(block[1]) if block else None
 
 
-def _names(row, form, block):
+def tensor_names(row, form, block):
     """The tensors of a row, in a block: list of str."""
     name = getattr(row, form).replace("{}", str(block))
     choices = re.search(r"\{(.*)\}", name)
@@ -117,8 +117,8 @@ def _names(row, form, block):
 
 
 def _names_in(file, row, form, block):
-    """As `_names`, as a file has them: older ones leave out the first part."""
-    names = _names(row, form, block)
+    """As `tensor_names`, as a file has them: older ones leave out the first part."""
+    names = tensor_names(row, form, block)
     short = [name.removeprefix("transformer.") for name in names]
     found = names if names[0] in file.names else short
     if missing := [name for name, there in zip(names, found) if there not in file.names]:
@@ -151,7 +151,7 @@ def tensors_of(model, architecture, form):
         path, block = _path_and_block(variable)
         if path is None:
             continue
-        names = _names(rows[path], form, block)
+        names = tensor_names(rows[path], form, block)
         transform = rows[path].transform
         if form == "gguf":
             transform = rows[path].gguf_transform or transform

@@ -41,6 +41,7 @@ class GgufFile:
             ) from None
         self._tensors = {tensor.name: tensor for tensor in reader.tensors}
         self.names = set(self._tensors)
+        self.paths = [path]
 
     def shape(self, name):
         return tuple(int(n) for n in reversed(self._tensors[name].shape))

@@ -22,10 +22,15 @@ VOCABULARY, MERGES = "vocab.json", "merges.txt"
 class Safetensors:
     """The tensors of a folder, each read when it is asked for; in one file or in several."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, name=WEIGHTS):
         self.folder, self._files = folder, {}
-        self._places = dict.fromkeys(self._open(WEIGHTS).keys(), WEIGHTS)
+        self._places = dict.fromkeys(self._open(name).keys(), name)
         self.names = set(self._places)
+
+    @property
+    def paths(self):
+        """Of its files, in order."""
+        return [self.folder / name for name in sorted(set(self._places.values()))]
 
     def _open(self, name):
         if name not in self._files:

@@ -46,6 +46,12 @@ class Architecture:
     gguf_activation: str = ""  # the only one that a GGUF file of it has
     gguf_arrays: dict = dataclasses.field(default_factory=dict)  # keys with a number for each block
 
+    @property
+    def has_fused_qkv(self):
+        """Whether one tensor of transformers has queries, keys and values."""
+        (row,) = (row for row in self.tensors if row.ours == "block_{}/attention/qkv/kernel")
+        return "{q,k,v}" not in row.huggingface
+
 
 # What a model of any of them is where its table says nothing.
 PLAIN = {

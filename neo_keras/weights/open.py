@@ -1,6 +1,7 @@
 """Opens a model that another program wrote, whatever its form."""
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 
@@ -11,6 +12,7 @@ from neo_keras.weights.conversion import check_sizes, fill
 from neo_keras.weights.gguf import open_gguf
 from neo_keras.weights.huggingface import is_folder, open_folder, read_config_json
 from neo_keras.weights.layouts import Architecture
+from neo_keras.weights.peft import PeftFolder, is_adapter
 
 HUB = "hf://"
 # Of a longer context: its KV cache fits the memory of a phone.
@@ -28,6 +30,7 @@ class Pretrained:
     form: str  # "huggingface" or "gguf"
     file: object  # its tensors, as `conversion` takes them
     full_seq_len: int  # of the context that it was trained with
+    adapter: PeftFolder | None = None  # what adds to the tensors
 
     @property
     def name(self):
@@ -37,6 +40,16 @@ class Pretrained:
     def fill(self, model):
         """Assigns its weights to a `GPT` of its configuration."""
         fill(model, self.file, self.architecture, self.form)
+        if self.adapter:
+            self.adapter.add_to(model, self.architecture)
+
+    def sha256(self):
+        """Of the files of its weights, one after another: hexadecimal str."""
+        digest = hashlib.sha256()
+        for path in self.file.paths + (self.adapter.file.paths if self.adapter else []):
+            with open(path, "rb") as file:
+                hashlib.file_digest(file, lambda: digest)
+        return digest.hexdigest()
 
     def load_model(self):
         """A new `GPT` with its weights, in float32."""
@@ -52,24 +65,53 @@ def is_pretrained(path):
     if str(path).startswith(HUB) or str(path).endswith(".gguf"):
         return True
     path = pathlib.Path(path)
-    return path.is_dir() and (is_folder(path) or _is_keras_hub(path))
+    return path.is_dir() and (is_adapter(path) or is_folder(path) or _is_keras_hub(path))
 
 
 def open_pretrained(path, max_seq_len=None):
     """The `Pretrained` of a path; reads no weights yet.
 
     Args:
-        path: of a folder of transformers, a preset folder of KerasHub, or a `.gguf` file; or
-            "hf://owner/name", which is downloaded once.
+        path: of a folder of transformers, a preset folder of KerasHub, or a `.gguf` file; of an
+            adapter of PEFT, which names one of these; or "hf://owner/name", which is downloaded
+            once.
         max_seq_len: a shorter context than it was trained with, for a smaller KV cache; None: its
             own, but at most `DEFAULT_SEQ_LEN`.
 
     Raises:
         InputError: it is none of these, damaged, incomplete, or computes what we do not.
     """
+    folder = _local(path)
+    if is_adapter(folder):
+        return _open_adapter(path, folder, max_seq_len)
+    return _open_model(path, folder, max_seq_len)
+
+
+def _local(path):
     folder = _download(str(path)) if str(path).startswith(HUB) else pathlib.Path(path)
     if not folder.exists():
         raise InputError(f"{path} does not exist: give a folder, a .gguf file or {HUB}owner/name")
+    return folder
+
+
+def _open_adapter(path, folder, max_seq_len):
+    adapter = PeftFolder(folder)
+    base = _local(adapter.base)
+    if is_adapter(base):
+        raise InputError(
+            f"{path} adds to {adapter.base}, which is an adapter itself: merge that into its base, "
+            "with merge_and_unload of PEFT"
+        )
+    pretrained = _open_model(adapter.base, base, max_seq_len)
+    adapter.check(pretrained.architecture, pretrained.config)
+    tokenizer = pretrained.tokenizer
+    if (folder / "tokenizer.json").exists():  # its training may have changed it
+        tokenizer = Tokenizer.load(folder / "tokenizer.json")
+        tokenizer.check_vocab_size(pretrained.config.vocab_size, path)
+    return dataclasses.replace(pretrained, path=str(path), tokenizer=tokenizer, adapter=adapter)
+
+
+def _open_model(path, folder, max_seq_len):
     if folder.is_file():
         form, opened = "gguf", open_gguf(folder)
     else:

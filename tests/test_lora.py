@@ -1,0 +1,379 @@
+"""Fine-tuning with low-rank adapters: what they compute, what is trained, and what is kept."""
+
+import dataclasses
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tiny_llama
+from conftest import randomize
+from short_runs import different_arrays, read_checkpoint, stop_at
+from tolerances import assert_close
+
+from neo_keras.choices import LORA_TARGETS
+from neo_keras.config import ModelConfig, TrainingConfig
+from neo_keras.errors import InputError
+from neo_keras.lora_config import LoraConfig
+from neo_keras.model.gpt import GPT
+from neo_keras.model.lora import LoraAdapter, adapters, add_lora, merge_lora
+from neo_keras.presets import LORA_LEARNING_RATE, for_pretrained, from_preset
+from neo_keras.run_directory.directory import RunDirectory
+from neo_keras.training.launch import launch
+from neo_keras.training.resolve import resolve
+from neo_keras.training.train_step import make_train_step
+from neo_keras.training.trainer import train
+from neo_keras.weights.huggingface import write_folder
+from neo_keras.weights.open import open_pretrained
+
+CONFIG = ModelConfig(13, **tiny_llama.SHAPE)
+ADDITIONS = 2 * (22 + 24 + 22 + 31)  # of two blocks
+LORA = LoraConfig(3)
+IDS = np.random.default_rng(3).integers(13, size=(5, 19)).astype("int32")
+
+
+def adapted_model(lora=LORA, **changes):
+    """A model with random weights and random adapters, and the logits that it had without them."""
+    model = GPT(dataclasses.replace(CONFIG, **changes))
+    randomize(model, seed=7)
+    before = np.asarray(model(IDS))
+    add_lora(model, lora)
+    return model, before
+
+
+def randomize_adapters(model, seed=11):
+    rng = np.random.default_rng(seed)
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(0, 0.2, variable.shape))
+
+
+def test_adapters_begin_as_nothing():
+    model, before = adapted_model()
+    np.testing.assert_array_equal(np.asarray(model(IDS)), before)
+    for _, name, adapter in adapters(model):
+        inputs, _ = LORA.matrices(CONFIG)[name]
+        limit = inputs**-0.5  # as PEFT begins
+        a = np.asarray(adapter.a)
+        assert 0.8 * limit < np.abs(a).max() <= limit and abs(a.mean()) < 0.2 * limit
+        assert not any(np.any(b) for b in adapter.b)
+
+
+def test_what_an_adapter_computes():
+    """Of two matrices side by side, by hand: y += alpha / rank * (x A) B for each."""
+    model, _ = adapted_model(LoraConfig(3, alpha=5.0))
+    randomize_adapters(model)
+    feed_forward = model.blocks[1].feed_forward
+    x = np.random.default_rng(1).normal(size=(2, 7, 22)).astype("float32")
+    kernel = np.asarray(feed_forward.expand.kernel)
+    a = np.asarray(feed_forward.expand_lora.a)
+    gate_b, up_b = map(np.asarray, feed_forward.expand_lora.b)
+    gate = x @ kernel[:, :31] + 5 / 3 * (x @ a[:, :3]) @ gate_b
+    up = x @ kernel[:, 31:] + 5 / 3 * (x @ a[:, 3:]) @ up_b
+    x = gate / (1 + np.exp(-gate)) * up
+    a, (b,) = (
+        np.asarray(feed_forward.contract_lora.a),
+        map(np.asarray, feed_forward.contract_lora.b),
+    )
+    expected = x @ np.asarray(feed_forward.contract_kernel).T + 5 / 3 * (x @ a) @ b
+    got = feed_forward(np.random.default_rng(1).normal(size=(2, 7, 22)).astype("float32"))
+    assert_close(np.asarray(got), expected, 22 + 31)
+
+
+@pytest.mark.parametrize("targets", LORA_TARGETS)
+@pytest.mark.parametrize("fused_qkv", [False, True])
+def test_merged_is_unmerged(targets, fused_qkv):
+    lora = LoraConfig(2, 7.0, targets, fused_qkv)
+    model, before = adapted_model(lora, use_bias=True)
+    randomize_adapters(model)
+    logits = np.asarray(model(IDS))
+    assert np.abs(logits - before).max() > 0.1
+    merged = merge_lora(model)
+    assert not list(adapters(merged)) and merged.count_params() < model.count_params()
+    assert_close(np.asarray(merged(IDS)), logits, ADDITIONS)
+    names = {name for _, name, _ in adapters(model)}
+    assert names == set(LORA_TARGETS[targets])
+    trained = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+    assert trained == lora.num_weights(model.config)
+
+
+def test_with_a_cache():
+    """`step`, which generation and exports call, has the adapters, too."""
+    model, _ = adapted_model()
+    randomize_adapters(model)
+    cache, positions = model.empty_cache(5), np.arange(19, dtype="int32")
+    first, cache = model.step(IDS[:, :11], positions[:11], cache)
+    second, cache = model.step(IDS[:, 11:], positions[11:], cache)
+    got = np.concatenate([np.asarray(first), np.asarray(second)], axis=1)
+    assert_close(got, np.asarray(model(IDS)), ADDITIONS)
+
+
+def lora_step(**changes):
+    """A compiled `TrainStep` of an adapted model."""
+    settings = dict(
+        batch_size=5, optimizer="adamw", lora_rank=3, jit_compile=False, num_future_tokens=0,
+        loss_temperature=1.0, cpu_replicas=1, weight_decay=0.0, learning_rate=1e-2, steps=100,
+        steps_per_execution=1, mixed_precision="float32",
+    )  # fmt: skip
+    config = TrainingConfig(**{**settings, **changes})
+    train_step = make_train_step(CONFIG, resolve(CONFIG, config))
+    for variable in train_step.model.variables:
+        if variable.trainable or "seed_generator" in variable.path:
+            continue
+        variable.assign(np.random.default_rng(2).normal(0, 0.2, variable.shape))
+    return train_step
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"remat": True},
+        {"jit_compile": True},
+        {"cpu_replicas": 5, "gradient_accumulation_steps": 1},
+        {"mixed_precision": "bfloat16"},
+        {"ema": 0.9},
+    ],
+)
+def test_only_adapters_are_trained(changes):
+    train_step = lora_step(**changes)
+    before = {v.path: np.array(v) for v in train_step.model.variables}
+    train_step.fit(IDS[:, :-1], IDS[:, 1:], batch_size=5, epochs=3, verbose=0)
+    moved = {v.path for v in train_step.model.variables if np.any(np.array(v) != before[v.path])}
+    assert moved == {v.path for v in train_step.trainable_variables}
+    assert all("_lora/" in path for path in moved) and moved
+    moments = [v for v in train_step.optimizer.variables if v.ndim == 2]
+    assert sum(int(np.prod(v.shape)) for v in moments) == (2 + bool(changes.get("ema"))) * (
+        LORA.num_weights(CONFIG)
+    )
+
+
+def test_remat_gives_the_same_gradients():
+    gradients = []
+    for remat in (False, True):
+        train_step = lora_step(remat=remat)
+        randomize_adapters(train_step.model)
+        data = (IDS[:, :-1], IDS[:, 1:])
+        gradients.append(train_step._batch_loss_and_gradients(data)[1])
+    for one, other in zip(*gradients):
+        assert_close(np.asarray(one), np.asarray(other), ADDITIONS)
+
+
+def test_gradients_by_hand():
+    """Of sum(w * y): of A, scale * x' (w B'); of B, scale * (x A)' w; for each part of w."""
+    import tensorflow as tf
+
+    adapter = LoraAdapter(3, (5, 2), 1.7)
+    adapter.build((None, 11))
+    randomize(adapter, seed=1)
+    x, w = (
+        np.random.default_rng(i).normal(size=(13, n)).astype("float32")
+        for i, n in [(2, 11), (3, 7)]
+    )
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(w * adapter(x))
+    gradients = tape.gradient(loss, adapter.trainable_variables)
+    (a, first_b), (other_a, second_b) = adapter.factors()
+    expected_a = [1.7 * x.T @ (w[:, :5] @ first_b.T), 1.7 * x.T @ (w[:, 5:] @ second_b.T)]
+    expected = np.concatenate(expected_a, axis=1), 1.7 * (x @ a).T @ w[:, :5]
+    for got, array in zip(gradients, (*expected, 1.7 * (x @ other_a).T @ w[:, 5:]), strict=True):
+        assert_close(np.asarray(got), array, 13 + 11)
+
+
+def test_a_gradient_within_a_model():
+    """Of one adapter, by differences of the loss that the merged model has."""
+    train_step = lora_step()
+    model = train_step.model
+    randomize_adapters(model)
+    data = (IDS[:, :-1], IDS[:, 1:])
+    _, gradients = train_step._batch_loss_and_gradients(data)
+    paths = [v.path.partition("/")[2] for v in train_step.trainable_variables]
+    index = paths.index("block_1/feed_forward/contract_lora/b_0")
+    variable, gradient = train_step.trainable_variables[index], np.asarray(gradients[index])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    direction = gradient / np.linalg.norm(gradient)
+    value, losses = np.array(variable), []
+    for epsilon in (0.02, -0.02):
+        variable.assign(value + epsilon * direction)
+        losses.append(float(loss(data[1], merge_lora(model)(data[0]))))
+    difference = (losses[0] - losses[1]) / 0.04
+    assert difference == pytest.approx(np.linalg.norm(gradient), rel=2e-3)
+
+
+def test_no_gradient_of_what_is_frozen_is_computed():
+    """In the graph there is no array of the shape of a frozen matrix but that matrix itself."""
+    import tensorflow as tf
+
+    train_step = lora_step()
+    data = tuple(map(tf.constant, (IDS[:, :-1], IDS[:, 1:])))
+    function = tf.function(train_step._batch_loss_and_gradients).get_concrete_function(data)
+    graphs, made = [function.graph], []
+    while graphs:
+        graph = graphs.pop()
+        graphs += [f.graph for f in graph._functions.values() if hasattr(f, "graph")]
+        made += [op for op in graph.get_operations() if "MatMul" in op.type]
+    assert len(made) > 20
+    shapes = [tuple(output.shape) for op in made for output in op.outputs]
+    # q, k and v together, gate and up together, the head
+    for shape in [(22, 48), (48, 22), (22, 62), (62, 22), (31, 22), (22, 13), (13, 22)]:
+        assert shape not in shapes, shape
+    assert (22, 9) in shapes  # that of A of queries, keys and values
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A folder of transformers, of Llama's shape."""
+    path = tmp_path_factory.mktemp("base") / "llama"
+    write_folder(path, *tiny_llama.make("huggingface"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory):
+    """Text of the letters that the tokenizer of `tiny_llama` knows."""
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    words = np.random.default_rng(4).choice(["the ", "été ", "we'll ", "日本語。", "x_1\n"], 900)
+    path.write_text("".join(words), encoding="utf-8")
+    return path
+
+
+def tune_here(path, base, text_file, callbacks=(), resume=False, **changes):
+    """Trains as `train.py --from` does, in this process. Returns (RunDirectory, signal)."""
+    settings = dict(
+        data=[str(text_file)], preset=None, overwrite=False, device="auto", strategy=None,
+        tokenizer=None, compile="off", mixed_precision="float32", vocab_size=None,
+    )  # fmt: skip
+    if resume:
+        settings |= {"data": [], "pretrained": None, "mixed_precision": "auto", "compile": "auto"}
+    else:
+        settings |= dict(
+            pretrained=str(base), lora_rank=3, max_seq_len=None, steps=11, eval_every=4,
+            sample_every=0, batch_size=3, dropout=0.1, patience=0, learning_rate=1e-2,
+            steps_per_execution=1,
+        )  # fmt: skip
+    run, corpus, strategy, pretrained = launch(run=path, resume=resume, **{**settings, **changes})
+    _, stopped_by = train(run, corpus, resume, callbacks, strategy, pretrained)
+    return run, stopped_by
+
+
+@pytest.fixture(scope="module")
+def tuned(base, text_file, tmp_path_factory):
+    """A run of 11 steps, undisturbed."""
+    return tune_here(tmp_path_factory.mktemp("tuned") / "run", base, text_file)[0]
+
+
+def test_it_begins_where_the_base_is(base, text_file, tmp_path, tuned, capsys):
+    run, _ = tune_here(tmp_path / "run", base, text_file, steps=1, learning_rate=1e-9)
+    loss = run.read_history()[-1]["val_loss"]
+    assert f"before training: validation {loss:.4f}" in capsys.readouterr().out
+    plain, model = open_pretrained(base).load_model(), run.load_model()
+    np.testing.assert_allclose(np.asarray(model(IDS)), np.asarray(plain(IDS)), rtol=0, atol=1e-6)
+    assert tuned.read_best()["val_loss"] < loss - 0.01
+
+
+@pytest.mark.parametrize("step", np.random.default_rng(29).choice(np.arange(1, 11), 2))
+def test_a_stopped_run_resumes_to_the_same_bits(base, text_file, tmp_path, tuned, step):
+    run, stopped_by = tune_here(tmp_path / "run", base, text_file, [stop_at(step)])
+    assert stopped_by and run.read_history()[-1]["step"] == step
+    run, stopped_by = tune_here(run.path, base, text_file, resume=True)
+    assert not stopped_by
+    assert different_arrays(run.last, tuned.last) == []
+    assert different_arrays(run.best, tuned.best) == []
+    names = read_checkpoint(run.last)
+    assert any("_lora" in name for name in names) and any("optimizer" in name for name in names)
+
+
+def test_checkpoints_hold_adapters_only(tuned):
+    num_weights = LORA.num_weights(tuned.model_config)
+    for path, copies in ((tuned.best, 1), (tuned.last, 3)):  # with two moments
+        numbers = sum(array.size for array in read_checkpoint(path).values())
+        # Beside them only what the dropout layers and the optimizer count.
+        assert copies * num_weights <= numbers <= copies * num_weights + 30
+
+
+def test_what_is_opened_is_plain_and_merged(tuned, base):
+    """`load_model` gives the base's weights and scale * A B of the file."""
+    model, plain = tuned.load_model(), open_pretrained(base).load_model()
+    assert not list(adapters(model))
+    arrays = {
+        name.split("/vars/")[1]: array
+        for name, array in read_checkpoint(tuned.best).items()
+        if "transformer_block_1/feed_forward/contract_lora" in name
+    }
+    delta = 6 / 3 * (arrays["0"] @ arrays["1"]).T
+    expected = np.asarray(plain.blocks[1].feed_forward.contract_kernel) + delta
+    got = np.asarray(model.blocks[1].feed_forward.contract_kernel)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-7)
+    np.testing.assert_array_equal(
+        np.asarray(model.token_embedding.embeddings), np.asarray(plain.token_embedding.embeddings)
+    )
+
+
+@pytest.fixture
+def moved(tuned, base, tmp_path):
+    """A run whose base is a copy of its own."""
+    copy, run = tmp_path / "base", tmp_path / "run"
+    shutil.copytree(base, copy)
+    shutil.copytree(tuned.path, run)
+    config = json.loads((run / "config.json").read_text())
+    config["base"]["path"] = str(copy)
+    (run / "config.json").write_text(json.dumps(config))
+    return RunDirectory.open(run), copy
+
+
+def test_a_base_that_is_gone_or_changed(moved):
+    run, base = moved
+    run.load_model()
+    weights = base / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    expected = f"{base} is not what the adapters of {run.path} were trained on: expected weights of"
+    with pytest.raises(InputError, match=rf"{expected} SHA-256 \w+, got \w+; put those back there"):
+        run.load_model()
+    weights.write_bytes(content)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
+    with pytest.raises(InputError, match=expected):
+        run.load_model()
+    shutil.rmtree(base)
+    reason = f"{run.path} holds adapters only, .* cannot be read: {base} does not exist"
+    with pytest.raises(InputError, match=reason):
+        run.load_model()
+    with pytest.raises(InputError, match=reason):
+        tune_here(run.path, None, None, resume=True, steps=15)
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"lora_rank": 0}, "lora_rank must be at least 1, got 0"),
+        ({"lora_rank": 13}, "lora_rank must be at most 12, .* matrix of qkv, got 13"),
+        ({"optimizer": "muon"}, "muon is for whole matrices, .* leave out --optimizer"),
+        ({"lora_alpha": 0.0}, "lora_alpha must be above 0"),
+        ({"num_speculative_tokens": 2}, "--num-speculative-tokens does not go with --lora"),
+        ({"lora_rank": None, "lora_alpha": 2.0}, "--lora-alpha is for adapters: give --lora RANK"),
+        ({"lora_rank": None, "lora_targets": "all"}, "--lora-targets is for adapters"),
+    ],
+)
+def test_mistakes(base, text_file, tmp_path, changes, reason):
+    with pytest.raises(InputError, match=reason):
+        tune_here(tmp_path / "run", base, text_file, **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_weights_of_others():
+    with pytest.raises(
+        InputError, match="--lora adds to weights that are there: give them with --"
+    ):
+        from_preset("shakespeare-cpu", 13, lora_rank=3)
+
+
+def test_the_learning_rate_of_adapters():
+    assert for_pretrained(CONFIG, lora_rank=3)[1].learning_rate == LORA_LEARNING_RATE
+    assert for_pretrained(CONFIG, lora_rank=3, learning_rate=0.1)[1].learning_rate == 0.1
+    assert for_pretrained(CONFIG)[1].learning_rate != LORA_LEARNING_RATE
+
+
+def test_a_resumed_run_keeps_its_adapters(tuned):
+    with pytest.raises(InputError, match="a resumed run keeps its lora_rank"):
+        tune_here(tuned.path, None, None, resume=True, lora_rank=4)
