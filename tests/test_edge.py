@@ -37,6 +37,7 @@ LIGHT_MODULES = [
     "neo_keras.errors",
     "neo_keras.atomic_files",
     "neo_keras.native_logs",
+    "neo_keras.text.chat",
     "neo_keras.text.corpus",
     "neo_keras.text.encoding",
     "neo_keras.text.formats",

@@ -15,7 +15,7 @@ from neo_keras.text.chunks import MAX_WORD_CHARS, Chunker
 from neo_keras.text.cuts import Cuts, cuts_of
 from neo_keras.text.formats import DOCUMENT_END, grouped, well_formed
 from neo_keras.text.token_bytes import TokenBytes
-from neo_keras.text.tokenizer_config import CONFIG_NAME, TokenizerConfig, read_beside
+from neo_keras.text.tokenizer_config import CONFIG_NAME, TEMPLATE_NAME, TokenizerConfig, read_beside
 from neo_keras.text.tokenizer_models import (
     IMPORTED,
     KINDS,
@@ -38,8 +38,9 @@ class Tokenizer:
         config: `TokenizerConfig`, what stands in a `tokenizer_config.json` beside it.
         vocab_size: One more than the largest token id.
         unk_token_id: The id for what the tokenizer does not know; None if it knows everything.
-        end_token_id: The id of the token that ends a text; None if there is none.
-        bos_token_id: The id of the token that begins a text; None if there is none.
+        end_token_id, bos_token_id: Of what ends and begins a text; None if there is none.
+        end_token_ids: Of all that ends a text; `end_token_id` is the first one.
+        added_tokens: By id, what is found in a text before it is cut into words.
         document_end: What to put after each document: the end token or else a blank line.
         adds_prefix: Whether the first token of a text is not that of the same word within one.
 
@@ -57,6 +58,8 @@ class Tokenizer:
         self.end_token_id, end_token = self._id_of("eos_token"), self.config.eos_token
         if self.end_token_id is None:
             self.end_token_id, end_token = hf.token_to_id(END_TOKEN), END_TOKEN
+        ends = [self.end_token_id, *map(hf.token_to_id, self.config.extra_eos_tokens)]
+        self.end_token_ids = [token_id for token_id in ends if token_id is not None]
         is_imported = self.kind == IMPORTED
         cuts = cuts_of(hf) if is_imported else Cuts(max_word_chars=MAX_WORD_CHARS)
         self._chunker, self.adds_prefix = Chunker(hf, cuts), cuts.adds_prefix
@@ -64,9 +67,9 @@ class Tokenizer:
         is_whole = self.end_token_id is not None and self._encode(end_token) == [self.end_token_id]
         self.document_end = end_token if is_whole else DOCUMENT_END
         make_look_up = None if is_imported else KINDS[self.kind].make_look_up
-        added_tokens = hf.get_added_tokens_decoder()
-        self._look_up = make_look_up(hf) if make_look_up and not added_tokens else None
-        for token_id, token in added_tokens.items():
+        self.added_tokens = hf.get_added_tokens_decoder()
+        self._look_up = make_look_up(hf) if make_look_up and not self.added_tokens else None
+        for token_id, token in self.added_tokens.items():
             if not is_imported and self.token_bytes(token_id) != token.content.encode():
                 raise InputError(
                     f"expected added tokens that decode to themselves, got {token.content!r}, of "
@@ -104,8 +107,7 @@ class Tokenizer:
         """
         data = text.encode() if isinstance(text, str) else text
         try:
-            hf = parse_tokenizer(data)
-            return cls(hf, TokenizerConfig.from_json(config_text, data))
+            return cls(parse_tokenizer(data), TokenizerConfig.from_json(config_text, data))
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
 
@@ -131,11 +133,10 @@ class Tokenizer:
 
     def save(self, path: str | os.PathLike):
         """Writes `files`, the first one to a path and the other one beside it."""
-        path, (text, *config_texts) = Path(path), self.files().values()
-        path.with_name(CONFIG_NAME).unlink(missing_ok=True)  # it would be read as this one's
-        write_text(path, text)
-        for text in config_texts:
-            write_text(path.with_name(CONFIG_NAME), text)
+        for name in (CONFIG_NAME, TEMPLATE_NAME):  # they would be read as this one's
+            Path(path).with_name(name).unlink(missing_ok=True)
+        for name, text in self.files().items():
+            write_text(Path(path).with_name(name) if name == CONFIG_NAME else Path(path), text)
 
     @property
     def start_token_id(self) -> int:
