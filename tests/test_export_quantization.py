@@ -192,8 +192,12 @@ def test_blocks_of_32(tmp_path):
 
 
 @pytest.mark.exhaustive
-def test_tied_embeddings_are_stored_once(tmp_path):
-    source = source_of(model := random_model(tie_embeddings=True, position="learned"))
+@pytest.mark.parametrize("norm", ["rms", "layer"])
+def test_tied_embeddings_are_stored_once(tmp_path, norm):
+    shape = {"tie_embeddings": True, "position": "learned", "norm": norm, "use_bias": True}
+    source = source_of(model := random_model(**shape))
+    scale = getattr(model.final_norm, "scale" if norm == "rms" else "gamma")
+    scale.assign(np.random.default_rng(53).uniform(0.5, 2, 30))
     for quantization in ("int8-weights", "int4"):
         found = write(source, tmp_path / "model.tflite", quantization)
         assert stored(found, (13, 30)) == expected("INT8", (13, 30))
@@ -224,8 +228,8 @@ def test_split_scales(zeros):
 
 
 def test_keras_is_left_as_it_was(tmp_path):
-    call = keras.layers.Embedding.call
-    with pytest.raises(ZeroDivisionError), embedding_lookup.lookup_operators():
-        assert keras.layers.Embedding.call is not call
+    call, model = keras.layers.Embedding.call, random_model(tie_embeddings=True)
+    with pytest.raises(ZeroDivisionError), embedding_lookup.embedding_operators(model):
+        assert keras.layers.Embedding.call is not call and "logits" in vars(model)
         raise ZeroDivisionError
-    assert keras.layers.Embedding.call is call
+    assert keras.layers.Embedding.call is call and "logits" not in vars(model)

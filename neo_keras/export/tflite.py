@@ -1,5 +1,6 @@
 """A `.tflite` file: all that a phone needs, for LiteRT."""
 
+import collections
 import contextlib
 import io
 import re
@@ -12,7 +13,7 @@ from litert_quantizer import qtyping, quantizer, recipe
 from neo_keras.environment import runs_compiled_model
 from neo_keras.export import parity
 from neo_keras.export.deduplicate import deduplicate
-from neo_keras.export.embedding_lookup import lookup_operators, scale_rows
+from neo_keras.export.embedding_lookup import embedding_operators, scale_rows
 from neo_keras.export.quantization import QUANTIZATIONS
 from neo_keras.export.signatures import tflite_signatures, write_signatures
 from neo_keras.generation import artifact
@@ -56,7 +57,7 @@ def convert(source, path, quantization, make_signatures):
 
 def _float32_flatbuffer(source, make_signatures):
     """(bytes, names of the signatures)."""
-    with tempfile.TemporaryDirectory() as directory, lookup_operators():
+    with tempfile.TemporaryDirectory() as directory, embedding_operators(source.model):
         names = write_signatures(source, directory, make_signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=names)
         converter.experimental_enable_resource_variables = True
@@ -80,17 +81,21 @@ def _quantize(flatbuffer, quantization, config):
     if config.max_ngram > 1 and table_shape != (config.vocab_size, config.hidden_dim):
         scale_rows(model, table_shape)
     tool = quantizer.Quantizer(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+    outputs = collections.defaultdict(list)  # by how their operators' weights are stored
     for graph, operation in ((g, operation) for g in model.subgraphs for operation in g.operators):
         operator = flatbuffer_utils.opcode_to_name(model, operation.opcodeIndex)
         if operator in OPERATORS:
-            # The kernel looks rows up without arithmetic: nothing to keep in float32.
-            weight_only = quantization.float_arithmetic and operator != LOOKUP
-            add = tool.add_weight_only_config if weight_only else tool.add_dynamic_config
             shape = graph.tensors[operation.inputs[1]].shape
-            bits, granularity = _precision(quantization, operator, shape, config)
-            output = re.escape(graph.tensors[operation.outputs[0]].name.decode())
-            granularity = qtyping.QuantGranularity[granularity]
-            add(f"^{output};?$", qtyping.TFLOperationName[operator], bits, granularity)
+            settings = operator, *_precision(quantization, operator, shape, config)
+            outputs[settings].append(graph.tensors[operation.outputs[0]].name.decode())
+    for (operator, bits, granularity), names in outputs.items():
+        # The kernel looks rows up without arithmetic: nothing to keep in float32.
+        weight_only = quantization.float_arithmetic and operator != LOOKUP
+        add = tool.add_weight_only_config if weight_only else tool.add_dynamic_config
+        # One pattern for all: the quantizer tries each pattern on each operator.
+        pattern = f"^(?:{'|'.join(map(re.escape, names))});?$"
+        granularity = qtyping.QuantGranularity[granularity]
+        add(pattern, qtyping.TFLOperationName[operator], bits, granularity)
     return tool.quantize().quantized_model
 
 
