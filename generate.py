@@ -34,6 +34,10 @@ def parse_arguments():
         "- for stdin")
     prompt.add_argument("--interactive", action="store_true", help="continue each line that you "
         "type, or that a pipe gives; Ctrl-C ends a text, Ctrl-D all of it")
+    add("--chat", action="store_true", help="a conversation with a model that has a chat template: "
+        "it answers each line that you type, or that a pipe gives, or --prompt alone; Ctrl-C ends "
+        "an answer, Ctrl-D the conversation")
+    add("--system", metavar="TEXT", help="what the model is told before a conversation")
     add("--max-tokens", type=int, metavar="N", default=500, help="of a text [%(default)s]")
     temperature = parser.add_mutually_exclusive_group()
     temperature.add_argument("--temperature", type=float, metavar="X", default=0.8,
@@ -76,6 +80,11 @@ def check_arguments(args):
         raise InputError(f"--seed must be below 2**32, got {args.seed}")
     if args.interactive and args.num_samples != 1:
         raise InputError("--interactive writes one text for each line: leave out --num-samples")
+    if args.system is not None and not args.chat:
+        raise InputError("--system begins a conversation: add --chat")
+    for name, default in {"interactive": False, "num_samples": 1, "num_beams": 1}.items():
+        if args.chat and getattr(args, name) != default:
+            raise InputError(f"--chat answers as it goes: leave out --{name.replace('_', '-')}")
 
 
 def read_prompt(args):
@@ -110,15 +119,32 @@ def write_samples(args):
         settings = args.max_tokens, sampler, next(seeds), stop_strings, args.num_beams
         return generate_text(engine, tokenizer, prompt, *settings)
 
-    if args.interactive:
-        return answer_lines(chunks_after)
     beginning = [prompt] if engine.end_token_id is None else []  # a source is another text
+    if args.chat:
+        chunks_after, beginning = conversation_with(engine, tokenizer, args, sampler, seeds), []
+    if args.interactive or (args.chat and not prompt):
+        return answer_lines(chunks_after)
     for i in range(args.num_samples):
         write_chunks(itertools.chain(beginning, chunks_after(prompt)))
         if i + 1 < args.num_samples:
             print()
     if args.seed is None and sampler.temperature and args.num_beams == 1:
         print(f"(--seed {seed} writes this again)", file=sys.stderr)
+
+
+def conversation_with(engine, tokenizer, args, sampler, seeds):
+    """A function that answers one message after the other."""
+    from neo_keras.generation.chat import Conversation
+    from neo_keras.text.formats import normalize_string
+
+    system = None if args.system is None else normalize_string(args.system)
+    conversation, stop_strings = Conversation(engine, tokenizer, system), [*filter(None, args.stop)]
+
+    def chunks_after(message):
+        settings = args.max_tokens, sampler, next(seeds), stop_strings
+        return conversation.answer(message, *settings)
+
+    return chunks_after
 
 
 if __name__ == "__main__":

@@ -24,11 +24,11 @@ class SearchableEngine(ScriptedEngine):
 
     @property
     def state(self):
-        return self.position, self._runner.slots.copy()
+        return [*self._held], self._runner.slots.copy()
 
     @state.setter
     def state(self, state):
-        self.position, self._runner.slots = state[0], state[1].copy()
+        self._held, self._runner.slots = [*state[0]], state[1].copy()
 
 
 def logits_after(held):

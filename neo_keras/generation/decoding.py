@@ -10,7 +10,7 @@ from neo_keras.errors import FailedError, InputError
 from neo_keras.generation.sampler import GREEDY, penalized
 
 
-def generate_ids(engine, prompt_ids, sampler, seed, suppress_tokens=()):
+def generate_ids(engine, prompt_ids, sampler, seed, suppress_tokens=(), reuse=False):
     """Yields int token ids, without end unless a model of pairs ends its target.
 
     Past the context window it goes on after the window's last `engine.context_shift_keep` tokens.
@@ -19,8 +19,9 @@ def generate_ids(engine, prompt_ids, sampler, seed, suppress_tokens=()):
     Args:
         prompt_ids: at least one token id; the last `engine.max_seq_len` count.
         suppress_tokens: tokens that are never sampled.
+        reuse: of the cache, as `Engine.begin` takes it.
     """
-    window, source_len = _begin(engine, prompt_ids)
+    window, source_len = _begin(engine, prompt_ids, reuse)
     for step in itertools.count():
         noise = functools.partial(sampler.noise, seed, step)
         logits = _next_logits(engine, window, source_len, sampler, suppress_tokens, noise)
@@ -66,10 +67,10 @@ def beam_search(engine, prompt_ids, num_beams, max_tokens, suppress_tokens=(), s
     return max(ended, key=lambda text: text[0])[1]
 
 
-def _begin(engine, prompt_ids):
+def _begin(engine, prompt_ids, reuse=False):
     """(the window, how many of its tokens are the source of a pair, and not of the text itself)."""
     window = [int(token_id) for token_id in prompt_ids[-engine.max_seq_len :]]
-    engine.begin(window)
+    engine.begin(window, reuse)
     return window, 0 if engine.end_token_id is None else len(window)
 
 
@@ -105,7 +106,7 @@ def generate_text(
 ):
     """Continues a prompt or, with a model of pairs, makes the target of a source.
 
-    The text ends before the tokenizer's end token, if it has one. What is unknown in the prompt is
+    The text ends before any of the tokenizer's end tokens. What is unknown in the prompt is
     warned of at once. Where the tokenizer's configuration says so, the prompt begins with a token
     for the beginning, unless that would not fit before it.
 
@@ -122,7 +123,7 @@ def generate_text(
     """
     if engine.end_token_id is None:  # else the prompt is a source, of which all counts
         prompt = tokenizer.tail(prompt, engine.max_seq_len)
-    _warn_of_unknown(tokenizer, prompt)
+    warn_of_unknown(tokenizer, prompt)
     prompt_ids = _prompt_ids(engine, tokenizer, prompt)
     suppressed = tokenizer.suppressed_ids(engine.vocab_size)
 
@@ -132,12 +133,18 @@ def generate_text(
         else:
             yield from generate_ids(engine, prompt_ids, sampler, seed, suppressed)
 
-    end_token_id, token_ids = tokenizer.end_token_id, itertools.islice(new_ids(), max_tokens)
-    chunks = tokenizer.stream(itertools.takewhile(lambda i: i != end_token_id, token_ids))
+    token_ids = itertools.islice(new_ids(), max_tokens)
+    return stream_text(tokenizer, token_ids, tokenizer.end_token_ids, stop_strings)
+
+
+def stream_text(tokenizer, token_ids, end_ids, stop_strings=()):
+    """Yields the text of token ids up to the first of `end_ids`, or to a stop string."""
+    chunks = tokenizer.stream(itertools.takewhile(lambda i: i not in end_ids, token_ids))
     return filter(None, stop_at(stop_strings, chunks)) if stop_strings else chunks
 
 
-def _warn_of_unknown(tokenizer, prompt):
+def warn_of_unknown(tokenizer, prompt):
+    """Warns of what a tokenizer does not know in a prompt."""
     if unknown := tokenizer.unknown_in(prompt):
         names = ", ".join(map(repr, unknown[:10]))
         more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""

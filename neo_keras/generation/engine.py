@@ -97,7 +97,7 @@ class Engine:
     """Decodes one sequence with a `Runner` of a `ModelConfig`'s model.
 
     Attributes:
-        position: how many tokens the cache holds; `max_seq_len`: how many it can hold.
+        max_seq_len: how many tokens the cache can hold; `position`: how many it does.
         end_token_id: ends the target of a model of pairs; else None.
         context_shift_keep: how many of the last tokens stay when the cache is full; 0: none.
         num_speculative_tokens: how many tokens a step drafts; 0 where the runner cannot verify.
@@ -114,13 +114,23 @@ class Engine:
         self.context_shift_keep = keep if self.end_token_id is None else 0
         can_verify = "verify" in runner.functions
         self.num_speculative_tokens = config.num_speculative_tokens if can_verify else 0
-        self.position, self._drafts = 0, DraftState()
+        self._held, self._drafts = [], DraftState()
 
-    def begin(self, token_ids):
+    @property
+    def position(self):
+        return len(self._held)
+
+    def begin(self, token_ids, reuse=False):
         """Begins anew after some token ids, or with them as the source of an encoder-decoder.
 
         The last `max_seq_len` of them count, and the very last is the next to decode.
+
+        Args:
+            reuse: what the cache holds of their beginning is not computed again.
         """
+        if reuse and not self._has_encoder:
+            self._keep_beginning_of(token_ids[-self.max_seq_len :][:-1])
+            return self.prefill(token_ids[-self.max_seq_len :][self.position : -1])
         self.reset()
         token_ids = np.asarray(token_ids[-self.max_seq_len :], "int32")
         if self._has_encoder:
@@ -129,9 +139,16 @@ class Engine:
         else:
             self.prefill(token_ids[:-1])
 
+    def _keep_beginning_of(self, token_ids):
+        """Goes back to where what the cache holds and these ids part."""
+        pairs = enumerate(zip(self._held, token_ids))
+        end = min(self.position, len(token_ids))
+        del self._held[next((i for i, (held, given) in pairs if held != given), end) :]
+        self._drafts = DraftState()
+
     def reset(self):
         """Begins a new sequence."""
-        self.position, self._drafts = 0, DraftState()
+        self._held, self._drafts = [], DraftState()
         self._runner.reset()
 
     def prefill(self, token_ids):
@@ -146,7 +163,7 @@ class Engine:
                 continue
             chunk, token_ids = np.split(token_ids, [self.chunk_size])
             self._run("prefill", _padded(chunk, self.chunk_size))
-            self.position += len(chunk)
+            self._held += chunk.tolist()
 
     def decode(self, token_id, noise=None):
         """Takes in one token; returns the logits of the token after it, float32 [vocab_size].
@@ -159,7 +176,7 @@ class Engine:
         token_id = int(token_id)
         if not self._drafts.follow(token_id):
             self._step(token_id, noise)
-        self.position += 1
+        self._held.append(token_id)
         return self._drafts.logits
 
     def _step(self, token_id, noise):
@@ -190,11 +207,12 @@ class Engine:
     def state(self):
         """All that it holds of a text; setting it goes back there, or over to another text."""
         self.check_beam_search()
-        return self.position, self._runner.cache
+        return [*self._held], self._runner.cache
 
     @state.setter
     def state(self, state):
-        self.position, self._runner.cache = state
+        held, self._runner.cache = state
+        self._held = [*held]
         self._drafts.keep([], [])
 
 

@@ -13,6 +13,10 @@ _FIX = "correct the conversation, or the chat_template of tokenizer_config.json"
 _PROBE = "probe"  # what an assistant says to find out what the template writes after it
 
 
+class ChangedTurnsError(InputError):
+    """A chat template writes earlier turns in another way once there are more."""
+
+
 def render(
     config: TokenizerConfig, messages: list[dict], add_generation_prompt: bool = False
 ) -> str:
@@ -116,10 +120,23 @@ def encode_conversation(
     return [segment for segment in segments if segment[0]]
 
 
+def encode_prompt(tokenizer: Tokenizer, messages: list[dict]) -> list[int]:
+    """The token ids before an assistant's next answer, as `encode_conversation` makes them.
+
+    A template that changes earlier turns, such as one that leaves out what an assistant thought,
+    is encoded in one piece.
+    """
+    try:
+        segments = encode_conversation(tokenizer, messages, add_generation_prompt=True)
+    except ChangedTurnsError:
+        return tokenizer.encode(render(tokenizer.config, messages, True)).tolist()
+    return [token_id for token_ids, _ in segments for token_id in token_ids]
+
+
 def _check_grows(*texts):
     for shorter, longer in zip(texts, texts[1:]):
         if not longer.startswith(shorter):
-            raise InputError(
+            raise ChangedTurnsError(
                 "expected a chat template that adds a turn at the end, got one that changes "
                 "earlier turns: give conversations with one answer each, or another template"
             )

@@ -160,7 +160,8 @@ def write_folder(path, name, model, tokenizer):
     save_file(tensors, path / WEIGHTS, metadata={"format": "pt"})
     ends = {} if tokenizer.end_token_id is None else {"eos_token_id": tokenizer.end_token_id}
     write_json(path / "config.json", {**write_config(name, model.config), **ends})
-    write_json(path / "generation_config.json", {"do_sample": True, "temperature": 0.8, **ends})
+    all_ends = {"eos_token_id": tokenizer.end_token_ids} if tokenizer.end_token_ids[1:] else ends
+    write_json(path / "generation_config.json", {"do_sample": True, "temperature": 0.8, **all_ends})
     tokenizer.save(path / "tokenizer.json")
     config = path / "tokenizer_config.json"
     said = read_json(config) if config.exists() else {}
