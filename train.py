@@ -18,7 +18,9 @@ def parse_arguments():
     add("--data", nargs="+", metavar="SOURCE", default=(), help="files, folders or globs of UTF-8 "
         "text, or of records as .jsonl, .csv, .tsv and .parquet; also packed by gzip; - for stdin, "
         "or tiny-shakespeare (a download) [the plays of Shakespeare]; for an encoder-decoder also "
-        ".tsv and .jsonl files of pairs, with a source and its target in each line")
+        ".tsv and .jsonl files of pairs, with a source and its target in each line; with --from "
+        "also .jsonl files of prompts with completions, or of conversations: see docs/finetuning.md"
+        )
     add("--column", metavar="NAME", help="the field of each record that is its text, of .jsonl, "
         ".csv, .tsv and .parquet files [text]")
     add("--tokenizer", metavar="KIND", help=f"{', '.join(KINDS)}, or the path of a tokenizer.json "
@@ -79,6 +81,9 @@ def parse_arguments():
     add("--eval-every", type=int, metavar="N", help="steps between two validations; each saves")
     add("--patience", type=int, metavar="N", help="stop after so many validations without a lower "
         "loss [0: never]")
+    add("--document-mask", choices=("auto", "on", "off"), default="auto", help="with --from, "
+        "whether attention stays within an example, of which several share a row; auto: where they "
+        "are short [%(default)s]")
     add("--sliding-window-eval", action="store_const", const=True, help="at the end, also the "
         "loss with at least half a context before every token")
     add("--sample-every", type=int, metavar="N", help="steps between two samples; 0: none")

@@ -152,6 +152,7 @@ class TrainingConfig:
     patience: int = 0  # stop after so many evaluations without a lower loss; 0: never
     sample_every: int = 1000  # steps; 0: never
     max_seconds: float | None = None  # of training steps; None: no limit
+    document_mask: bool | None = None  # attention stays within an example, where rows hold several
     sliding_window_eval: bool = False  # at the end, also the loss with at least half a context
     seed: int = 1
     mixed_precision: str | None = None  # one of PRECISIONS: what is computed in

@@ -25,7 +25,7 @@ def gpu(*compute_capability):
 
 def test_nothing_is_left_open():
     config = resolve(WIDE, TrainingConfig())
-    limits = {"clip_norm", "max_seconds"}
+    limits = {"clip_norm", "max_seconds", "lora_rank", "lora_alpha", "lora_targets"}
     assert {name for name, value in vars(config).items() if value is None} == limits
     assert resolve(WIDE, config, machine=Machine(**gpu(8, 0), num_cores=2)) == config
 
@@ -53,7 +53,7 @@ def test_what_suits_an_optimizer(optimizer, steps, warmup_share):
 )
 def test_what_suits_a_text(vocab_size, max_seq_len, steps, num_future_tokens, temperature):
     model_config = dataclasses.replace(NARROW, vocab_size=vocab_size, max_seq_len=max_seq_len)
-    corpus = types.SimpleNamespace(num_training_rows=460)
+    corpus = types.SimpleNamespace(training=None, num_training_rows=460)
     config = TrainingConfig(batch_size=23, steps=steps)
     suited = resolve(model_config, config, corpus)
     assert (suited.num_future_tokens, suited.loss_temperature) == (

@@ -9,6 +9,7 @@ from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
 from neo_keras.text import formats
 from neo_keras.text.encoding import MAX_TAIL_CHARS, Text, TokenizedCorpus, encode_text
+from neo_keras.text.examples import ExampleCorpus, are_examples, open_examples
 from neo_keras.text.formats import DOCUMENT_END, RECORD_READERS, suffix_of
 from neo_keras.text.pairs import PairCorpus, are_pairs, load_pairs
 from neo_keras.text.plays import load_plays
@@ -19,16 +20,17 @@ MAX_VALIDATION_CHARS = MAX_TAIL_CHARS  # enough for a loss to five digits, in se
 
 
 class Corpus:
-    """A text to train on. `PairCorpus` has the same attributes and methods.
+    """A text to train on. `PairCorpus` and `ExampleCorpus` are the same of other things.
 
     Attributes:
         text: All of it, whose SHA-256 is `sha256`.
         training, validation: What is trained on, and the last tenth or million characters.
         excerpt: What to keep of the validation part, to check exports on.
         has_pairs: Whether it is of pairs of a source and a target.
+        has_examples: Whether it is of whole examples.
     """
 
-    has_pairs = False
+    has_pairs = has_examples = False
 
     def __init__(self, text: Text):
         self.text, self.sha256 = text, text.sha256
@@ -57,7 +59,8 @@ def open_corpus(
     column: str | None = None,
     architecture: str = "decoder-only",
     document_end: str = DOCUMENT_END,
-) -> Corpus | PairCorpus:
+    tokenizer: Tokenizer | None = None,
+) -> Corpus | PairCorpus | ExampleCorpus:
     """Finds what to train on, and reads it once.
 
     Args:
@@ -65,6 +68,7 @@ def open_corpus(
         column: Which field of a record is its text; None: "text" or, for an encoder-decoder, pairs
             where the files may hold them.
         document_end: `Tokenizer.document_end`.
+        tokenizer: Of a model that is pretrained: records, and several files, are examples then.
 
     Raises:
         InputError: A source is missing, unreadable, not UTF-8 text, or no text at all.
@@ -77,6 +81,9 @@ def open_corpus(
             f"column (--column) is of {', '.join(RECORD_READERS)} files, got "
             f"{paths[0] if paths else 'none'}: leave it out, or pass such a file"
         )
+    if tokenizer and are_examples(paths):
+        with reading_sources():
+            return open_examples(paths, column, tokenizer)
     if not paths:
         return Corpus(Text.in_memory(load_plays()))
     if json_files := [path for path in paths if suffix_of(path) == ".json"]:

@@ -141,7 +141,7 @@ def suffix_of(path: str) -> str:
     return os.path.splitext(path.lower().removesuffix(".gz"))[1]
 
 
-def _mistake(path, line, message, fix="correct it, or take it out"):
+def mistake(path, line, message, fix="correct it, or take it out"):
     """The error of a line, from 1; None: of a file without lines."""
     place = path if line is None else f"{path}, line {line}"
     return InputError(f"{place}: {message}; {fix}")
@@ -162,17 +162,24 @@ def grouped(texts: Iterable[str], num_chars: int) -> Iterator[list[str]]:
 
 def _texts_of(records, column, path):
     for line, record in records:
-        if column not in record:
-            fix = "choose one with --column"
-            if suffix_of(path) == ".tsv" or {"source", "target"} <= record.keys():
-                fix += "; of pairs leave --column out, and give --architecture encoder-decoder"
-            names = ", ".join(map(repr, record)) or "none"
-            raise _mistake(path, line, f"expected a column {column!r}, got {names}", fix)
-        text = record[column]
-        if text is not None and not isinstance(text, str):
-            raise _mistake(path, line, f"expected a text in {column!r}, got {shortened(text)}")
-        if text := normalize_string(text or ""):
+        if text := text_of(record, column, path, line):
             yield text
+
+
+def text_of(record: dict, column: str, path: str, line: int | None) -> str:
+    """The text of a record, "" if that has none; raises `InputError` where it has no such field."""
+    if column not in record:
+        fix = "choose one with --column"
+        if suffix_of(path) == ".tsv" or {"source", "target"} <= record.keys():
+            fix += "; of pairs leave --column out, and give --architecture encoder-decoder"
+        elif {"messages", "prompt", "completion"} & record.keys():
+            fix = "prompts with completions, or messages, are for --from, as .jsonl files"
+        names = ", ".join(map(repr, record)) or "none"
+        raise mistake(path, line, f"expected a column {column!r}, got {names}", fix)
+    text = record[column]
+    if text is not None and not isinstance(text, str):
+        raise mistake(path, line, f"expected a text in {column!r}, got {shortened(text)}")
+    return normalize_string(text or "")
 
 
 # Each yields (line or None, record as a dict); of a table first one that only names the columns.
@@ -187,7 +194,7 @@ def _read_json_lines(path, column):
                 record = None
             if not isinstance(record, dict):
                 message = f"expected a JSON object, got {shortened(line.strip())}"
-                raise _mistake(path, number, message)
+                raise mistake(path, number, message)
             yield number, record
 
 
@@ -203,12 +210,12 @@ def _read_table(path, column, **dialect):
         for row in rows:
             if len(row) not in (0, len(header)):
                 message = f"expected {len(header)} fields, as in the first row, got {len(row)}"
-                raise _mistake(path, line, message)
+                raise mistake(path, line, message)
             if row:
                 yield line, {column: row[header.index(column)]}
             line = rows.line_num + 1
     except csv.Error as error:
-        raise _mistake(path, line, f"expected a row of a table, got: {error}") from None
+        raise mistake(path, line, f"expected a row of a table, got: {error}") from None
 
 
 def _read_parquet(path, column):
@@ -224,7 +231,7 @@ def _read_parquet(path, column):
             kind = str(file.schema_arrow.field(column).type)
             if "string" not in kind or kind.startswith(("list", "struct", "map")):
                 message = f"expected texts in the column {column!r}, got {kind}"
-                raise _mistake(path, None, message, "choose another with --column")
+                raise mistake(path, None, message, "choose another with --column")
             for i in range(file.num_row_groups):
                 group = file.metadata.row_group(i)
                 size = 1 + CHUNK_BYTES * group.num_rows // (group.total_byte_size + 1)

@@ -47,7 +47,7 @@ class EncodedPairs(TokenStatistics):
 class PairCorpus:
     """As `Corpus`, of at least two pairs; paths: of their files, to say where a pair is."""
 
-    has_pairs = True
+    has_pairs, has_examples = True, False
 
     def __init__(self, pairs: Sequence[Pair], paths: Sequence[str] = ()):
         if len(pairs) < 2:

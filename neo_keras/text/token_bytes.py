@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import tokenizers
 
 from neo_keras.text.cuts import parts_of
@@ -35,3 +36,15 @@ class TokenBytes:
         # At the beginning of a text a token may lose its space: what it adds to a text counts.
         once, twice = (self._hf.decode([token_id] * n, skip_special_tokens=False) for n in (1, 2))
         return twice[len(once) :].encode()
+
+    def count_chars(self, token_ids: np.ndarray) -> np.ndarray:
+        """How many characters begin in each token, none in special ones: int64, as token_ids."""
+        added = self._hf.get_added_tokens_decoder()
+        special = {token_id for token_id, token in added.items() if token.special}
+        unique, places = np.unique(token_ids, return_inverse=True)
+        # In UTF-8 the further bytes of a character are 10xxxxxx.
+        counts = [
+            sum(byte & 0xC0 != 0x80 for byte in self(token_id)) * (token_id not in special)
+            for token_id in unique.tolist()
+        ]
+        return np.array(counts, "int64")[places]

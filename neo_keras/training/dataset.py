@@ -6,13 +6,17 @@ import numpy as np
 import tensorflow as tf
 
 from neo_keras.text.corpus import count_training_windows, count_validation_windows
+from neo_keras.text.packing import PackedExamples
 
 SHORT_SHARE = 4  # of the sources to continue, one in so many is short, as a prompt may be
 
 
-def dataset_makers(model_config, corpus):
+def dataset_makers(model_config, corpus, config):
     """(training, validation): those of the functions below that suit a model, given the text."""
     parts = corpus.training, corpus.validation
+    if isinstance(corpus.training, PackedExamples):
+        training = functools.partial(packed_training_dataset, parts[0], config.document_mask)
+        return training, functools.partial(packed_validation_dataset, parts[1])
     if model_config.end_token_id is not None:
         makers = pairs_training_dataset, pairs_validation_dataset
         return list(map(functools.partial, makers, parts))
@@ -167,6 +171,58 @@ def _teacher_forced(pairs):
 
 def _take(data, rows):
     return tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), data)
+
+
+def packed_training_dataset(packed, document_mask, batch_size, seed, steps, first_step=0):
+    """Batches of rows of `PackedExamples`; an epoch visits each once, in an order of its own.
+
+    Args:
+        document_mask: whether attention stays within an example.
+
+    Returns:
+        A `tf.data.Dataset` of (inputs, next_token_ids, weights): as `GPT.call` takes them; int32
+        and float32, both [batch_size, seq_len]. Tokens that are not trained have weight 0.
+    """
+
+    def batch(step):
+        _, rows = _shuffled(_rows(step, batch_size), len(packed), seed)
+        inputs, next_ids, weights = _read_packed(packed, rows, document_mask)
+        return inputs, next_ids, weights / tf.reduce_mean(weights)
+
+    return _pipeline(tf.data.Dataset.range(first_step, steps), batch)
+
+
+def packed_validation_dataset(packed, batch_size=64):
+    """Every row once, in order; attention stays within each example, as when it is alone."""
+    num_batches = -(-len(packed) // batch_size)
+    num_places = packed.rows.shape[1] - 1
+    weight = num_batches * batch_size * num_places / packed.num_tokens  # as `validation_dataset`
+
+    def batch(i):
+        rows = _rows(i, batch_size)
+        data = _read_packed(packed, tf.minimum(rows, len(packed) - 1), document_mask=True)
+        inputs, next_ids, weights = data
+        return inputs, next_ids, tf.where(rows[:, None] < len(packed), weights * weight, 0.0)
+
+    return _pipeline(tf.data.Dataset.range(num_batches), batch)
+
+
+def _read_packed(packed, rows, document_mask):
+    """(inputs, next_token_ids, weights) of rows, int64 [num_rows]; the weights are 0 or 1."""
+    arrays = packed.rows, packed.weights, packed.segments
+    dtypes = tf.int32, tf.float32, tf.int32
+
+    def read(rows):
+        return [array[rows].astype(t.as_numpy_dtype) for array, t in zip(arrays, dtypes)]
+
+    # Tensors would be a copy of all rows in memory.
+    data = tf.numpy_function(read, [rows], dtypes, stateful=False)
+    shape = rows.shape[0], packed.rows.shape[1]
+    token_ids, weights, segment_ids = (tf.ensure_shape(tensor, shape) for tensor in data)
+    inputs = token_ids[:, :-1]
+    if document_mask:
+        inputs = {"token_ids": inputs, "segment_ids": segment_ids[:, :-1]}
+    return inputs, token_ids[:, 1:], weights[:, 1:]
 
 
 def share_of(dataset, i, n, num_parts):

@@ -56,6 +56,8 @@ def launch(
         `InputError`.
     """
     changes["jit_compile"] = {"auto": None, "xla": True, "off": False}[changes.pop("compile")]
+    mask = {"auto": None, "on": True, "off": False}[changes["document_mask"]]
+    changes["document_mask"] = mask
     if changes["mixed_precision"] == "auto":
         changes["mixed_precision"] = None
     if strategy and changes["jit_compile"]:

@@ -30,6 +30,7 @@ def describe_start(model_config, config, corpus, machine, milliseconds):
         f"different tokens, {corpus.description}, {corpus.validation.tokens_per_char:.2f} per "
         "character",
         *([unknown] if share else []),
+        *(["attention stays within each example"] if config.document_mask else []),
         f"{config.steps:,} steps, {epochs:.3g} times over that; {config.optimizer}, learning "
         f"rate {config.learning_rate:g}, {config.schedule}",
         "; ".join(f"{name}: {ms:.3g} ms a step" for name, ms in fastest_first)

@@ -52,7 +52,14 @@ def start_run(
         is_new = tokenizer in KINDS
         document_end = DOCUMENT_END if is_new else Tokenizer.load(tokenizer).document_end
     _check_sliding_window_eval(model_config, training_config)
-    corpus = open_corpus(sources, column, model_config.architecture, document_end)
+    corpus = open_corpus(
+        sources,
+        column,
+        model_config.architecture,
+        document_end,
+        pretrained and pretrained.tokenizer,
+    )
+    _check_examples(corpus, training_config)
     if pretrained:
         tokenizer = pretrained.tokenizer
     else:
@@ -115,7 +122,8 @@ def resume_run(
         raise _must_stay(f"vocab_size ({run_tokenizer.vocab_size})")
     sources = sources or saved_sources(run.data["sources"])
     column, architecture = run.asked.get("column"), run.model_config.architecture
-    corpus = open_corpus(sources, column, architecture, run_tokenizer.document_end)
+    own_tokenizer = run_tokenizer if run.asked.get("pretrained") else None
+    corpus = open_corpus(sources, column, architecture, run_tokenizer.document_end, own_tokenizer)
     if corpus.sha256 != run.data["sha256"]:
         raise InputError(
             f"the text is not the one that {path} was trained on: give that one with --data, or "
@@ -128,6 +136,7 @@ def resume_run(
         changes["steps"] = _count_steps(epochs, tokenized, run.training_config)
     run.training_config = dataclasses.replace(run.training_config, **changes)
     _check_sliding_window_eval(run.model_config, run.training_config)
+    _check_examples(corpus, run.training_config)
     return run, tokenized
 
 
@@ -136,6 +145,16 @@ def _check_sliding_window_eval(model_config, training_config):
         raise InputError(
             "--sliding-window-eval is for a decoder-only model: an encoder-decoder is validated "
             "with a whole source before each target, leave it out"
+        )
+
+
+def _check_examples(corpus, training_config):
+    if corpus.has_examples and training_config.sliding_window_eval:
+        raise InputError("--sliding-window-eval is for one plain text, got examples: leave it out")
+    if training_config.document_mask and not corpus.has_examples:
+        raise InputError(
+            "--document-mask on is for examples, which are records or several files with --from, "
+            "got one text: leave it out"
         )
 
 

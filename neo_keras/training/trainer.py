@@ -50,7 +50,7 @@ def train(run, corpus, resume=False, callbacks=(), strategy=None, pretrained=Non
     asked = run.training_config
     config = resolve(run.model_config, asked, corpus, machine)
     prepare_cpu(config.cpu_replicas)
-    make_training, make_validation = dataset_makers(run.model_config, corpus)
+    make_training, make_validation = dataset_makers(run.model_config, corpus, config)
     with strategy.scope():
         config, train_step, milliseconds = tune(
             run.model_config, asked, config, machine, make_training, console.print

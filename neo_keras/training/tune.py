@@ -27,7 +27,7 @@ TIMED_SECONDS = 0.5
 # What the time of a step depends on, beside the model and what is chosen here.
 STEP_FIELDS = ("batch_size", "gradient_accumulation_steps", "cpu_replicas", "optimizer",
                "num_future_tokens", "clip_norm", "ema", "remat", "lora_rank",
-               "lora_targets")  # fmt: skip
+               "lora_targets", "document_mask")  # fmt: skip
 # (jit_compile, mixed_precision). XLA gains nothing from bfloat16.
 CANDIDATES = (False, "float32"), (False, "bfloat16"), (True, "float32")
 
