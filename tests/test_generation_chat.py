@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import shutil
 import types
 
 import pytest
@@ -18,6 +17,7 @@ from neo_keras.generation.decoding import generate_text
 from neo_keras.generation.engine import Engine
 from neo_keras.generation.sampler import GREEDY, Sampler
 from neo_keras.text.chat import encode_prompt
+from neo_keras.text.tokenizer import Tokenizer
 
 TOKENIZER = chat_tokenizer("chatml")
 END = TOKENIZER.encode("<|im_end|>")[0].item()
@@ -180,16 +180,14 @@ def test_the_command(chat_run):
     assert done.stdout.startswith(once.stdout) and len(done.stdout) > len(once.stdout)
 
 
-def test_the_system_message(chat_run, tmp_path):
+def test_the_system_message(tmp_path):
     """The model is told it: one that knows no such role refuses."""
-    shutil.copytree(chat_run, tmp_path / "run")
-    turns = TEMPLATES["turns"]
-    for template, said in ((turns, "The role system is not known"), (None, "no chat template")):
-        config = dataclasses.replace(TOKENIZER.config, chat_template=template)
-        (tmp_path / "run" / "tokenizer_config.json").write_text(config.to_json())
-        done = run_script("generate.py", tmp_path / "run", "--chat", "--system", "S")
-        assert (done.returncode, done.stdout) == (2, "")
-        assert re.fullmatch(f"error: [^\n]*{said}[^\n]*\n", done.stderr)
+    config = dataclasses.replace(TOKENIZER.config, chat_template=TEMPLATES["turns"])
+    tokenizer = Tokenizer.from_json(TOKENIZER.to_json(), config_text=config.to_json())
+    make_run(tmp_path / "run", steps=1, text="the a" * 99, tokenizer=tokenizer, num_layers=1)
+    done = run_script("generate.py", tmp_path / "run", "--chat", "--system", "S")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch("error: [^\n]*The role system is not known[^\n]*\n", done.stderr)
 
 
 @pytest.mark.exhaustive
