@@ -1,10 +1,14 @@
 """Models of Hugging Face's transformers with random weights, every axis of its own size."""
 
+import math
+
 import tiny_tokenizers
 
 SEQ_LEN = 23
 TOKENIZER = tiny_tokenizers.MAKE["bpe"]()
 VOCAB_SIZE = TOKENIZER.get_vocab_size()
+# Of Apertus' activation. The first two go through softplus.
+SQUARED_RELU = {"alpha_p": math.log(math.expm1(1)), "alpha_n": -100.0, "beta": 0.0, "eps": -1e-6}
 
 
 def _common(**more):
@@ -40,6 +44,7 @@ MODELS = {
     "llama-tied": ("LlamaConfig", _llama_like(head_dim=10, tie_word_embeddings=True)),
     "qwen2": ("Qwen2Config", _llama_like(tie_word_embeddings=True) | {"hidden_size": 60}),
     "qwen3": ("Qwen3Config", _llama_like(head_dim=14, tie_word_embeddings=True)),
+    "apertus": ("ApertusConfig", _llama_like() | {"hidden_size": 60}),
     "arcee": ("ArceeConfig", _llama_like(head_dim=14)),
 }  # fmt: skip
 
@@ -57,6 +62,9 @@ def make(name):
         for parameter in model.parameters():  # biases and gains too, large enough to matter
             mean = 1.0 if parameter.ndim == 1 and float(parameter.mean()) == 1 else 0.0
             parameter.copy_(mean + 0.1 * torch.randn_like(parameter))
+        for path, value in model.state_dict().items():  # xIELU as squared ReLU
+            if ".act_fn." in path:
+                value.fill_(SQUARED_RELU[path.rpartition(".")[2]])
     return model.eval()
 
 

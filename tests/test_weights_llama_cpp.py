@@ -34,7 +34,7 @@ MODELS = {
     "apertus": dict(embedding_norm=True),
     "arcee": dict(qk_norm=False, num_kv_heads=1),
 }  # fmt: skip
-PROMPT, NUM_TOKENS = "Où est l'été ? 日本語。", 40
+PROMPT, NUM_TOKENS = "Où est l'été ? 日本語。", 64
 
 
 @pytest.mark.exhaustive
