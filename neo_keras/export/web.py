@@ -4,17 +4,20 @@ import hashlib
 import json
 import pathlib
 import shutil
+import warnings
 import zipfile
 
 from neo_keras.atomic_files import write_json
 from neo_keras.errors import InputError
 from neo_keras.export import parity
 from neo_keras.export.kv_cache import bucket_ends
+from neo_keras.export.page_chat import chat_strings
 from neo_keras.export.page_tokenizer import check_tokenizer
 from neo_keras.export.signatures import SAMPLE, page_signatures
 from neo_keras.export.tflite import write_tflite
 from neo_keras.generation.engine import Engine
 from neo_keras.generation.interpreter_runner import interpreter_runner
+from neo_keras.text.tokenizer import Tokenizer
 
 PAGE = pathlib.Path(__file__).parent / "page"
 PACKAGES = pathlib.Path("web", "node_modules", "@litertjs")
@@ -83,8 +86,21 @@ def write_page_around(model_path):
             content, _, _ = content.partition(b"//# sourceMappingURL=")  # it is not copied
         (directory / "litert" / name).write_bytes(content)
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    write_json(directory / "config.json", {**config, "parts": cut(model_path)})
+    more = {"parts": cut(model_path), "chat": _chat_of(directory / "tokenizer.json")}
+    write_json(directory / "config.json", {**config, **more})
     _complete_service_worker(directory)
+
+
+def _chat_of(path):
+    """What the page needs for conversations; None without a template that it can have."""
+    tokenizer = Tokenizer.load(path)
+    if tokenizer.config.chat_template is None:
+        return None
+    try:
+        return chat_strings(tokenizer)
+    except InputError as error:
+        warnings.warn(f"the web page has no chat mode: {error}", stacklevel=2)
+        return None
 
 
 def cut(path):

@@ -5,10 +5,14 @@ const element = (id) => document.getElementById(id);
 const [form, prompt, temperature, topK, length, seed] =
   ["form", "prompt", "temperature", "top-k", "length", "seed"].map(element);
 const [writeButton, stopButton, copyButton] = ["write", "stop", "copy"].map(element);
-const [statusLine, numbers, noteLine, errorLine, text, given, written, loadingBar] =
+const [statusLine, numbers, noteLine, errorLine, text, given, continuation, loadingBar] =
   ["status", "numbers", "note", "error", "text", "given", "written", "loading"].map(element);
+const [chat, system] = ["chat", "system"].map(element);
 
 let worker = null;
+let hasSystem = false;  // whether the model knows such a role
+let written = continuation;  // where the text goes: in a conversation, the last bubble
+let messages = [];  // of the conversation: { role, content }
 let waiting = "";  // text that the next frame will show
 let progress = null;  // { count, seconds, seed, stopped } of the text on the page
 
@@ -38,21 +42,35 @@ const handlers = {
     Object.assign(loadingBar, { max: total, value: loaded });
   },
 
-  ready({ model, quantization, sizeBytes, runtime }) {
+  ready({ model, quantization, sizeBytes, runtime, chat: canChat }) {
     element("about").textContent =
       `A language model of ${megabytes(sizeBytes)} (${quantization}, ${model.num_layers} layers, ` +
       `${model.hidden_dim} wide, context ${model.max_seq_len}), running inside this page.`;
     say("Ready.");
     loadingBar.hidden = true;
     writeButton.disabled = false;
+    element("chat-row").hidden = !canChat;
+    hasSystem = Boolean(canChat?.hasSystem);
     keepForOffline(runtime);
   },
 
   unknown({ names }) {
     const first = names.slice(0, 10).map((name) => JSON.stringify(name)).join(", ");
     const more = names.length > 10 ? ` and ${names.length - 10} more` : "";
-    noteLine.textContent = `The model has never seen ${first}${more}.`;
-    noteLine.hidden = false;
+    note(`The model has never seen ${first}${more}.`);
+  },
+
+  forgotten() {
+    note("The conversation is longer than the context: its oldest turns are forgotten.");
+  },
+
+  refused({ message }) {
+    finish();
+    written.previousSibling.remove();
+    written.remove();
+    prompt.value = messages.pop().content;
+    note(`Error: ${message}.`);
+    say("");
   },
 
   chunk({ text: chunk, count, seconds }) {
@@ -68,6 +86,9 @@ const handlers = {
 
   done() {
     finish();
+    if (chat.checked) {
+      messages.push({ role: "assistant", content: written.textContent });
+    }
     const { count, seconds, seed: usedSeed } = progress;
     const speed = count ? `, ${rate(count, seconds)}` : "";
     say(`${count} tokens${speed}, seed ${usedSeed}.`);
@@ -86,24 +107,67 @@ function say(message) {
   numbers.textContent = "";
 }
 
+function note(message) {
+  noteLine.textContent = message;
+  noteLine.hidden = false;
+}
+
 function fail(message) {
   errorLine.textContent = `Error: ${message}.`;
   errorLine.hidden = false;
   loadingBar.hidden = true;
   say("");
-  writeButton.disabled = stopButton.disabled = true;
+  writeButton.disabled = stopButton.disabled = chat.disabled = true;
+}
+
+// A new conversation, or the end of one.
+chat.addEventListener("change", () => {
+  messages = [];
+  text.querySelectorAll(".bubble").forEach((bubble) => bubble.remove());
+  given.textContent = continuation.textContent = prompt.value = "";
+  written = continuation;
+  text.dataset.new = "";
+  noteLine.hidden = copyButton.disabled = true;
+  element("system-row").hidden = !(chat.checked && hasSystem);
+  element("prompt-label").textContent = chat.checked ? "Message" : "Prompt";
+  element("prompt-hint").textContent =
+    chat.checked ? "What to say to the model." : "The text to continue; may be empty.";
+  say("");
+});
+
+function addBubble(role, content) {
+  const bubble = document.createElement("div");
+  bubble.className = `bubble ${role}`;
+  bubble.textContent = content;
+  text.append(bubble);
+  return bubble;
+}
+
+// What the worker is to continue: a prompt, or a conversation with one more message.
+function takePrompt() {
+  if (!chat.checked) {
+    given.textContent = prompt.value;
+    written.textContent = "";
+    return { prompt: prompt.value };
+  }
+  messages.push({ role: "user", content: prompt.value.trim() });
+  addBubble("user", prompt.value.trim());
+  written = addBubble("assistant", "");
+  text.scrollTop = text.scrollHeight;
+  prompt.value = "";
+  const said = hasSystem ? system.value.trim() : "";
+  return { messages: [...(said ? [{ role: "system", content: said }] : []), ...messages] };
 }
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (writeButton.disabled) {
-    return;  // Enter in a field, while a text is being written
+  if (writeButton.disabled || (chat.checked && !prompt.value.trim())) {
+    return;  // Enter in a field, while a text is being written; or nothing is said
   }
   const chosenSeed = seed.value === "" ? newSeed() : Number(seed.value);
   progress = { count: 0, seconds: 0, seed: chosenSeed, stopped: false };
-  given.textContent = prompt.value;
-  written.textContent = "";
   noteLine.hidden = true;
+  const request = takePrompt();
   text.setAttribute("aria-busy", "true");
   delete text.dataset.new;
   say("Writing.");
@@ -112,10 +176,10 @@ form.addEventListener("submit", (event) => {
   if (document.activeElement === writeButton) {
     stopButton.focus();
   }
-  writeButton.disabled = copyButton.disabled = true;
+  writeButton.disabled = copyButton.disabled = chat.disabled = true;
   worker.postMessage({
     type: "write",
-    prompt: prompt.value,
+    ...request,
     length: Number(length.value),
     // By the names of the signatures' inputs; 0 where top-k is empty: off.
     sampling: {
@@ -136,7 +200,8 @@ stopButton.addEventListener("click", () => {
 });
 
 copyButton.addEventListener("click", async () => {
-  const whole = given.textContent + written.textContent;
+  const whole = chat.checked ? messages.map(({ content }) => content).join("\n\n")
+    : given.textContent + written.textContent;
   say((await copy(whole)) ? "Copied." : "The browser does not let it be copied.");
 });
 
@@ -156,7 +221,7 @@ function finish() {
   show();
   written.normalize();
   text.setAttribute("aria-busy", "false");
-  writeButton.disabled = copyButton.disabled = false;
+  writeButton.disabled = copyButton.disabled = chat.disabled = false;
   if (document.activeElement === stopButton) {
     writeButton.focus();
   }

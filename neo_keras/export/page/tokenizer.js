@@ -15,7 +15,7 @@ const MODELS = {
  *
  * @param {object} json
  * @param {object} config a parsed tokenizer_config.json, or nothing.
- * @returns {{encode, encodeEnd, encodePrompt, stream, unknownIn, unkId, startId, endId, size}}
+ * @returns {{encode, encodeEnd, encodePrompt, stream, unknownIn, unkId, startId, endId, endIds, size}}
  *   encode(text): array of token ids.
  *   encodeEnd(text, count): the last of them, without the work for the others.
  *   encodePrompt(text, count): the same of a prompt, which may begin with a token for that; of an
@@ -26,7 +26,7 @@ const MODELS = {
  *     words or, without a count, all.
  *   unkId: of the unknown token, or null.
  *   startId: the token to begin from where there is no prompt.
- *   endId: of the token that ends a text, or undefined.
+ *   endId: of the token that ends a text, or undefined; endIds: of all that do.
  *   size: one more than the largest token id.
  * @throws {Error} if it is of another kind.
  */
@@ -74,8 +74,10 @@ function makeTokenizer(json, config = {}) {
   const bosId = ids.get(config.bos_token);
   const startId = bosId ?? (lineBreak === unkId ? 0 : lineBreak);
   const endId = ids.get(config.eos_token) ?? ids.get("<|endoftext|>");
+  const endIds = [endId, ...(config.extra_eos_tokens ?? []).map((token) => ids.get(token))];
   const size = [...contents.keys()].reduce((size, id) => Math.max(size, id + 1), 0);
-  return { encode, encodeEnd, encodePrompt, stream, unknownIn, unkId, startId, endId, size };
+  return { encode, encodeEnd, encodePrompt, stream, unknownIn, unkId, startId, endId, endIds,
+           size };
 }
 
 // Half a surrogate pair is no character: what Python does with it too.

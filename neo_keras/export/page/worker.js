@@ -1,16 +1,19 @@
 "use strict";
 // Loads the model and writes with it, away from the page, which stays quick.
 //
-// It takes {type: "write", prompt, length, sampling} and {type: "stop"}; it posts
+// It takes {type: "write", prompt, length, sampling}, with `messages` in place of `prompt` for an
+// answer in a conversation, and {type: "stop"}; it posts
 //   {type: "loading", loaded, total}           bytes of the model's parts
-//   {type: "ready", model, quantization, sizeBytes, runtime}
+//   {type: "ready", model, quantization, sizeBytes, runtime, chat}
 //   {type: "unknown", names}                   what of the prompt the model has never seen
+//   {type: "forgotten"}                        the oldest turns, for which there is no room
+//   {type: "refused", message}                 a message that is too long, in one line for people
 //   {type: "chunk", text, count, seconds}      some of the text; tokens so far, and their time
 //   {type: "done"}
 //   {type: "failed", message}                  one line for people
 
 // LiteRT.js brings its runtime in with importScripts, which a module worker does not have.
-importScripts("bpe.js", "components.js", "tokenizer.js", "writer.js", "files.js");
+importScripts("bpe.js", "components.js", "tokenizer.js", "chat.js", "writer.js", "files.js");
 
 const FORMAT = "neo_keras model 1";
 const FRAME = 16;  // milliseconds; a screen shows hardly more than one in this time
@@ -55,11 +58,13 @@ async function load() {
   }
   const { liteRt, runtime, model } = await loadModel(config);
   postMessage({ type: "ready", model: config.model, quantization: config.quantization,
-                sizeBytes: config.size_bytes, runtime });
-  const maxSeqLen = config.model.max_seq_len;
+                sizeBytes: config.size_bytes, runtime,
+                chat: config.chat && { hasSystem: Boolean(config.chat.system) } });
+  const maxSeqLen = config.model.max_seq_len, chat = config.chat;
   const write = makeWriter(liteRt, model, maxSeqLen);
   await warmUp(write, tokenizer.startId);
-  return { tokenizer, write, maxSeqLen };
+  const promptIds = chat && makeChat(chat, tokenizer, maxSeqLen);
+  return { tokenizer, write, maxSeqLen, promptIds, turnEnds: chat?.end_ids };
 }
 
 // The bytes are held in here alone: LiteRT has a copy of its own.
@@ -115,19 +120,40 @@ async function loadRuntime() {
   }
 }
 
-async function write({ tokenizer, write, maxSeqLen }, { prompt, length, sampling }) {
-  const names = tokenizer.unknownIn(prompt, maxSeqLen);
+// What to begin with, how many tokens may follow, and which of them end it; null if it is refused.
+function beginning({ tokenizer, maxSeqLen, promptIds, turnEnds }, { prompt, messages, length }) {
+  const names = tokenizer.unknownIn(prompt ?? messages.at(-1).content, maxSeqLen);
   if (names.length) {
     postMessage({ type: "unknown", names });
   }
-  const promptIds = tokenizer.encodePrompt(prompt, maxSeqLen);  // no more fit the context
+  if (!messages) {  // no more than the context fit
+    return { ids: tokenizer.encodePrompt(prompt, maxSeqLen), room: length, ends: tokenizer.endIds };
+  }
+  try {
+    const { ids, room, forgotten } = promptIds(messages, length);
+    if (forgotten) {
+      postMessage({ type: "forgotten" });
+    }
+    return { ids, room, ends: turnEnds };
+  } catch (error) {
+    postMessage({ type: "refused", message: oneLine(error) });
+    return null;
+  }
+}
+
+async function write(parts, request) {
+  const { tokenizer, write } = parts, begun = beginning(parts, request);
+  if (!begun) {
+    return;
+  }
+  const { ids, room, ends } = begun;
   const show = tokenizer.stream();
   const begin = performance.now();
   let count = 0, text = "", shown = begin;
-  for await (const id of write(promptIds, sampling)) {
-    const ended = id === tokenizer.endId;
+  for await (const id of write(ids, request.sampling)) {
+    const ended = ends.includes(id);
     text += ended ? "" : show(id);
-    const last = ++count >= length || ended;
+    const last = ++count >= room || ended;
     const now = performance.now();
     if (now - shown < FRAME && !last) {
       continue;
