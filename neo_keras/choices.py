@@ -26,8 +26,10 @@ ACTIVATIONS = {
     "relu": Activation(lambda ops, x: ops.relu(x), num_kept=1),
     "gelu": Activation(lambda ops, x: ops.gelu(x, approximate=False), num_kept=4),  # by erf
     "gelu_tanh": Activation(lambda ops, x: ops.gelu(x, approximate=True), num_kept=5),
-    # Shazeer 2020, arXiv:2002.05202.
-    "swiglu": Activation(lambda ops, gate, x: ops.silu(gate) * x, num_kept=4, is_gated=True),
+    # Shazeer 2020, arXiv:2002.05202. Not ops.silu: a SavedModel would get a tensor of its gradient.
+    "swiglu": Activation(
+        lambda ops, gate, x: gate * ops.sigmoid(gate) * x, num_kept=4, is_gated=True
+    ),
     "geglu": Activation(
         lambda ops, gate, x: ops.gelu(gate, approximate=True) * x, num_kept=7, is_gated=True
     ),

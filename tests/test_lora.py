@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny_llama
 from conftest import randomize
+from lora_fixtures import tune_here
 from short_runs import different_arrays, read_checkpoint, stop_at
 from tolerances import assert_close
 
@@ -17,18 +18,18 @@ from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.errors import InputError
 from neo_keras.lora_config import LoraConfig
 from neo_keras.model.gpt import GPT
-from neo_keras.model.lora import LoraAdapter, adapters, add_lora, merge_lora
+from neo_keras.model.lora import LoraAdapter, adapters, add_lora, merge_lora, saved_variables
 from neo_keras.presets import LORA_LEARNING_RATE, for_pretrained, from_preset
 from neo_keras.run_directory.directory import RunDirectory
-from neo_keras.training.launch import launch
+from neo_keras.training.estimate import memory_parts
 from neo_keras.training.resolve import resolve
 from neo_keras.training.train_step import make_train_step
-from neo_keras.training.trainer import train
-from neo_keras.weights.huggingface import write_folder
 from neo_keras.weights.open import open_pretrained
 
 CONFIG = ModelConfig(13, **tiny_llama.SHAPE)
 ADDITIONS = 2 * (22 + 24 + 22 + 31)  # of two blocks
+pytest_plugins = ["lora_fixtures"]
+
 LORA = LoraConfig(3)
 IDS = np.random.default_rng(3).integers(13, size=(5, 19)).astype("int32")
 
@@ -148,6 +149,25 @@ def test_only_adapters_are_trained(changes):
     )
 
 
+@pytest.mark.parametrize("fused_qkv", [False, True])
+def test_the_memory(fused_qkv):
+    """Only adapters have gradients and moments, and are saved."""
+    settings = dict(lora_fused_qkv=fused_qkv, ema=0.9, clip_norm=1.0)
+    train_step = lora_step(**settings)
+    trained = 4 * sum(int(np.prod(v.shape)) for v in train_step.trainable_variables)
+    moments = 4 * sum(int(np.prod(v.shape)) for v in train_step.optimizer.variables if v.ndim)
+    parts = memory_parts(CONFIG, train_step.config)
+    assert parts["optimizer"] == moments == 3 * trained
+    assert parts["gradients"] == 2 * trained
+    assert parts["checkpoint"] == trained + moments
+    whole = memory_parts(CONFIG, dataclasses.replace(train_step.config, lora_rank=None))
+    assert parts["weights"] == whole["weights"] + trained
+    assert {v.path for v in saved_variables(train_step)} == {
+        v.path for v in train_step.trainable_variables
+    }
+    assert len(saved_variables(merge_lora(train_step.model))) > 10
+
+
 def test_remat_gives_the_same_gradients():
     gradients = []
     for remat in (False, True):
@@ -218,48 +238,6 @@ def test_no_gradient_of_what_is_frozen_is_computed():
     for shape in [(22, 48), (48, 22), (22, 62), (62, 22), (31, 22), (22, 13), (13, 22)]:
         assert shape not in shapes, shape
     assert (22, 9) in shapes  # that of A of queries, keys and values
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    """A folder of transformers, of Llama's shape."""
-    path = tmp_path_factory.mktemp("base") / "llama"
-    write_folder(path, *tiny_llama.make("huggingface"))
-    return path
-
-
-@pytest.fixture(scope="module")
-def text_file(tmp_path_factory):
-    """Text of the letters that the tokenizer of `tiny_llama` knows."""
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    words = np.random.default_rng(4).choice(["the ", "été ", "we'll ", "日本語。", "x_1\n"], 900)
-    path.write_text("".join(words), encoding="utf-8")
-    return path
-
-
-def tune_here(path, base, text_file, callbacks=(), resume=False, **changes):
-    """Trains as `train.py --from` does, in this process. Returns (RunDirectory, signal)."""
-    settings = dict(
-        data=[str(text_file)], preset=None, overwrite=False, device="auto", strategy=None,
-        tokenizer=None, compile="off", mixed_precision="float32", vocab_size=None,
-    )  # fmt: skip
-    if resume:
-        settings |= {"data": [], "pretrained": None, "mixed_precision": "auto", "compile": "auto"}
-    else:
-        settings |= dict(
-            pretrained=str(base), lora_rank=3, max_seq_len=None, steps=11, eval_every=4,
-            sample_every=0, batch_size=3, dropout=0.1, patience=0, learning_rate=1e-2,
-            steps_per_execution=1,
-        )  # fmt: skip
-    run, corpus, strategy, pretrained = launch(run=path, resume=resume, **{**settings, **changes})
-    _, stopped_by = train(run, corpus, resume, callbacks, strategy, pretrained)
-    return run, stopped_by
-
-
-@pytest.fixture(scope="module")
-def tuned(base, text_file, tmp_path_factory):
-    """A run of 11 steps, undisturbed."""
-    return tune_here(tmp_path_factory.mktemp("tuned") / "run", base, text_file)[0]
 
 
 def test_it_begins_where_the_base_is(base, text_file, tmp_path, tuned, capsys):

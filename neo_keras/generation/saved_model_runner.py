@@ -14,7 +14,7 @@ from neo_keras.generation.engine import Runner
 OPERATIONS = """
     AddV2 BatchMatMulV2 BiasAdd BroadcastTo Cast ConcatV2 Const Erf Erfc ExpandDims FloorMod
     GatherV2 GreaterEqual Identity Less LessEqual MatMul Maximum Mean Mul Neg NoOp Pack Pad
-    PartitionedCall Pow Prod Range ReadVariableOp RealDiv Relu Reshape Rsqrt SelectV2 Shape
+    PartitionedCall Pow Prod Range ReadVariableOp RealDiv Relu Reshape Rsqrt SelectV2 Shape Sigmoid
     Softmax Split SplitV Square SquaredDifference StatefulPartitionedCall StopGradient
     StridedSlice Sub Sum Tanh Tile Transpose Unpack XlaDynamicUpdateSlice
 """.split()

@@ -108,6 +108,12 @@ def _do_nothing(store):
     """In place of what writes a layer's variables to a file, or reads them."""
 
 
+def saved_variables(model):
+    """Those of the weights that a checkpoint of a model, or of its `TrainStep`, has."""
+    has_adapters = any(isinstance(layer, LoraAdapter) for layer in model._flatten_layers())
+    return model.trainable_variables if has_adapters else model.variables
+
+
 def adapters(model):
     """Yields (number of the block, name of the matrix, `LoraAdapter`) of all that a model has."""
     for i, block in enumerate(model.blocks):

@@ -18,8 +18,10 @@ def save(path, model, record, check_own):
 
     `check_own` is called just before the file is replaced, and raises what shall prevent it.
     """
+    from neo_keras.model.lora import saved_variables
+
     optimizer = getattr(model, "optimizer", None)
-    variables = model.variables + (optimizer.variables if optimizer else [])
+    variables = saved_variables(model) + (optimizer.variables if optimizer else [])
     size = 4e-6 * sum(math.prod(variable.shape) for variable in variables)
     try:
         with atomic_write(path) as partial:

@@ -68,16 +68,21 @@ def memory_parts(config, training, on_device=False):
     """What the memory of a training is for, in bytes; on_device: that of a GPU or XPU alone."""
     count = count_weights(config)
     weights, size = FLOAT32 * count.total, PRECISIONS[training.mixed_precision].num_bytes
+    trained = weights
     averages = bool(training.ema)
     moments = [n + averages for n in OPTIMIZERS[training.optimizer].num_moments]
     copies = training.cpu_replicas  # of gradients
     copies += (training.clip_norm is not None) + (training.gradient_accumulation_steps > 1)
     tokens = training.batch_size * config.max_seq_len
     logits = 2 * FLOAT32 + (size if size < FLOAT32 else 0)  # float32, their gradient, and as cast
+    optimizer = FLOAT32 * (count.in_matrices * moments[0] + count.others * moments[1])
+    if training.lora:  # what is frozen has neither gradients nor moments, and is not saved
+        trained = FLOAT32 * training.lora.num_weights(config)
+        weights, optimizer = weights + trained, trained * moments[0]
     parts = {
         "weights": weights,
-        "optimizer": FLOAT32 * (count.in_matrices * moments[0] + count.others * moments[1]),
-        "gradients": copies * weights,
+        "optimizer": optimizer,
+        "gradients": copies * trained,
         "activations": tokens * _activation_bytes(config, size, training.remat),
         "logits": tokens * config.vocab_size * logits * (1 + training.num_future_tokens),
     }
@@ -85,7 +90,7 @@ def memory_parts(config, training, on_device=False):
         return parts
     process = PROCESS_BYTES + BLOCK_GRAPH_BYTES * math.ceil(_num_blocks(config))
     # A checkpoint is put together in memory.
-    return {**parts, "process": process, "checkpoint": weights + parts["optimizer"]}
+    return {**parts, "process": process, "checkpoint": trained + optimizer}
 
 
 def _num_blocks(config):

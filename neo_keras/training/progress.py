@@ -31,12 +31,21 @@ def describe_start(model_config, config, corpus, machine, milliseconds):
         "character",
         *([unknown] if share else []),
         *(["attention stays within each example"] if config.document_mask else []),
+        *([_describe_lora(model_config, config.lora)] if config.lora else []),
         f"{config.steps:,} steps, {epochs:.3g} times over that; {config.optimizer}, learning "
         f"rate {config.learning_rate:g}, {config.schedule}",
         "; ".join(f"{name}: {ms:.3g} ms a step" for name, ms in fastest_first)
         or describe_compute(config) + devices,
         *describe_memory(model_config, config, machine.device != "CPU"),
     ]
+
+
+def _describe_lora(model_config, lora):
+    trained, total = lora.num_weights(model_config), count_weights(model_config).total
+    return (
+        f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}, targets {lora.targets}: trains "
+        f"{trained:,} parameters ({trained / total:.2%}), all others stay as they are"
+    )
 
 
 def describe_resume(run, first_step):
