@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tiny_llama
+from lora_runs import tune_here
 
 from neo_keras.weights.huggingface import write_folder
 
@@ -22,28 +23,6 @@ def text_file(tmp_path_factory):
     words = np.random.default_rng(4).choice(["the ", "été ", "we'll ", "日本語。", "x_1\n"], 900)
     path.write_text("".join(words), encoding="utf-8")
     return path
-
-
-def tune_here(path, base, text_file, callbacks=(), resume=False, **changes):
-    """Trains as `train.py --from` does, in this process. Returns (RunDirectory, signal)."""
-    settings = dict(
-        data=[str(text_file)], preset=None, overwrite=False, device="auto", strategy=None,
-        tokenizer=None, compile="off", mixed_precision="float32", vocab_size=None,
-    )  # fmt: skip
-    if resume:
-        settings |= {"data": [], "pretrained": None, "mixed_precision": "auto", "compile": "auto"}
-    else:
-        settings |= dict(
-            pretrained=str(base), lora_rank=3, max_seq_len=None, steps=11, eval_every=4,
-            sample_every=0, batch_size=3, dropout=0.1, patience=0, learning_rate=1e-2,
-            steps_per_execution=1,
-        )  # fmt: skip
-    from neo_keras.training.launch import launch
-    from neo_keras.training.trainer import train
-
-    run, corpus, strategy, pretrained = launch(run=path, resume=resume, **{**settings, **changes})
-    _, stopped_by = train(run, corpus, resume, callbacks, strategy, pretrained)
-    return run, stopped_by
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny_llama
 from conftest import randomize
-from lora_fixtures import tune_here
+from lora_runs import tune_here
 from short_runs import different_arrays, read_checkpoint, stop_at
 from tolerances import assert_close
 

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from lora_fixtures import tune_here
+from lora_runs import tune_here
 from safetensors.numpy import load_file, save_file
 from scripts import run_script
 from tolerances import assert_close
