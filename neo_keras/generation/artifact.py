@@ -7,6 +7,7 @@ A `.tflite` has them in a zip archive behind the flatbuffer, a SavedModel in `as
 import dataclasses
 import hashlib
 import json
+import mmap
 import pathlib
 import zipfile
 
@@ -66,6 +67,12 @@ def pack_saved_model(path, model_config, tokenizer):
     (extra / "config.json").write_text(config, encoding="utf-8")
 
 
+def mapped(path):
+    """The bytes of a file, of which the system reads what is looked at, and keeps no copy."""
+    with open(path, "rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
 def is_tflite(path):
     """Whether a file begins as a TFLite file does."""
     with open(path, "rb") as file:
@@ -86,7 +93,7 @@ def unpack_tflite(path):
     # What a damaged archive raises depends on where the damage is.
     except Exception:
         raise InputError(NO_TOKENIZER.format(path)) from None
-    return _parse(texts, path, pathlib.Path(path).read_bytes()[:flatbuffer_size])
+    return _parse(texts, path, mapped(path)[:flatbuffer_size])
 
 
 def unpack_saved_model(path):

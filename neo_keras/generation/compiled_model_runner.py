@@ -7,6 +7,7 @@ from ai_edge_litert.compiled_model import CompiledModel
 from ai_edge_litert.environment import Environment
 from ai_edge_litert.options import CpuOptions, Options
 
+from neo_keras.generation.artifact import mapped
 from neo_keras.generation.engine import RESULTS, Runner
 from neo_keras.generation.flatbuffer import IN_PLACE, in_place_functions, keep_first_signatures
 from neo_keras.native_logs import hide_native_farewell, native_log_hidden
@@ -27,7 +28,7 @@ class CompiledModelRunner(Runner):
         self._max_seq_len = config.max_seq_len
         self._widths = {"logits": config.vocab_size, "drafts": config.num_speculative_tokens}
         # LiteRT goes on reading in it.
-        self._content = keep_first_signatures(path.read_bytes(), len(self.functions))
+        self._content = keep_first_signatures(mapped(path), len(self.functions))
         options = Options(cpu_options=CpuOptions(num_threads=num_threads))
         hide_native_farewell()
         with native_log_hidden():

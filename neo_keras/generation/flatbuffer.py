@@ -73,9 +73,8 @@ def keep_first_signatures(content, count):
 
     LiteRT packs all weights anew for each signature that it sees.
     """
-    content = bytearray(content)
-    table = schema.Model.GetRootAs(content, 0)._tab
-    for vector in (SUBGRAPHS, SIGNATURES):
-        length = table.Vector(table.Offset(vector)) - 4
-        content[length : length + 4] = count.to_bytes(4, "little")
-    return bytes(content)
+    table, parts, place = schema.Model.GetRootAs(content, 0)._tab, [], 0
+    for length in sorted(table.Vector(table.Offset(v)) - 4 for v in (SUBGRAPHS, SIGNATURES)):
+        parts += [content[place:length], count.to_bytes(4, "little")]
+        place = length + 4
+    return b"".join([*parts, content[place:]])

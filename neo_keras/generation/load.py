@@ -92,7 +92,7 @@ def tflite_engine(path, config, num_threads=None, in_place=True):
         return Engine(interpreter_runner(path, num_threads), config)
 
     try:
-        content = path.read_bytes()
+        content = artifact.mapped(path)
         check_signatures(read_signatures(content), path, config)
         most = num_threads or min(num_cores(), MAX_THREADS)
         if num_threads or most == 1 or len(content) > MAX_TIMED_BYTES:
