@@ -29,8 +29,8 @@ def parse_arguments():
     add = parser.add_argument
     defaults = ",".join(name for name, row in FORMATS.items() if row.is_default)
     add("run", nargs="?", type=utf8_path, metavar="RUN", default="runs/shakespeare",
-        help="run directory; or weights of others: a folder of Hugging Face's transformers or of "
-        "KerasHub, a .gguf file, or hf://OWNER/NAME [%(default)s]")
+        help="run directory; or weights of others: a folder of Hugging Face's transformers, of "
+        "PEFT or of KerasHub, a .gguf file, or hf://OWNER/NAME [%(default)s]")
     add("--formats", metavar="LIST", help=f"comma-separated: some of {','.join(FORMATS)}; an "
         f"encoder-decoder has the first two [{defaults}]")
     add("--quantize", metavar="LIST", default=",".join(DEFAULTS), help="of .tflite and .litertlm "

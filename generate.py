@@ -25,8 +25,8 @@ def parse_arguments():
     add = parser.add_argument
     add("model", nargs="?", type=utf8_path, metavar="MODEL", default="runs/shakespeare",
         help="run directory, SavedModel directory or .tflite file; or weights of others: a folder "
-        "of Hugging Face's transformers or of KerasHub, a .gguf file, or hf://OWNER/NAME "
-        "[%(default)s]")
+        "of Hugging Face's transformers, of PEFT or of KerasHub, a .gguf file, or "
+        "hf://OWNER/NAME [%(default)s]")
     prompt = parser.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", default="", help="the text to continue; for a "
         "model that was trained on pairs, a source [none]")

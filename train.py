@@ -28,8 +28,8 @@ def parse_arguments():
     add("--vocab-size", type=int, metavar="N", help=f"tokens that {sizes} learns from the training "
         "text")
     add("--from", type=utf8_path, dest="pretrained", metavar="PATH", help="train on from weights "
-        "of others, with their tokenizer: a folder of Hugging Face's transformers or of KerasHub, "
-        "a .gguf file, or hf://OWNER/NAME [from scratch]")
+        "of others, with their tokenizer: a folder of Hugging Face's transformers, of PEFT or of "
+        "KerasHub, a .gguf file, or hf://OWNER/NAME [from scratch]")
     add("--lora", type=int, dest="lora_rank", metavar="RANK", help="with --from, train adapters of "
         "this rank alone, such as 16: less memory, and checkpoints of some MB [all weights]")
     add("--lora-alpha", type=float, metavar="X", help="what adapters add is multiplied by X / RANK "

@@ -105,6 +105,8 @@ def describe_run(run):
     bases = (
         [f"Weights to begin from: `{base.rsplit('/', 1)[-1]}`; its licence holds."] if base else []
     )
+    if training.lora:
+        bases.append(f"Trained: adapters (LoRA) of rank {training.lora.rank}, which are merged.")
     own = names, "that of these texts; whoever trained on them knows it."
     data, licence = KNOWN_DATA.get(tuple(sources), own)
     return [
