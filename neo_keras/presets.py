@@ -74,7 +74,7 @@ PRESETS = {
 FINE_TUNING = {**PLAIN, "optimizer": "adamw", "schedule": "cosine", "beta_2": 0.999,
                "learning_rate": 5e-5, "weight_decay": 0.0, "clip_norm": 1.0, "batch_size": 4,
                "steps": 300, "eval_every": 50, "patience": 3, "sample_every": 100}  # fmt: skip
-LORA_LEARNING_RATE = 2e-4  # of adapters
+LORA_LEARNING_RATE = 5e-4  # of adapters: ten times the rate of all weights
 
 
 def for_pretrained(model_config, **overrides):
