@@ -22,11 +22,21 @@ def _quote(text):
 
 
 def generate_command(model, text, tokenizer):
-    """Lets a model, given by its path, write after a prompt from its validation text."""
+    """Lets a model, given by its path, write after a prompt from its validation text, or chat."""
+    if _is_chat(text, tokenizer):
+        return f"python generate.py {quoted(model)} --chat"
     prompt, option = example_prompt(text, tokenizer), ""
     if prompt:
         option = f" --prompt{'=' if prompt.startswith('-') else ' '}{_quote(prompt)}"
     return f"python generate.py {quoted(model)}{option}"
+
+
+def _is_chat(text, tokenizer):
+    """Whether a text has markers, as conversations have them in a chat template."""
+    others = tokenizer.document_end, tokenizer.config.bos_token
+    special = [token.content for token in tokenizer.added_tokens.values() if token.special]
+    markers = [token for token in special if token not in others]
+    return tokenizer.config.chat_template is not None and any(m in text for m in markers)
 
 
 def example_prompt(text, tokenizer):

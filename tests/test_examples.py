@@ -10,6 +10,7 @@ import tokenizers
 from chat_templates import CHATML
 from example_files import completions, make_tokenizer, text, write
 
+from neo_keras.commands import generate_command
 from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
 from neo_keras.text import packing
@@ -285,6 +286,10 @@ def test_of_a_conversation_the_assistants_turns_are_trained(tmp_path, chat_token
     assert trained == f"{contents[2]}<|im_end|>été<|im_end|>"
     assert rows.num_chars == len(contents[2]) + len("été")
     assert tokenized.sample_prompt == turns.format(*contents)
+    assert (
+        generate_command("run", corpus.excerpt, chat_tokenizer) == "python generate.py run --chat"
+    )
+    assert "--chat" not in generate_command("run", "a\nyou<|endoftext|>", chat_tokenizer)
     # Cut within the first answer: what is left of that is trained.
     prompt_len = len(chat_tokenizer.encode(tokenized.sample_prompt))
     with pytest.warns(UserWarning, match="conversations are longer than"):
