@@ -82,8 +82,8 @@ def parse_arguments():
     add("--patience", type=int, metavar="N", help="stop after so many validations without a lower "
         "loss [0: never]")
     add("--document-mask", choices=("auto", "on", "off"), default="auto", help="with --from, "
-        "whether attention stays within an example, of which several share a row; auto: where they "
-        "are short [%(default)s]")
+        "whether attention stays within an example, of which several share a row; auto: on for "
+        "examples [%(default)s]")
     add("--sliding-window-eval", action="store_const", const=True, help="at the end, also the "
         "loss with at least half a context before every token")
     add("--sample-every", type=int, metavar="N", help="steps between two samples; 0: none")

@@ -200,13 +200,15 @@ def test_what_a_run_keeps(tmp_path, pretrained_folder):
     assert run.read_best()["drafter_trained"]
 
 
-@pytest.mark.parametrize("num_words, expected", [(3, True), (13, False)])
-def test_the_mask_is_for_short_examples(tmp_path, pretrained_folder, num_words, expected):
-    data = write(tmp_path / "a.jsonl", [{"text": text(i, num_words)} for i in range(40)])
+def test_the_mask_is_for_examples(tmp_path, pretrained_folder):
+    data = write(tmp_path / "a.jsonl", [{"text": text(i, 3)} for i in range(40)])
     run, corpus = start(tmp_path / "run", data, pretrained_folder)
-    assert resolve(run.model_config, run.training_config, corpus).document_mask is expected
-    asked = dataclasses.replace(run.training_config, document_mask=not expected)
-    assert resolve(run.model_config, asked, corpus).document_mask is not expected
+    assert resolve(run.model_config, run.training_config, corpus).document_mask is True
+    asked = dataclasses.replace(run.training_config, document_mask=False)
+    assert resolve(run.model_config, asked, corpus).document_mask is False
+    (tmp_path / "a.txt").write_text("the you " * 200)
+    run, corpus = start(tmp_path / "plain", str(tmp_path / "a.txt"), pretrained_folder)
+    assert resolve(run.model_config, run.training_config, corpus).document_mask is False
 
 
 def test_a_mask_and_replicas_compiled_by_xla_make_the_same_step(tmp_path, pretrained_folder):

@@ -11,7 +11,6 @@ from neo_keras.errors import InputError
 from neo_keras.text.packing import PackedExamples
 from neo_keras.training.estimate import count_weights
 
-MAX_MASKED_LEN = 0.5  # of a context, the mean length of examples that are masked
 MAX_FUTURE_TOKENS = 3  # about as far as a short word reaches, of characters or bytes
 MAX_CHARACTERS = 256  # a vocabulary that is larger has words, or parts of them
 TEMPERATURE_RISE = 0.08  # with the natural logarithm of the passes over a text
@@ -51,19 +50,12 @@ def resolve(model_config, config, corpus=None, machine=Machine()):
         "learning_rate": optimizer.learning_rate,
         "warmup_steps": min(optimizer.max_warmup_steps, config.steps // 10),
         "weight_decay": optimizer.weight_decay or 0.0,
-        "document_mask": _wants_document_mask(model_config, corpus),
+        "document_mask": corpus is not None and isinstance(corpus.training, PackedExamples),
         **_suited_to_text(model_config, config, corpus),
         **_suited_to_machine(model_config, config, machine),
     }
     left_open = {name: v for name, v in values.items() if getattr(config, name) is None}
     return dataclasses.replace(config, **left_open)
-
-
-def _wants_document_mask(model_config, corpus):
-    """Whether so many examples share a row that they would disturb each other."""
-    if corpus is None or not isinstance(corpus.training, PackedExamples):
-        return False
-    return corpus.training.mean_len < MAX_MASKED_LEN * model_config.max_seq_len
 
 
 def _shared_by(num_devices, config):
