@@ -13,9 +13,10 @@ from sure_texts import sure_text
 from tiny_models import make_run
 
 from neo_keras.errors import InputError
-from neo_keras.export import litertlm, web
+from neo_keras.export import web
 from neo_keras.export.formats import Source
 from neo_keras.export.litertlm import LiteRTLM, bundle, litert_lm_signatures
+from neo_keras.export.litertlm_chat import prompt_template
 from neo_keras.export.signatures import page_signatures
 from neo_keras.export.tflite import convert, write_tflite
 from neo_keras.generation import artifact
@@ -119,7 +120,7 @@ def test_rows_without_a_token_are_never_written(run, keras):
 def test_a_prompt_begins_with_the_token_for_that(run, name, keras, monkeypatch):
     engine, tokenizer = keras
     begun = []
-    monkeypatch.setattr(engine, "begin", lambda token_ids: begun.append(list(token_ids)))
+    monkeypatch.setattr(engine, "begin", lambda token_ids, reuse: begun.append(list(token_ids)))
     monkeypatch.setattr(engine, "decode", lambda *args: np.zeros(engine.vocab_size))
     first = [1] if name == "llama2" else []
     texts = ["the", "", "the " * 999]
@@ -147,7 +148,7 @@ def test_litert_lm_writes_what_keras_writes(run, name, keras, tmp_path):
     assert wrong == []
     assert sum(len(expected) for _, _, expected, _ in texts) > 300
     metadata = (tmp_path / "metadata.pb").read_bytes()
-    template = CONFIGS[name].chat_template or litertlm.PROMPT_TEMPLATE
+    template = prompt_template(CONFIGS[name])
     assert template.encode() in metadata
 
 

@@ -9,6 +9,7 @@ from litert_lm_builder import LitertLmFileBuilder, TfLiteModelType
 from litert_lm_builder.runtime.proto import llm_metadata_pb2
 
 from neo_keras.export import parity, tflite
+from neo_keras.export.litertlm_chat import check_conversation, prompt_template, stop_ids
 from neo_keras.export.quantization import QUANTIZATIONS
 from neo_keras.export.signatures import litert_lm_signatures
 from neo_keras.generation.decoding import generate_text
@@ -18,13 +19,6 @@ from neo_keras.generation.keras_runner import keras_engine
 from neo_keras.generation.sampler import GREEDY
 
 NUM_PROMPTS = 3
-
-# A base model continues the text that it is given: no roles, nothing added.
-PROMPT_TEMPLATE = (
-    "{%- for message in messages -%}{%- if message.content is string -%}{{ message.content }}"
-    "{%- else -%}{%- for part in message.content -%}{{ part.text }}{%- endfor -%}{%- endif -%}"
-    "{%- endfor -%}"
-)
 
 
 def write(source, path, quantization):
@@ -36,6 +30,10 @@ def write(source, path, quantization):
         bundle(inner, path, model.config, tokenizer)
         measurement = parity.measure(inner_engine(inner, model.config), source.reference)
     check_text(path, source.once("greedy texts", lambda: greedy_texts(source)), quantization)
+    if tokenizer.config.chat_template is not None:
+        is_exact = QUANTIZATIONS[quantization].bits == 32
+        with LiteRTLM(path) as runtime:
+            check_conversation(runtime, keras_engine(model), tokenizer, is_exact)
     return measurement
 
 
@@ -51,12 +49,12 @@ def bundle(inner_tflite, path, config, tokenizer):
     metadata = llm_metadata_pb2.LlmMetadata()
     metadata.llm_model_type.generic_model.SetInParent()
     metadata.max_num_tokens = config.max_seq_len
-    metadata.jinja_prompt_template = tokenizer.config.chat_template or PROMPT_TEMPLATE
+    metadata.jinja_prompt_template = prompt_template(tokenizer.config)
     if tokenizer.config.add_bos_token:
         metadata.start_token.token_ids.ids.append(tokenizer.bos_token_id)
     # LiteRT-LM wants a stop token; where there is none, an id that the model never gives.
-    stop = config.vocab_size if tokenizer.end_token_id is None else tokenizer.end_token_id
-    metadata.stop_tokens.add().token_ids.ids.append(stop)
+    for stop in stop_ids(tokenizer) or [config.vocab_size]:
+        metadata.stop_tokens.add().token_ids.ids.append(stop)
     directory = inner_tflite.parent
     (directory / "metadata.pb").write_bytes(metadata.SerializeToString())
     (directory / "tokenizer.json").write_text(_continuing(tokenizer.to_json()), "utf-8")
@@ -91,7 +89,8 @@ def greedy_texts(source):
         num_tokens = engine.max_seq_len - len(tokenizer.encode(prompt))
         num_tokens -= tokenizer.config.add_bos_token
         if prompt and num_tokens > 0:
-            text = "".join(generate_text(engine, tokenizer, prompt, num_tokens, GREEDY))
+            settings = {"end_ids": stop_ids(tokenizer)}
+            text = "".join(generate_text(engine, tokenizer, prompt, num_tokens, GREEDY, **settings))
             texts.append((prompt, num_tokens, text))
     return texts
 
@@ -132,3 +131,10 @@ class LiteRTLM(litert_lm.Engine):
         with self.create_session(**options) as session:
             session.run_prefill([prompt])
             return session.run_decode().texts[0]
+
+    def answer_greedily(self, message, max_tokens):
+        """The greedy answer to the first message of a conversation, as text."""
+        greedy = litert_lm.SamplerConfig(top_k=1, temperature=0.0)
+        options = {"sampler_config": greedy, "max_output_tokens": max_tokens}
+        with self.create_conversation(**options) as conversation:
+            return str(conversation.send_message(message))

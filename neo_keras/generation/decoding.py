@@ -102,7 +102,7 @@ def _context_shift(engine, window):
 
 
 def generate_text(
-    engine, tokenizer, prompt, max_tokens, sampler, seed=0, stop_strings=(), num_beams=1
+    engine, tokenizer, prompt, max_tokens, sampler, seed=0, stop_strings=(), num_beams=1, end_ids=()
 ):
     """Continues a prompt or, with a model of pairs, makes the target of a source.
 
@@ -114,6 +114,7 @@ def generate_text(
         prompt: str; an empty one begins with that token, or as after a line break.
         stop_strings: the first of them to come ends the text, and is not part of it.
         num_beams: above 1: beam search, which makes its text at once.
+        end_ids: tokens that end the text, too.
 
     Returns:
         iterator of str, not empty: a chunk is made when it is asked for.
@@ -134,7 +135,7 @@ def generate_text(
             yield from generate_ids(engine, prompt_ids, sampler, seed, suppressed)
 
     token_ids = itertools.islice(new_ids(), max_tokens)
-    return stream_text(tokenizer, token_ids, tokenizer.end_token_ids, stop_strings)
+    return stream_text(tokenizer, token_ids, [*tokenizer.end_token_ids, *end_ids], stop_strings)
 
 
 def stream_text(tokenizer, token_ids, end_ids, stop_strings=()):
