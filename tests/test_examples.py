@@ -224,7 +224,7 @@ def test_what_is_kept_of_the_validation_part(tmp_path, monkeypatch):
     expected = "".join("".join(e.content) + "<|endoftext|>" for e in corpus.validation)
     assert corpus.excerpt == expected
     tokenized = tokenize(corpus, seq_len=97)
-    assert tokenized.sample_prompt == corpus.validation[0].content[0]
+    assert tokenized.sample_prompts[0] == corpus.validation[0].content[0]
     rows = tokenized.validation
     assert len(rows.token_ids) == len(TOKENIZER.encode(expected))
     monkeypatch.setattr("neo_keras.text.examples.MAX_TAIL_CHARS", 17)
@@ -240,7 +240,7 @@ def test_the_description(tmp_path):
         f"{packed.num_tokens:,} are trained, in {len(packed)} rows, {packed.fill:.1%} full), 4 to "
         "validate on"
     )
-    assert tokenized.sample_prompt == ""
+    assert tokenized.sample_prompts == ()
     assert packed.num_tokens == len(packed.token_ids) - 36
     assert tokenized.num_training_rows == len(packed)
 
@@ -285,13 +285,13 @@ def test_of_a_conversation_the_assistants_turns_are_trained(tmp_path, chat_token
     trained = chat_tokenizer.decode(rows.rows[rows.weights > 0])
     assert trained == f"{contents[2]}<|im_end|>été<|im_end|>"
     assert rows.num_chars == len(contents[2]) + len("été")
-    assert tokenized.sample_prompt == turns.format(*contents)
+    assert tokenized.sample_prompts[0] == turns.format(*contents)
     assert (
         generate_command("run", corpus.excerpt, chat_tokenizer) == "python generate.py run --chat"
     )
     assert "--chat" not in generate_command("run", "a\nyou<|endoftext|>", chat_tokenizer)
     # Cut within the first answer: what is left of that is trained.
-    prompt_len = len(chat_tokenizer.encode(tokenized.sample_prompt))
+    prompt_len = len(chat_tokenizer.encode(tokenized.sample_prompts[0]))
     with pytest.warns(UserWarning, match="conversations are longer than"):
         cut = tokenize(corpus, prompt_len, chat_tokenizer).validation
     assert cut.token_ids.tolist() == rows.token_ids[: prompt_len + 1].tolist()

@@ -98,7 +98,7 @@ def test_the_last_tenth_is_for_validation(tokenizer):
     assert corpus.validation == pairs[27:]
     corpus = corpus.tokenize(tokenizer, ModelConfig(13, 11))
     assert (len(corpus.training), len(corpus.validation)) == (27, 3)
-    assert corpus.sample_prompt == pairs[27][0]
+    assert corpus.sample_prompts == (pairs[27][0],)
     assert corpus.validation.tokens_per_char == 5 / 4
     assert corpus.validation.bits_per_char(math.log(2)) == pytest.approx(5 / 4)
     assert corpus.validation.unknown_share == 0

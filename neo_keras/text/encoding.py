@@ -143,7 +143,7 @@ class TokenizedCorpus:
     num_training_rows: int  # windows or pairs in an epoch
     tokens_per_row: float  # how many tokens of each are predicted, on average
     description: str  # how much there is, for people
-    sample_prompt: str = ""  # what samples begin with while training: of pairs, a source
+    sample_prompts: tuple[str, ...] = ()  # what samples begin with: of pairs, sources
 
 
 def encode_text(tokenizer: Tokenizer, text: Text) -> EncodedText:

@@ -19,6 +19,7 @@ from neo_keras.text.tokenizer import Tokenizer
 MAX_EXAMPLE_CHARS = 2**24
 MAX_CHARS = 2**28  # of all examples, which are in memory
 VALIDATION_SHARE = 10  # one example in so many
+NUM_SAMPLE_PROMPTS = 3
 JSON_LINES = (".jsonl", ".ndjson")
 
 
@@ -79,9 +80,10 @@ class ExampleCorpus:
             f"which {training.num_tokens:,} are trained, in {len(training):,} rows, "
             f"{training.fill:.1%} full), {len(self.validation):,} to validate on"
         )
-        prompt = self._form.prompt(tokenizer, self.validation[0].content)
+        contents = [example.content for example in self.validation[:NUM_SAMPLE_PROMPTS]]
+        prompts = tuple(filter(None, (self._form.prompt(tokenizer, c) for c in contents)))
         tokens_per_row = training.num_tokens / len(training)
-        return TokenizedCorpus(training, validation, len(training), tokens_per_row, what, prompt)
+        return TokenizedCorpus(training, validation, len(training), tokens_per_row, what, prompts)
 
     def _encode(self, example):
         try:

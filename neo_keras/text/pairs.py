@@ -70,8 +70,8 @@ class PairCorpus:
         validation = encode_pairs(self.validation, *settings)
         num_rows, target_len = len(training), float(training.target_lens.mean())
         what = f"{num_rows:,} pairs to train on, {len(validation):,} to validate on"
-        prompt = self.validation[0][0]
-        return TokenizedCorpus(training, validation, num_rows, target_len, what, prompt)
+        prompts = (self.validation[0][0],)
+        return TokenizedCorpus(training, validation, num_rows, target_len, what, prompts)
 
 
 def encode_pairs(

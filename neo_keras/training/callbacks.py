@@ -159,13 +159,13 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
     def keep_untrained(self, model):
         """Evaluates and saves a model that others trained, before its first step; returns the loss.
 
-        It is the best so far.
+        It is the best so far, and the first row of the history.
         """
         self.set_model(model)
-        loss = self._evaluate(self._validation)
-        self.best = {"step": 0, "val_loss": loss}
-        if self.run.keeps_files:
-            self.run.save_best(model.model, **self.best)
+        rate, loss = float(model.optimizer.learning_rate), self._evaluate(self._validation)
+        begin = {"train_seconds": 0.0, "learning_rate": rate, "train_loss": None}
+        self.history.append({"step": 0, **begin, "val_loss": loss})
+        self._keep_best()
         return loss
 
     def on_train_batch_end(self, batch, logs=None):

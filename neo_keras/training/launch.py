@@ -28,6 +28,7 @@ def run_training(**arguments):
     import_tensorflow()
 
     from neo_keras.training import trainer
+    from neo_keras.training.comparison import compare
     from neo_keras.training.compute import lost_workers_end_all
     from neo_keras.training.progress import describe_end, describe_stop
     from neo_keras.training.train_drafter import train_drafter
@@ -42,6 +43,8 @@ def run_training(**arguments):
         wants_drafter = run.model_config.num_speculative_tokens and not stopped_by
         if wants_drafter and not run.read_best().get("drafter_trained"):
             stopped_by = train_drafter(run, corpus)
+        if run.asked.get("pretrained") and not stopped_by:
+            compare(run, corpus)
         print(*lines, sep="\n")
     sys.exit(stopped_by and 128 + stopped_by)
 
@@ -108,7 +111,7 @@ def _check_alone(**options):
 
 def _samples(run, corpus):
     """Callbacks that show samples, and keep them in the run directory."""
-    every, prompt = run.training_config.sample_every, corpus.sample_prompt
+    every, prompt = run.training_config.sample_every, next(iter(corpus.sample_prompts), "")
     if not (every and run.keeps_files):
         return []
     from neo_keras.generation.callback import SampleText

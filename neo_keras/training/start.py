@@ -4,7 +4,12 @@ import dataclasses
 import math
 
 from neo_keras.errors import InputError
-from neo_keras.presets import for_pretrained, from_preset
+from neo_keras.presets import (
+    FINE_TUNING_EPOCHS,
+    FINE_TUNING_VALIDATIONS,
+    for_pretrained,
+    from_preset,
+)
 from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.text.corpus import open_corpus
 from neo_keras.text.formats import DOCUMENT_END
@@ -69,9 +74,14 @@ def start_run(
             model_config, vocab_size=tokenizer.vocab_size, end_token_id=end_token_id
         )
     tokenized = corpus.tokenize(tokenizer, model_config)
+    if pretrained and epochs is None and changes.get("steps") is None:
+        epochs = FINE_TUNING_EPOCHS
     if epochs is not None:
         steps = _count_steps(epochs, tokenized, training_config)
         training_config = dataclasses.replace(training_config, steps=steps)
+    if pretrained and changes.get("eval_every") is None:
+        eval_every = -(-training_config.steps // FINE_TUNING_VALIDATIONS)
+        training_config = dataclasses.replace(training_config, eval_every=eval_every)
     if (training_config.warmup_steps or 0) >= training_config.steps:
         raise InputError(
             f"the warm-up must be shorter than the training, got {training_config.warmup_steps} "
