@@ -237,3 +237,11 @@ def test_options_that_do_not_go_with_the_data(tmp_path, pretrained_folder, chang
     with pytest.raises(InputError, match=message):
         start(tmp_path / "run", str(tmp_path / name), pretrained_folder, **changes)
     assert not (tmp_path / "run").exists()
+
+
+def test_too_few_examples_for_a_drafter(tmp_path, pretrained_folder):
+    data = write(tmp_path / "a.jsonl", completions(3))
+    start(tmp_path / "without", data, pretrained_folder)
+    with pytest.raises(InputError, match="training part .* at least 62 tokens, got [0-9]+: give"):
+        start(tmp_path / "run", data, pretrained_folder, num_speculative_tokens=2)
+    assert not (tmp_path / "run").exists()

@@ -11,7 +11,7 @@ from neo_keras.presets import (
     from_preset,
 )
 from neo_keras.run_directory.directory import RunDirectory
-from neo_keras.text.corpus import open_corpus
+from neo_keras.text.corpus import count_training_windows, open_corpus
 from neo_keras.text.formats import DOCUMENT_END
 from neo_keras.text.sources import saved_sources, sources_to_save
 from neo_keras.text.tokenizer import Tokenizer, check_request
@@ -74,6 +74,8 @@ def start_run(
             model_config, vocab_size=tokenizer.vocab_size, end_token_id=end_token_id
         )
     tokenized = corpus.tokenize(tokenizer, model_config)
+    if corpus.has_examples and model_config.num_speculative_tokens:  # a drafter reads whole windows
+        count_training_windows(len(tokenized.training.token_ids), model_config.max_seq_len)
     if pretrained and epochs is None and changes.get("steps") is None:
         epochs = FINE_TUNING_EPOCHS
     if epochs is not None:
