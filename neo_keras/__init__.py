@@ -11,6 +11,7 @@ _NAMES = {
     "errors": ("InputError",),
     "export.exporter": ("export_model", "export_run"),
     "generation.callback": ("SampleText",),
+    "generation.chat": ("Conversation",),
     "generation.decoding": ("generate_text",),
     "generation.load": ("load_engine",),
     "generation.sampler": ("Sampler",),
@@ -22,11 +23,13 @@ _NAMES = {
     "run_directory.directory": ("RunDirectory",),
     "text.corpus": ("load_corpus", "open_corpus", "split_corpus"),
     "text.tokenizer": ("Tokenizer", "make_tokenizer"),
+    "training.comparison": ("compare",),
     "training.dataset": ("training_dataset", "validation_dataset"),
     "training.optimizer": ("make_optimizer",),
     "training.resolve": ("resolve",),
     "training.start": ("resume_run", "start_run"),
     "training.trainer": ("train",),
+    "weights.open": ("open_pretrained",),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)
