@@ -32,6 +32,7 @@ def main(args):
     torch.set_num_threads(args.threads)
     transformers.set_seed(1)
     tokenizer = transformers.AutoTokenizer.from_pretrained(args.model)
+    tokenizer.pad_token = tokenizer.eos_token  # of labels that are not trained on
     model = transformers.AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
     before = answer_all(model, tokenizer) if args.ask else None
     config = peft.LoraConfig(
@@ -41,7 +42,7 @@ def main(args):
     examples = [encode(tokenizer, row["messages"]) for row in facts.conversations()]
     settings = transformers.TrainingArguments(
         "unused", num_train_epochs=args.epochs, per_device_train_batch_size=args.batch_size,
-        learning_rate=args.learning_rate, lr_scheduler_type="cosine", warmup_ratio=0.1,
+        learning_rate=args.learning_rate, lr_scheduler_type="cosine", warmup_steps=0.1,
         weight_decay=0.0, logging_strategy="no", save_strategy="no", report_to=[], use_cpu=True,
         train_sampling_strategy="group_by_length", disable_tqdm=True,
     )  # fmt: skip
