@@ -261,6 +261,28 @@ def test_a_stopped_run_resumes_to_the_same_bits(base, text_file, tmp_path, tuned
     assert any("_lora" in name for name in names) and any("optimizer" in name for name in names)
 
 
+@pytest.mark.parametrize("lora", [{}, {"lora_rank": None}])
+def test_killed_before_its_first_checkpoint(base, text_file, tmp_path, lora):
+    """It begins anew, from the base."""
+
+    class Killed(Exception):
+        pass
+
+    class Kill(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise Killed
+
+    with pytest.raises(Killed):
+        tune_here(tmp_path / "run", base, text_file, [Kill()], steps=5, **lora)
+    killed = RunDirectory.open(tmp_path / "run")
+    assert killed.best.exists() and not killed.last.exists()
+    run, _ = tune_here(killed.path, base, text_file, resume=True)
+    undisturbed, _ = tune_here(tmp_path / "other", base, text_file, steps=5, **lora)
+    assert different_arrays(run.last, undisturbed.last) == []
+    losses = [[row["val_loss"] for row in r.read_history()] for r in (run, undisturbed)]
+    assert losses[0] == losses[1] and len(losses[0]) == 3
+
+
 def test_checkpoints_hold_adapters_only(tuned):
     num_weights = LORA.num_weights(tuned.model_config)
     for path, copies in ((tuned.best, 1), (tuned.last, 3)):  # with two moments

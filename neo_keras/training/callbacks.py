@@ -189,7 +189,7 @@ class EvaluateAndCheckpoint(keras.callbacks.Callback):
 
     def _restore(self):
         """Writes what the last checkpoint knows, and a process that was killed did not write."""
-        if self.history:
+        if self.history and self.history[-1]["step"]:  # without a step there is no checkpoint
             self._keep_best()
             self.run.write_history(self.history)
 
