@@ -12,7 +12,8 @@ from tolerances import assert_close
 from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.errors import InputError
 from neo_keras.run_directory.directory import RunDirectory
-from neo_keras.text.packing import make_example, pack
+from neo_keras.text.corpus import open_corpus
+from neo_keras.text.packing import PackedExamples, make_example, pack
 from neo_keras.training.dataset import packed_training_dataset, packed_validation_dataset
 from neo_keras.training.resolve import resolve
 from neo_keras.training.start import resume_run, start_run
@@ -179,6 +180,25 @@ def test_other_examples_are_not_resumed(tmp_path, pretrained_folder):
         run.training_config = dataclasses.replace(run.training_config, document_mask=True)
         run.save_config()
         resume_run(run.path, document_mask=False)
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_run_of_old_has_one_text_of_its_documents(tmp_path, pretrained_folder, is_folder):
+    texts = [text(i, 9) for i in range(60)]
+    data = write(tmp_path / "a.jsonl", [{"text": document} for document in texts])
+    if is_folder:
+        (data := tmp_path / "folder").mkdir()
+        for i, content in enumerate(texts):
+            (data / f"{i}.txt").write_text(content, encoding="utf-8")
+    run, _ = start(tmp_path / "run", str(data), pretrained_folder)
+    tokenizer = run.load_tokenizer()
+    corpus = open_corpus([str(data)], document_end=tokenizer.document_end)
+    run.data = {**run.data, "sha256": corpus.sha256}
+    run.save_config()
+    _, tokenized = resume_run(run.path)
+    assert not isinstance(tokenized.training, PackedExamples)
+    whole = np.concatenate([tokenized.training.token_ids[:], tokenized.validation.token_ids[:]])
+    assert all(document in tokenizer.decode(whole) for document in texts)
 
 
 def test_what_a_run_keeps(tmp_path, pretrained_folder):

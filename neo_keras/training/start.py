@@ -1,5 +1,6 @@
 """From what a person asks for to a run that is ready to train. Imports no TensorFlow."""
 
+import contextlib
 import dataclasses
 import math
 
@@ -135,7 +136,11 @@ def resume_run(
     sources = sources or saved_sources(run.data["sources"])
     column, architecture = run.asked.get("column"), run.model_config.architecture
     own_tokenizer = run_tokenizer if run.asked.get("pretrained") else None
-    corpus = open_corpus(sources, column, architecture, run_tokenizer.document_end, own_tokenizer)
+    settings = sources, column, architecture, run_tokenizer.document_end
+    corpus = open_corpus(*settings, own_tokenizer)
+    if corpus.has_examples and corpus.sha256 != run.data["sha256"]:
+        with contextlib.suppress(InputError):  # a run of old made one text of documents
+            corpus = open_corpus(*settings)
     if corpus.sha256 != run.data["sha256"]:
         raise InputError(
             f"the text is not the one that {path} was trained on: give that one with --data, or "
