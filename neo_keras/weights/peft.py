@@ -18,6 +18,7 @@ from neo_keras.weights.layouts import Architecture
 from neo_keras.weights.transforms import KEEP
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+LIMIT = 2**31  # of its numbers
 PREFIX = "base_model.model."  # of the names of their tensors
 # Keys of adapter_config.json that change nothing in what is computed, or are read below.
 KNOWN = {
@@ -65,10 +66,10 @@ class PeftFolder:
         config = read_json(path / CONFIG)
         _check_computed(config)
         self.rank, alpha = config.get("r"), config.get("lora_alpha")
-        if type(self.rank) is not int or self.rank < 1:
-            raise _wrong("r", self.rank, "an integer of at least 1")
-        if type(alpha) not in (int, float) or not 0 < alpha < math.inf:
-            raise _wrong("lora_alpha", alpha, "a number above 0")
+        if type(self.rank) is not int or not 1 <= self.rank < LIMIT:
+            raise _wrong("r", self.rank, "an integer of at least 1, below 2**31")
+        if type(alpha) not in (int, float) or not 0 < alpha < LIMIT:
+            raise _wrong("lora_alpha", alpha, "a number above 0, below 2**31")
         # rsLoRA: Kalajdzievski 2023, arXiv:2312.03732.
         self.scale = alpha / (math.sqrt(self.rank) if config.get("use_rslora") else self.rank)
         self.base = _find_base(path, config.get("base_model_name_or_path"))
