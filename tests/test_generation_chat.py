@@ -139,11 +139,18 @@ def test_spaces_that_the_template_writes():
 
 
 @pytest.mark.parametrize("name, system, said", [
-    (None, None, "has no chat template"), ("turns", "S", "The role system is not known"),
+    (None, None, "has no chat template"), ("", None, "writes nothing"),
+    ("{{ tools | length }}", None, "NoneType"), ("turns", "S", "The role system is not known"),
 ])  # fmt: skip
 def test_refused(name, system, said):
     with pytest.raises(InputError, match=said):
         Conversation(engine(["x"]), chat_tokenizer(name), system)
+
+
+def test_a_template_that_takes_no_empty_message():
+    needy = "{% for m in messages %}{{ m.content or raise_exception('empty') }}{% endfor %}"
+    conversation = Conversation(engine(["the"]), chat_tokenizer(needy + TEMPLATES["chatml"]))
+    assert answers(conversation, "Hi") == ["the"]
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,12 @@ class Conversation:
         self.messages = [] if system is None else [_message("system", system)]
         self._num_lasting = len(self.messages)  # a system message is never forgotten
         self._has_forgotten = False
-        render(tokenizer.config, [*self.messages, _message("user", "")])
+        prompt = render(tokenizer.config, [*self.messages, _message("user", "Hello")], True)
+        if not tokenizer.encode(prompt).size:
+            raise InputError(
+                "the chat template of the model writes nothing, so there is nothing to answer: "
+                "correct the chat_template of its tokenizer_config.json"
+            )
         self._end_ids = end_of_turn_ids(tokenizer)
 
     def answer(self, text, max_tokens, sampler, seed=0, stop_strings=()):
