@@ -201,3 +201,19 @@ def test_transformers_renders_the_same(name, kind, messages, tmp_path):
         if messages is not CONVERSATIONS["odd"]:
             segments = encode_conversation(tokenizer, messages, add_generation_prompt)
             assert [i for token_ids, _ in segments for i in token_ids] == ids
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("first", [[], [{"role": "system", "content": "S"}]])
+def test_a_conversation_that_the_assistant_begins(name, first):
+    """It is encoded whole, or refused with what to change."""
+    messages = [*first, *conversation("Hi", "the", "a", "b")[1:]]
+    tokenizer = chat_tokenizer(name)
+    try:
+        segments = encode_conversation(tokenizer, messages)
+    except InputError as error:
+        assert str(error).startswith("expected a user's message before the assistant's first one")
+        assert "\n" not in str(error) and "take that one out" in str(error)
+    else:
+        token_ids = [token_id for part_ids, _ in segments for token_id in part_ids]
+        assert tokenizer.decode(token_ids) == render(tokenizer.config, messages)

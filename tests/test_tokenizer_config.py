@@ -82,3 +82,9 @@ def test_an_end_token_that_is_named_is_no_other():
     assert (tokenizer.end_token_id, tokenizer.config) == (2, FULL)
     tokenizer = Tokenizer(llama2()).with_end_token()
     assert tokenizer.document_end == "<|endoftext|>"
+
+
+@pytest.mark.parametrize("bos_token", [None, {"content": None}])
+def test_a_beginning_without_a_token_is_none(tmp_path, bos_token):
+    tokenizer = with_config(tmp_path, {"add_bos_token": True, "bos_token": bos_token})
+    assert not tokenizer.config.add_bos_token

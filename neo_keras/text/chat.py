@@ -109,9 +109,12 @@ def encode_conversation(
 
     for i, message in enumerate(messages):
         if _plain_message(message)["role"] == ASSISTANT:
-            prompt = render(tokenizer.config, messages[:i], add_generation_prompt=True)
-            full = render(tokenizer.config, messages[: i + 1])
-            _check_grows(done, prompt, full)
+            try:
+                prompt = render(tokenizer.config, messages[:i], add_generation_prompt=True)
+                full = render(tokenizer.config, messages[: i + 1])
+                _check_grows(done, prompt, full)
+            except InputError as error:
+                raise _with_its_reason(error, messages[:i]) from None
             add(prompt, False)
             add(full, True)
     rest = render(tokenizer.config, messages, add_generation_prompt)
@@ -131,6 +134,16 @@ def encode_prompt(tokenizer: Tokenizer, messages: list[dict]) -> list[int]:
     except ChangedTurnsError:
         return tokenizer.encode(render(tokenizer.config, messages, True)).tolist()
     return [token_id for token_ids, _ in segments for token_id in token_ids]
+
+
+def _with_its_reason(error, before):
+    """What to raise of an error in an assistant's turn, given the messages before it."""
+    if any(message["role"] == "user" for message in before):
+        return error
+    return InputError(
+        "expected a user's message before the assistant's first one, without which this chat "
+        f"template cannot be used: take that one out, or add one before it ({error})"
+    )
 
 
 def _check_grows(*texts):

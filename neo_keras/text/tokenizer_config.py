@@ -31,6 +31,8 @@ class TokenizerConfig:
                     f"expected a {CONFIG_NAME} whose {field.name} is of the type "
                     f"{expected.__name__}, got {value!r}; correct it, or take the file away"
                 )
+        if self.bos_token is None:  # there is none to add
+            object.__setattr__(self, "add_bos_token", False)
 
     @classmethod
     def from_json(
