@@ -71,8 +71,11 @@ OPTIMIZERS = {
         learning_rate=5e-3, max_warmup_steps=10, weight_decay=0.0, num_moments=(1, 2),
     ),
     "adamw": Optimizer(  # Loshchilov & Hutter 2019, arXiv:1711.05101
-        lambda optimizers, config, **settings: optimizers.AdamW(
-            weight_decay=config.weight_decay, beta_2=config.beta_2, **settings
+        # Keras computes a decay of 0, too: thousands of operations where variables are many.
+        lambda optimizers, config, **settings: (
+            optimizers.AdamW(weight_decay=config.weight_decay, beta_2=config.beta_2, **settings)
+            if config.weight_decay
+            else optimizers.Adam(beta_2=config.beta_2, **settings)
         ),
         learning_rate=3e-3, max_warmup_steps=100, weight_decay=0.1, num_moments=(2, 2),
     ),

@@ -73,7 +73,7 @@ PRESETS = {
 # To train on what others trained: small steps, for few of them.
 FINE_TUNING = {**PLAIN, "optimizer": "adamw", "schedule": "cosine", "beta_2": 0.999,
                "learning_rate": 5e-5, "weight_decay": 0.0, "clip_norm": 1.0, "batch_size": 4,
-               "patience": 3, "sample_every": 100}  # fmt: skip
+               "patience": 3, "sample_every": 100, "steps_per_execution": 1}  # fmt: skip
 FINE_TUNING_EPOCHS = 3  # where nothing else is said
 FINE_TUNING_VALIDATIONS = 6
 LORA_LEARNING_RATE = 5e-4  # of adapters: ten times the rate of all weights

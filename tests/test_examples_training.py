@@ -98,6 +98,14 @@ def loss_and_gradients(train_step, token_ids, next_ids, weights):
     return float(loss), [tf.convert_to_tensor(gradient).numpy() for gradient in gradients]
 
 
+def test_a_part_of_a_batch_without_trained_tokens(train_step):
+    token_ids = np.random.default_rng(5).integers(0, 13, (3, 17)).astype("int32")
+    loss, gradients = loss_and_gradients(
+        train_step, token_ids, token_ids, np.zeros((3, 17), "float32")
+    )
+    assert loss == 0 and not any(gradient.any() for gradient in gradients)
+
+
 def test_what_is_not_trained_has_no_gradient(train_step):
     """The output layer's gradient is computed by hand, without the tokens of weight 0."""
     rng = np.random.default_rng(5)

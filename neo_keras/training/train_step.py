@@ -70,7 +70,7 @@ class TrainStep(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss of this device's batch, float32 scalar; further tokens change its gradients."""
         hidden = self.model.hidden(x, training)
-        loss = LOSS(y, self._sharpened(self.model.logits(hidden)), sample_weight)
+        loss = self._next_token_loss(hidden, y, sample_weight)
         num_future = self.config.num_future_tokens
         if num_future:
             seq_len, vocab_size = y.shape[1], self.model.config.vocab_size
@@ -80,6 +80,17 @@ class TrainStep(keras.Model):
             future_loss = LOSS(_following(y, num_future), logits, weights)
             loss += num_future * (future_loss - ops.stop_gradient(future_loss))
         return loss
+
+    def _next_token_loss(self, hidden, y, sample_weight):
+        if sample_weight is None or self.config.jit_compile:
+            return LOSS(y, self._sharpened(self.model.logits(hidden)), sample_weight)
+        # Of what is not trained no logits are needed, and they are a large part of a step where the
+        # vocabulary is large. XLA wants to know how many there are.
+        places = tf.where(sample_weight > 0)  # [num_trained, 2]
+        share = tf.shape(places)[0] / tf.size(sample_weight)
+        hidden, y, weights = (tf.gather_nd(rows, places) for rows in (hidden, y, sample_weight))
+        loss = LOSS(y, self._sharpened(self.model.logits(hidden)), weights)
+        return tf.cast(share, "float32") * loss
 
     def _sharpened(self, logits):
         temperature = self.config.loss_temperature
