@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import struct
 
 import numpy as np
@@ -111,6 +112,30 @@ def test_training_goes_on_from_an_adapter(folder, tuned, text_file, tmp_path):
     save_file({name: array + 1 for name, array in tensors.items()}, folder / WEIGHTS)
     with pytest.raises(InputError, match="is not what the adapters of"):
         run.load_model()
+
+
+@pytest.mark.parametrize("name", ["huggingface", "peft"])
+def test_what_it_begins_from_is_not_replaced(tuned, base, text_file, tmp_path, name):
+    """A run and its exports in one place, and a new one over both."""
+    run = tmp_path / "run"
+    shutil.copytree(tuned.path, run)
+    export = run / "export" / name
+    if name == "peft":
+        write_adapter(make_parents(export), load_adapter(tuned))
+    else:
+        shutil.copytree(base, export)
+    before = sorted(run.rglob("*"))
+    (tmp_path / "link").symlink_to(run)
+    for path in (run, tmp_path / "link"):
+        with pytest.raises(InputError, match="is an export of the run .* choose another --run"):
+            tune_here(path, export, text_file, overwrite=True)
+    assert sorted(run.rglob("*")) == before
+    tune_here(tmp_path / "other", export, text_file, steps=1)
+
+
+def make_parents(path):
+    path.parent.mkdir(parents=True)
+    return path
 
 
 def with_config(**changes):

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import pathlib
 
 from neo_keras.errors import InputError
 from neo_keras.presets import (
@@ -46,6 +47,7 @@ def start_run(
     # A mistake here need not wait for the text.
     asked = {"preset": preset, "vocab_size": vocab_size, "column": column}
     if pretrained:
+        _check_outside(run, pretrained)
         asked = {"pretrained": pretrained.path, "column": column}
         fused = pretrained.architecture.has_fused_qkv
         model_config, training_config = for_pretrained(
@@ -155,6 +157,17 @@ def resume_run(
     _check_sliding_window_eval(run.model_config, run.training_config)
     _check_examples(corpus, run.training_config)
     return run, tokenized
+
+
+def _check_outside(run, pretrained):
+    """Raises `InputError` where a new run would remove the weights that it begins from."""
+    exports = run.export.resolve()
+    for path in pretrained.weight_paths:
+        if pathlib.Path(path).resolve().is_relative_to(exports):
+            raise InputError(
+                f"{pretrained.path} is an export of the run {run.path}, which would be replaced: "
+                "choose another --run"
+            )
 
 
 def _check_sliding_window_eval(model_config, training_config):

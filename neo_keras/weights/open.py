@@ -37,6 +37,11 @@ class Pretrained:
         """Of the folder or the file, without what says its form."""
         return pathlib.PurePath(self.path).name.removesuffix(".gguf")
 
+    @property
+    def weight_paths(self):
+        """The files of its weights: list."""
+        return self.file.paths + (self.adapter.file.paths if self.adapter else [])
+
     def fill(self, model):
         """Assigns its weights to a `GPT` of its configuration."""
         fill(model, self.file, self.architecture, self.form)
@@ -46,7 +51,7 @@ class Pretrained:
     def sha256(self):
         """Of the files of its weights, one after another: hexadecimal str."""
         digest = hashlib.sha256()
-        for path in self.file.paths + (self.adapter.file.paths if self.adapter else []):
+        for path in self.weight_paths:
             with open(path, "rb") as file:
                 hashlib.file_digest(file, lambda: digest)
         return digest.hexdigest()
