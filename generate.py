@@ -29,7 +29,7 @@ def parse_arguments():
         "hf://OWNER/NAME [%(default)s]")
     prompt = parser.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", default="", help="the text to continue; for a "
-        "model that was trained on pairs, a source [none]")
+        "model that was trained on pairs, a source; with --chat, a message [none]")
     prompt.add_argument("--prompt-file", metavar="FILE", help="file with the text to continue; "
         "- for stdin")
     prompt.add_argument("--interactive", action="store_true", help="continue each line that you "
@@ -38,7 +38,8 @@ def parse_arguments():
         "it answers each line that you type, or that a pipe gives, or --prompt alone; Ctrl-C ends "
         "an answer, Ctrl-D the conversation")
     add("--system", metavar="TEXT", help="what the model is told before a conversation")
-    add("--max-tokens", type=int, metavar="N", default=500, help="of a text [%(default)s]")
+    add("--max-tokens", type=int, metavar="N", default=500, help="of a text or an answer, at most "
+        "[%(default)s]")
     temperature = parser.add_mutually_exclusive_group()
     temperature.add_argument("--temperature", type=float, metavar="X", default=0.8,
         help="of sampling; below 1: safer, above: wilder [%(default)s]")

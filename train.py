@@ -27,9 +27,9 @@ def parse_arguments():
         "of one of these kinds, such as GPT-2's [char]")
     add("--vocab-size", type=int, metavar="N", help=f"tokens that {sizes} learns from the training "
         "text")
-    add("--from", type=utf8_path, dest="pretrained", metavar="PATH", help="train on from weights "
-        "of others, with their tokenizer: a folder of Hugging Face's transformers, of PEFT or of "
-        "KerasHub, a .gguf file, or hf://OWNER/NAME [from scratch]")
+    add("--from", type=utf8_path, dest="pretrained", metavar="PATH", help="fine-tune: train on "
+        "from weights of others, with their tokenizer: a folder of Hugging Face's transformers, of "
+        "PEFT or of KerasHub, a .gguf file, or hf://OWNER/NAME [from scratch]")
     add("--lora", type=int, dest="lora_rank", metavar="RANK", help="with --from, train adapters of "
         "this rank alone, such as 16: less memory, and checkpoints of some MB [all weights]")
     add("--lora-alpha", type=float, metavar="X", help="what adapters add is multiplied by X / RANK "
@@ -44,10 +44,13 @@ def parse_arguments():
     add("--architecture", choices=ARCHITECTURES, help="an encoder-decoder reads a passage, or the "
         "source of a pair, and writes what follows, or the target [the preset's]")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=int, metavar="N", help="batches to train on in all")
-    length.add_argument("--epochs", type=float, metavar="X", help="passes over the text in all")
+    length.add_argument("--steps", type=int, metavar="N", help="batches to train on in all "
+        "[the preset's; with --from as many as three epochs have]")
+    length.add_argument("--epochs", type=float, metavar="X", help="passes over the text in all "
+        "[with --from 3]")
     add("--max-seconds", type=float, metavar="X", help="stop after so many seconds of training")
-    add("--batch-size", type=int, metavar="N", help="windows in a batch")
+    add("--batch-size", type=int, metavar="N", help="windows, or rows of examples, in a batch "
+        "[the preset's; with --from 4]")
     add("--gradient-accumulation-steps", type=int, metavar="N", help="batches whose "
         "gradients make one step: as N "
         "times the batch size, in the memory of one batch [1]")
@@ -60,12 +63,13 @@ def parse_arguments():
         "proposes for each step of generation; 0: none [4; 0 for nanogpt-cpu, gpt2-124m and an "
         "encoder-decoder]")
     add("--dropout", type=float, metavar="X", help="share of activations dropped in training")
-    add("--optimizer", choices=OPTIMIZERS, help="[the preset's]")
+    add("--optimizer", choices=OPTIMIZERS, help="[the preset's; with --from adamw]")
     add("--learning-rate", type=float, metavar="X", help="at its highest [what suits the preset; "
-        "with another --optimizer, what suits that]")
-    add("--warmup-steps", type=int, metavar="N", help="on the way there")
-    add("--schedule", choices=SCHEDULES, help="the way down from there; wsd: down in the last "
-        "fifth [the preset's]")
+        "with --from 0.00005, with --lora 0.0005; with another --optimizer, what suits that]")
+    add("--warmup-steps", type=int, metavar="N", help="the first steps, in which the rate "
+        "rises [at most a tenth of all]")
+    add("--schedule", choices=SCHEDULES, help="how the rate falls after that; wsd: in the last "
+        "fifth [the preset's; with --from cosine]")
     add("--ema", type=float, metavar="X", help="average the weights over some 1 / (1 - X) steps, "
         "such as 0.99 [no average]")
     add("--seed", type=int, metavar="N", help="of the weights, the order of the text, and dropout")
@@ -78,15 +82,17 @@ def parse_arguments():
         "keep weights in float32; auto: what is faster [%(default)s]")
     add("--remat", action="store_const", const=True, help="compute each block again for its "
         "gradients: slower, but less memory, for long contexts")
-    add("--eval-every", type=int, metavar="N", help="steps between two validations; each saves")
+    add("--eval-every", type=int, metavar="N", help="steps between two validations; each saves "
+        "[the preset's; with --from a sixth of all steps]")
     add("--patience", type=int, metavar="N", help="stop after so many validations without a lower "
-        "loss [0: never]")
+        "loss; 0: never [0; with --from 3]")
     add("--document-mask", choices=("auto", "on", "off"), default="auto", help="with --from, "
         "whether attention stays within an example, of which several share a row; auto: on for "
         "examples [%(default)s]")
     add("--sliding-window-eval", action="store_const", const=True, help="at the end, also the "
         "loss with at least half a context before every token")
-    add("--sample-every", type=int, metavar="N", help="steps between two samples; 0: none")
+    add("--sample-every", type=int, metavar="N", help="steps between two samples; 0: none "
+        "[the preset's; with --from 100]")
     return vars(parser.parse_args())
 # fmt: on
 
