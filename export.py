@@ -74,7 +74,7 @@ def run_export(args):
     if name := to_generate_with(rows):
         command = f"; try: {generate_command(out / name, text, tokenizer)}"
     print(f"in {out}{command}")
-    for row in rows[1:]:
+    for row in {row["format"]: row for row in rows[1:]}.values():  # the last one of each
         if hint := FORMATS[row["format"]].hint:
             print(hint.format(quoted(out / row["file"])))
 

@@ -36,7 +36,11 @@ FORMATS = {
         "saved_model", "TensorFlow", generates=True, choose=lambda quantizations: ["float32"]
     ),
     "tflite": Format("model-{}.tflite", "LiteRT", is_timed=True, generates=True),
-    "litertlm": Format("model-{}.litertlm", "LiteRT-LM", DECODER_ONLY),
+    "litertlm": Format(
+        "model-{}.litertlm", "LiteRT-LM", DECODER_ONLY,
+        hint="for a phone: docs/mobile.md; here, after pip install litert-lm: litert-lm run {} "
+        "--prompt Hello",
+    ),
     "web": Format(
         "web", "a browser", DECODER_ONLY, is_default=False,
         choose=lambda quantizations: ["int8"] if "int8" in quantizations else quantizations[:1],
