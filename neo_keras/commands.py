@@ -4,6 +4,7 @@ import contextlib
 import shlex
 
 from neo_keras.errors import InputError
+from neo_keras.text.chat import ASSISTANT, render
 from neo_keras.text.pairs import parse_pairs
 
 MAX_WORDS, MAX_CHARS = 3, 40  # of a prompt
@@ -32,11 +33,20 @@ def generate_command(model, text, tokenizer):
 
 
 def _is_chat(text, tokenizer):
-    """Whether a text has markers, as conversations have them in a chat template."""
-    others = tokenizer.document_end, tokenizer.config.bos_token
-    special = [token.content for token in tokenizer.added_tokens.values() if token.special]
-    markers = [token for token in special if token not in others]
-    return tokenizer.config.chat_template is not None and any(m in text for m in markers)
+    """Whether a text has what the chat template writes between a question and its answer."""
+    if tokenizer.config.chat_template is None:
+        return False
+    try:
+        rendered = render(tokenizer.config, [_said("user", "hello"), _said(ASSISTANT, "probe")])
+    except InputError:
+        return False
+    _, _, between = rendered.partition("hello")
+    marker = between.partition("probe")[0].strip()
+    return bool(marker) and marker in text
+
+
+def _said(role, content):
+    return {"role": role, "content": content}
 
 
 def example_prompt(text, tokenizer):

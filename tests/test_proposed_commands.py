@@ -4,6 +4,7 @@ import re
 import shlex
 
 import pytest
+from chat_templates import CHATML
 from tiny_models import ALPHABET, SHAPE
 
 from neo_keras.commands import example_prompt, generate_command, quoted
@@ -12,6 +13,7 @@ from neo_keras.export.model_card import write_model_card
 from neo_keras.model.gpt import GPT
 from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.text.tokenizer import Tokenizer, make_tokenizer
+from neo_keras.text.tokenizer_config import TokenizerConfig
 from neo_keras.training.progress import describe_end, describe_stop
 
 METRICS = {"val_loss": 1.0, "val_bits_per_char": 1.0, "train_seconds": 1, "tokens_per_second": 1,
@@ -121,3 +123,15 @@ def test_the_card_proposes_a_command_too(make_run, tmp_path):
     write_model_card(tmp_path / "README.md", GPT(run.model_config), tokenizer, rows, [], text)
     command = re.search("```sh\n(.*)\n```", (tmp_path / "README.md").read_text())[1]
     assert command == "python generate.py model-int8.tflite --prompt 'ab cd'"
+
+
+def test_a_conversation_whose_markers_begin_and_end_texts(make_run):
+    """As those of SmolLM2-Instruct."""
+    hf = Tokenizer.characters_of(ALPHABET)._hf
+    hf.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    markers = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
+    tokenizer = Tokenizer(hf, TokenizerConfig(chat_template=CHATML, **markers))
+    said = "<|im_start|>user\nab<|im_end|>\n<|im_start|>assistant\ncd<|im_end|>\n"
+    assert command_of(make_run(said, tokenizer), "run") == "python generate.py run --chat"
+    plain = make_run("ab\ncd<|im_end|>ef\n", tokenizer, path="plain")
+    assert command_of(plain, "plain") == "python generate.py plain --prompt cd"
