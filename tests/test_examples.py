@@ -225,6 +225,7 @@ def test_what_is_kept_of_the_validation_part(tmp_path, monkeypatch):
     assert corpus.excerpt == expected
     tokenized = tokenize(corpus, seq_len=97)
     assert tokenized.sample_prompts[0] == corpus.validation[0].content[0]
+    assert tokenized.sample_questions == tokenized.sample_prompts
     rows = tokenized.validation
     assert len(rows.token_ids) == len(TOKENIZER.encode(expected))
     monkeypatch.setattr("neo_keras.text.examples.MAX_TAIL_CHARS", 17)
@@ -286,10 +287,12 @@ def test_of_a_conversation_the_assistants_turns_are_trained(tmp_path, chat_token
     assert trained == f"{contents[2]}<|im_end|>été<|im_end|>"
     assert rows.num_chars == len(contents[2]) + len("été")
     assert tokenized.sample_prompts[0] == turns.format(*contents)
+    assert tokenized.sample_questions == (contents[1],)
     assert (
         generate_command("run", corpus.excerpt, chat_tokenizer) == "python generate.py run --chat"
     )
-    assert "--chat" not in generate_command("run", "a\nyou<|endoftext|>", chat_tokenizer)
+    for text_end in ("<|endoftext|>", "<|im_end|>"):
+        assert "--chat" not in generate_command("run", f"a\nyou{text_end}", chat_tokenizer)
     # Cut within the first answer: what is left of that is trained.
     prompt_len = len(chat_tokenizer.encode(tokenized.sample_prompts[0]))
     with pytest.warns(UserWarning, match="conversations are longer than"):

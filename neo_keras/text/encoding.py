@@ -144,6 +144,7 @@ class TokenizedCorpus:
     tokens_per_row: float  # how many tokens of each are predicted, on average
     description: str  # how much there is, for people
     sample_prompts: tuple[str, ...] = ()  # what samples begin with: of pairs, sources
+    sample_questions: tuple[str, ...] = ()  # the same for people; none: they are the same
 
 
 def encode_text(tokenizer: Tokenizer, text: Text) -> EncodedText:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from neo_keras.errors import InputError, shortened
-from neo_keras.text.chat import encode_conversation
+from neo_keras.text.chat import ASSISTANT, encode_conversation
 from neo_keras.text.formats import normalize
 from neo_keras.text.tokenizer import Tokenizer
 
@@ -29,6 +29,7 @@ class Form:
             does not say where that stands.
         encode: Returns the `Segments` of a content.
         prompt: Returns a text to begin a sample with.
+        question: Returns what a person reads instead of that, without the markers of a template.
         fits_rows: Whether an example that is longer than the context is cut into several rows;
             else its end is left out.
     """
@@ -38,6 +39,7 @@ class Form:
     read: Callable[[dict], Any]
     encode: Callable[[Tokenizer, Any], Segments]
     prompt: Callable[[Tokenizer, Any], str]
+    question: Callable[[Any], str]
     fits_rows: bool = False
 
 
@@ -145,13 +147,19 @@ def _prompt_of_conversation(tokenizer, messages):
     return tokenizer.decode(token_ids[begins_twice:])
 
 
-DOCUMENT = Form(
-    "documents", (), dict, _encode_document, prompt=lambda tokenizer, text: "", fits_rows=True
-)
+def _question_of_conversation(messages):
+    """What was said last before the first thing that the assistant says."""
+    place = [message["role"] for message in messages].index(ASSISTANT)
+    return messages[place - 1]["content"] if place else "(the assistant begins)"
+
+
+DOCUMENT = Form("documents", (), dict, _encode_document, prompt=lambda tokenizer, text: "",
+                question=lambda text: "", fits_rows=True)  # fmt: skip
 # By their keys, of which the first that a record has count.
 RECORD_FORMS = (
     Form("conversations", ("messages",), _read_conversation,
-         encode_conversation, _prompt_of_conversation),
+         encode_conversation, _prompt_of_conversation, _question_of_conversation),
     Form("prompts with completions", ("prompt", "completion"), _read_completion,
-         _encode_completion, prompt=lambda tokenizer, content: content[0]),
+         _encode_completion, prompt=lambda tokenizer, content: content[0],
+         question=lambda content: content[0]),
 )  # fmt: skip

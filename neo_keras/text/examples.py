@@ -82,8 +82,10 @@ class ExampleCorpus:
         )
         contents = [example.content for example in self.validation[:NUM_SAMPLE_PROMPTS]]
         prompts = tuple(filter(None, (self._form.prompt(tokenizer, c) for c in contents)))
+        questions = tuple(filter(None, map(self._form.question, contents)))
         tokens_per_row = training.num_tokens / len(training)
-        return TokenizedCorpus(training, validation, len(training), tokens_per_row, what, prompts)
+        sizes = len(training), tokens_per_row
+        return TokenizedCorpus(training, validation, *sizes, what, prompts, questions)
 
     def _encode(self, example):
         try:

@@ -43,13 +43,13 @@ def compare(run, corpus):
         print(f"no samples of before and after: {error}")
         return
     table = Table("prompt", "before", "after", show_lines=True)
-    for prompt, *texts in zip(prompts, *columns):
+    for prompt, *texts in zip(corpus.sample_questions or prompts, *columns):
         table.add_row(Text(prompt[-MAX_SHOWN:]), *map(Text, texts))
     rich.print(table)
     training_text = tokenizer.decode(corpus.training.token_ids[:MAX_SEARCHED_TOKENS])
     print(
-        f"copied: {copied_share(columns[1], training_text):.0%} of what it writes now, in parts of "
-        f"{COPY_LEN} characters, stands in the text that it was trained on"
+        f"copied: {copied_share(columns[1], training_text):.0%} of the texts after training stands "
+        f"word for word in the training text (parts of {COPY_LEN} characters)"
     )
 
 

@@ -112,11 +112,12 @@ def _check_alone(**options):
 def _samples(run, corpus):
     """Callbacks that show samples, and keep them in the run directory."""
     every, prompt = run.training_config.sample_every, next(iter(corpus.sample_prompts), "")
+    question = next(iter(corpus.sample_questions), prompt)
     if not (every and run.keeps_files):
         return []
     from neo_keras.generation.callback import SampleText
 
-    show = functools.partial(_show_sample, run.path / "samples.txt", prompt)
+    show = functools.partial(_show_sample, run.path / "samples.txt", question)
     return [SampleText(run.load_tokenizer(), every, show, prompt=prompt)]
 
 

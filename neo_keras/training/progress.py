@@ -27,13 +27,13 @@ def describe_start(model_config, config, corpus, machine, milliseconds):
     fastest_first = sorted(milliseconds.items(), key=operator.itemgetter(1))
     return [
         f"{count_weights(model_config).total:,} parameters{ngrams}; {model_config.vocab_size:,} "
-        f"different tokens, {corpus.description}, {corpus.validation.tokens_per_char:.2f} per "
-        "character",
+        f"different tokens, {corpus.description}, {corpus.validation.tokens_per_char:.2f} tokens "
+        "per character",
         *([unknown] if share else []),
         *(["attention stays within each example"] if config.document_mask else []),
         *([_describe_lora(model_config, config.lora)] if config.lora else []),
-        f"{config.steps:,} steps, {epochs:.3g} times over that; {config.optimizer}, learning "
-        f"rate {config.learning_rate:g}, {config.schedule}",
+        f"{config.steps:,} steps, which are {epochs:.3g} passes over that; {config.optimizer}, "
+        f"learning rate {config.learning_rate:g}, {config.schedule}",
         "; ".join(f"{name}: {ms:.3g} ms a step" for name, ms in fastest_first)
         or describe_compute(config) + devices,
         *describe_memory(model_config, config, machine.device != "CPU"),
@@ -68,10 +68,20 @@ def describe_end(run, metrics):
         *describe_stop(run, metrics),
         f"validation loss {metrics['val_loss']:.4f} nats per token "
         f"({metrics['val_bits_per_char']:.3f} bits per character{sliding}), "
-        f"{metrics['train_seconds']:.0f} s of training at {metrics['tokens_per_second']:,} "
-        f"tokens/s, {metrics['compile_seconds']:.0f} s of compilation",
+        f"{_describe_speed(metrics)}",
         f"next: {generate} or python export.py {quoted(run.path)}",
     ]
+
+
+def _describe_speed(metrics):
+    """A single call, which compiles, tells no speed."""
+    compile_seconds = f"{metrics['compile_seconds']:.0f} s"
+    if not metrics["train_seconds"]:
+        return f"{compile_seconds} of compilation and training"
+    return (
+        f"{metrics['train_seconds']:.0f} s of training at {metrics['tokens_per_second']:,} "
+        f"tokens/s, {compile_seconds} of compilation"
+    )
 
 
 def describe_stop(run, metrics):
@@ -139,6 +149,8 @@ class ProgressBar(keras.callbacks.Callback):
         """Prints a line of the last step."""
         self._last_line = self.timer.session_seconds
         step, seconds = self.timer.step, self.timer.train_seconds
+        if not self.timer.measured_steps:
+            seconds += self.timer.compile_seconds
         line = f"step {step:5,.0f}  {seconds:4.0f} s  {self._speed()}  loss {loss:.4f}"
         if val_loss is not None:
             bits = self.validation.bits_per_char(val_loss)
