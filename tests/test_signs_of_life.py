@@ -58,7 +58,7 @@ def test_a_line_every_half_minute(is_terminal):
         assert len(lines) == 3  # the bar shows the rest
     else:
         assert [" ".join(line.split()) for line in lines] == [
-            "step 10 100 s compiling loss 3.0000",
+            "step 10 95 s compiling loss 3.0000",
             "compiled in 5.0 s; 2.0 s a step, about 33 minutes left",
             "step 40 145 s 32 tokens/s loss 2.2500",
             "step 60 175 s 32 tokens/s loss 2.1250 validation 2.0000 (1.500 bits/char)",

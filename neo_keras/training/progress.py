@@ -149,8 +149,6 @@ class ProgressBar(keras.callbacks.Callback):
         """Prints a line of the last step."""
         self._last_line = self.timer.session_seconds
         step, seconds = self.timer.step, self.timer.train_seconds
-        if not self.timer.measured_steps:
-            seconds += self.timer.compile_seconds
         line = f"step {step:5,.0f}  {seconds:4.0f} s  {self._speed()}  loss {loss:.4f}"
         if val_loss is not None:
             bits = self.validation.bits_per_char(val_loss)
