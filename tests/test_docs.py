@@ -33,7 +33,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
 PYTHON = ("python", "python3", ".venv/bin/python", ".venv-xpu/bin/python")
-OTHERS = {"--help", "--logdir"}  # of no script of ours
+OTHERS = {"--help", "--logdir", "--no-deps"}  # of no script of ours
 
 
 def name_of(path):
