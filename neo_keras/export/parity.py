@@ -19,9 +19,6 @@ MAX_LOGITS = 2**27  # of all windows: with a large vocabulary and context there 
 MAX_WEIGHT_READS = 2**37  # of all tokens, as each token reads each weight: a minute or two on a CPU
 MAX_PREFIX = 64  # tokens of a prompt that prefill takes
 USUAL_LOGIT = 5.0  # rounding grows with the logits: where they are larger, so is what is allowed
-# Nats per token that a loss may always rise by: a wrong file is off by a hundred times that. Of the
-# loss of a model that knows its text by heart, a share would be less than what rounding does to it.
-ALWAYS_ALLOWED_RISE = 0.01
 
 
 class VerificationError(FailedError):
@@ -169,7 +166,7 @@ def check(measurement, reference, quantization, name):
     allowed, loss = QUANTIZATIONS[quantization], reference.loss
     largest = np.abs(reference.logits[:, reference.known]).max()
     max_difference = allowed.max_logit_difference * max(largest / USUAL_LOGIT, 1.0)
-    max_loss = loss + max(loss * allowed.max_loss_rise, ALWAYS_ALLOWED_RISE)
+    max_loss = loss + max(loss * allowed.max_loss_rise, allowed.always_allowed_rise)
     logits = "its logits differ from the Keras model's", measurement.max_logit_difference
     losses = f"the Keras model's loss is {loss:.4g}, and its own", measurement.loss
     for what, value, limit in ((*logits, max_difference), (*losses, max_loss)):
