@@ -50,8 +50,9 @@ def run_training(**arguments):
 
 
 def launch(
-    run, data, preset, resume, overwrite, device, strategy, tokenizer, pretrained=None, **changes
-):
+    run, data, preset, resume, overwrite, device, strategy, tokenizer, pretrained=None,
+    document_mask="auto", **changes,
+):  # fmt: skip
     """Finds the devices, and starts or resumes a run on them, given the arguments of `train.py`.
 
     Returns:
@@ -59,8 +60,7 @@ def launch(
         `InputError`.
     """
     changes["jit_compile"] = {"auto": None, "xla": True, "off": False}[changes.pop("compile")]
-    mask = {"auto": None, "on": True, "off": False}[changes["document_mask"]]
-    changes["document_mask"] = mask
+    changes["document_mask"] = {"auto": None, "on": True, "off": False}[document_mask]
     if changes["mixed_precision"] == "auto":
         changes["mixed_precision"] = None
     if strategy and changes["jit_compile"]:
