@@ -13,11 +13,10 @@ from example_files import completions, make_tokenizer, text, write
 from neo_keras.commands import generate_command
 from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
-from neo_keras.text import packing
 from neo_keras.text.corpus import Corpus, open_corpus
 from neo_keras.text.example_forms import DOCUMENT, RECORD_FORMS
 from neo_keras.text.examples import ExampleCorpus
-from neo_keras.text.packing import cut_into_rows, make_example, pack
+from neo_keras.text.packing import make_example, pack
 from neo_keras.text.tokenizer import Tokenizer
 from neo_keras.text.tokenizer_config import TokenizerConfig
 
@@ -140,17 +139,6 @@ def test_copies_stay_on_one_side(tmp_path):
     assert not validated & {example.content for example in corpus.training}
 
 
-def test_long_documents_are_cut_and_no_token_is_lost():
-    whole = make_example([(range(5, 5 + 24), True)])
-    for seq_len in (2, 5, 7, 22, 23, 24, 40):
-        parts = cut_into_rows(whole, seq_len)
-        assert max(len(part.token_ids) for part in parts) <= seq_len + 1
-        trained = [part.token_ids[part.weights > 0].tolist() for part in parts]
-        assert sum(trained, []) == list(range(6, 29))
-        before = [part.token_ids[:-1][part.weights[1:] > 0].tolist() for part in parts]
-        assert sum(before, []) == list(range(5, 28))  # each is predicted from the one before it
-
-
 def test_long_completions_are_cut_at_the_end(tmp_path):
     records = completions(20)
     records[3]["completion"] += " the" * 40
@@ -163,36 +151,6 @@ def test_long_completions_are_cut_at_the_end(tmp_path):
     assert tokenized.training.segments.max(axis=1).sum() == 17
     with pytest.raises(InputError, match="none of 18 .* has a token to train on within 2 tokens"):
         tokenize(open_examples(path), seq_len=2)
-
-
-def test_rows_hold_every_example_once():
-    rng = np.random.default_rng(3)
-    examples = [
-        make_example([(rng.integers(0, 90, n), False), (rng.integers(0, 90, m), True)])
-        for n, m in rng.integers(1, 12, (61, 2))
-    ]
-    packed = pack(examples, 22, TOKENIZER)
-    assert packed.rows.shape == packed.weights.shape == packed.segments.shape
-    assert packed.rows.shape[1] <= 23 and packed.rows.dtype == "int32"
-    found = []
-    for rows in zip(packed.rows, packed.weights, packed.segments):
-        row, weights, segments = rows
-        lengths = np.bincount(segments)[1:]
-        assert (lengths > 0).all() and not weights[segments == 0].any()
-        assert segments.tolist() == sorted(segments[segments > 0]) + [0] * (segments == 0).sum()
-        starts = np.cumsum([0, *lengths])
-        found += [(tuple(row[a:b]), tuple(weights[a:b])) for a, b in zip(starts, starts[1:])]
-    expected = [(tuple(e.token_ids), tuple(e.weights)) for e in examples]
-    assert sorted(found) == sorted(expected)
-    assert packed.num_tokens == sum(e.weights.sum() for e in examples)
-    num_rows, used = 1, 0  # one after another, in the order that they have
-    for length in (len(example.token_ids) for example in examples):
-        num_rows, used = (
-            (num_rows, used + length) if used + length <= 23 else (num_rows + 1, length)
-        )
-    assert len(packed) < num_rows and packed.fill > 0.8
-    assert packed.mean_len == pytest.approx(np.mean([len(e.token_ids) for e in examples]))
-    assert sorted(packed.token_ids) == sorted(i for e in examples for i in e.token_ids)
 
 
 def test_characters_are_those_of_the_trained_tokens(tmp_path):
@@ -244,12 +202,6 @@ def test_the_description(tmp_path):
     assert tokenized.sample_prompts == ()
     assert packed.num_tokens == len(packed.token_ids) - 36
     assert tokenized.num_training_rows == len(packed)
-
-
-def test_the_largest_number_of_segments():
-    examples = [packing.make_example([([1], False), ([2], True)])] * 300
-    packed = pack(examples, 601, TOKENIZER)
-    assert packed.segments.max() == 300 and len(packed) == 1
 
 
 def said(*contents, system=None):

@@ -1,5 +1,6 @@
 """What a run of adapters leaves as; folders of PEFT as they come in, and what is refused."""
 
+import functools
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import struct
 
 import numpy as np
 import pytest
+from folder_changes import change_json, change_tensors
 from lora_runs import tune_here
 from safetensors.numpy import load_file, save_file
 from scripts import run_script
@@ -138,21 +140,8 @@ def make_parents(path):
     return path
 
 
-def with_config(**changes):
-    def change(folder):
-        config = json.loads((folder / CONFIG).read_text())
-        (folder / CONFIG).write_text(json.dumps({**config, **changes}))
-
-    return change
-
-
-def with_tensors(function):
-    def change(folder):
-        tensors = load_file(folder / WEIGHTS)
-        function(tensors)
-        save_file(tensors, folder / WEIGHTS)
-
-    return change
+with_config = functools.partial(change_json, CONFIG)
+with_tensors = functools.partial(change_tensors, WEIGHTS)
 
 
 def claim_too_much(folder):

@@ -1,5 +1,6 @@
 """Damaged, foreign and hostile weights: one line each, and nothing is allocated or written."""
 
+import functools
 import json
 import resource
 import struct
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 import tiny_llama
 import tiny_tokenizers
-from safetensors.numpy import load_file, save_file
+from folder_changes import change_json, change_tensors
+from safetensors.numpy import load_file
 
 from neo_keras.errors import InputError
 from neo_keras.text.tokenizer import Tokenizer
@@ -24,27 +26,8 @@ def folder(tmp_path):
     return tmp_path / "llama"
 
 
-def with_config(**changes):
-    """A change of config.json; None removes a key."""
-
-    def change(folder):
-        config = json.loads((folder / "config.json").read_text())
-        for key, value in changes.items():
-            config.pop(key, None) if value is None else config.update({key: value})
-        (folder / "config.json").write_text(json.dumps(config))
-
-    return change
-
-
-def with_tensors(function):
-    """A change of a dict of all tensors."""
-
-    def change(folder):
-        tensors = load_file(folder / WEIGHTS)
-        function(tensors)
-        save_file(tensors, folder / WEIGHTS)
-
-    return change
+with_config = functools.partial(change_json, "config.json")
+with_tensors = functools.partial(change_tensors, WEIGHTS)
 
 
 def with_bytes(name, function):

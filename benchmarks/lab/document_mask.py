@@ -44,7 +44,8 @@ def main(args):
             for mask in (True, False)
         }
         means = {mask: sum(values) / len(values) for mask, values in losses.items()}
-        share = training.mean_len / SEQ_LEN
+        num_examples = training.segments.max(axis=1).sum()
+        share = len(training.token_ids) / num_examples / SEQ_LEN
         print(
             f"mean length {share:.2f} of the context: on {means[True]:.4f}, off "
             f"{means[False]:.4f}, difference {means[True] - means[False]:+.4f}",

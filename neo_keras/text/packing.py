@@ -41,11 +41,6 @@ class PackedExamples(TokenStatistics):
         return self.rows[self.segments > 0]
 
     @property
-    def mean_len(self) -> float:
-        """Of what stands together in a row, in tokens."""
-        return float(np.count_nonzero(self.segments) / self.segments.max(axis=1).sum())
-
-    @property
     def fill(self) -> float:
         """The share of the rows that holds tokens, 0 .. 1."""
         return float(np.mean(self.segments > 0))

@@ -96,16 +96,8 @@ def start_run(
     base = None
     if training_config.lora:
         base = {"path": pretrained.path, "sha256": pretrained.sha256()}
-    run.create(
-        model_config,
-        training_config,
-        data,
-        tokenizer,
-        corpus.excerpt,
-        overwrite,
-        base=base,
-        **asked,
-    )
+    parts = model_config, training_config, data, tokenizer, corpus.excerpt
+    run.create(*parts, overwrite, base=base, **asked)
     return run, tokenized
 
 
