@@ -16,7 +16,7 @@ from neo_keras.model.gpt import GPT
 from neo_keras.model.lora import LoraAdapter, adapters, add_lora, merge_lora, saved_variables
 from neo_keras.training.estimate import memory_parts
 from neo_keras.training.resolve import resolve
-from neo_keras.training.train_step import make_train_step
+from neo_keras.training.train_step import TrainStep, make_train_step
 
 CONFIG = ModelConfig(13, **tiny_llama.SHAPE)
 ADDITIONS = 2 * (22 + 24 + 22 + 31)  # of two blocks
@@ -49,7 +49,7 @@ def test_adapters_begin_as_nothing():
         limit = inputs**-0.5  # as PEFT begins
         a = np.asarray(adapter.a)
         assert 0.8 * limit < np.abs(a).max() <= limit and abs(a.mean()) < 0.2 * limit
-        assert not any(np.any(b) for b in adapter.b)
+        assert not np.any(adapter.b)
 
 
 def test_what_an_adapter_computes():
@@ -60,14 +60,11 @@ def test_what_an_adapter_computes():
     x = np.random.default_rng(1).normal(size=(2, 7, 22)).astype("float32")
     kernel = np.asarray(feed_forward.expand.kernel)
     a = np.asarray(feed_forward.expand_lora.a)
-    gate_b, up_b = map(np.asarray, feed_forward.expand_lora.b)
+    gate_b, up_b = np.split(np.asarray(feed_forward.expand_lora.b), 2, axis=1)
     gate = x @ kernel[:, :31] + 5 / 3 * (x @ a[:, :3]) @ gate_b
     up = x @ kernel[:, 31:] + 5 / 3 * (x @ a[:, 3:]) @ up_b
     x = gate / (1 + np.exp(-gate)) * up
-    a, (b,) = (
-        np.asarray(feed_forward.contract_lora.a),
-        map(np.asarray, feed_forward.contract_lora.b),
-    )
+    a, b = map(np.asarray, (feed_forward.contract_lora.a, feed_forward.contract_lora.b))
     expected = x @ np.asarray(feed_forward.contract_kernel).T + 5 / 3 * (x @ a) @ b
     got = feed_forward(np.random.default_rng(1).normal(size=(2, 7, 22)).astype("float32"))
     assert_close(np.asarray(got), expected, 22 + 31)
@@ -154,6 +151,8 @@ def test_the_memory(fused_qkv):
     assert parts["checkpoint"] == trained + moments
     whole = memory_parts(CONFIG, dataclasses.replace(train_step.config, lora_rank=None))
     assert parts["weights"] == whole["weights"] + trained
+    half = memory_parts(CONFIG, dataclasses.replace(train_step.config, mixed_precision="bfloat16"))
+    assert half["weights"] == whole["weights"] / 2 + trained
     assert {v.path for v in saved_variables(train_step)} == {
         v.path for v in train_step.trainable_variables
     }
@@ -186,10 +185,30 @@ def test_gradients_by_hand():
         loss = tf.reduce_sum(w * adapter(x))
     gradients = tape.gradient(loss, adapter.trainable_variables)
     (a, first_b), (other_a, second_b) = adapter.factors()
-    expected_a = [1.7 * x.T @ (w[:, :5] @ first_b.T), 1.7 * x.T @ (w[:, 5:] @ second_b.T)]
-    expected = np.concatenate(expected_a, axis=1), 1.7 * (x @ a).T @ w[:, :5]
-    for got, array in zip(gradients, (*expected, 1.7 * (x @ other_a).T @ w[:, 5:]), strict=True):
+    of_a = [1.7 * x.T @ (w[:, :5] @ first_b.T), 1.7 * x.T @ (w[:, 5:] @ second_b.T)]
+    of_b = [1.7 * (x @ a).T @ w[:, :5], 1.7 * (x @ other_a).T @ w[:, 5:]]
+    expected = [np.concatenate(both, axis=1) for both in (of_a, of_b)]
+    for got, array in zip(gradients, expected, strict=True):
         assert_close(np.asarray(got), array, 13 + 11)
+
+
+def test_what_is_frozen_has_the_digits_that_are_computed_with():
+    """Loss and gradients are those of frozen weights in float32, which bfloat16 rounds each time."""
+    data, results = (IDS[:, :-1], IDS[:, 1:]), []
+    for policy in ("bfloat16", "mixed_bfloat16"):
+        model = GPT(CONFIG, dtype=policy)
+        randomize(model, seed=7)
+        add_lora(model, LORA)
+        randomize_adapters(model)
+        kinds = {True: "float32", False: model.variable_dtype}
+        assert all(v.dtype == kinds[v.trainable] for v in model.variables if "seed" not in v.path)
+        train_step = TrainStep(model, lora_step(mixed_precision="bfloat16").config)
+        train_step.compile(keras.optimizers.Adam())
+        results.append(train_step._batch_loss_and_gradients(data))
+    (loss, gradients), (other_loss, other_gradients) = results
+    assert loss == other_loss
+    for gradient, other in zip(gradients, other_gradients, strict=True):
+        np.testing.assert_array_equal(gradient, other)
 
 
 def test_a_gradient_within_a_model():
@@ -200,7 +219,7 @@ def test_a_gradient_within_a_model():
     data = (IDS[:, :-1], IDS[:, 1:])
     _, gradients = train_step._batch_loss_and_gradients(data)
     paths = [v.path.partition("/")[2] for v in train_step.trainable_variables]
-    index = paths.index("block_1/feed_forward/contract_lora/b_0")
+    index = paths.index("block_1/feed_forward/contract_lora/b")
     variable, gradient = train_step.trainable_variables[index], np.asarray(gradients[index])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     direction = gradient / np.linalg.norm(gradient)

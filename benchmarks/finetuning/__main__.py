@@ -27,6 +27,7 @@ from neo_keras.run_directory.directory import RunDirectory
 from neo_keras.text.chat import encode_conversation
 
 OURS, PEER = "neo_keras", "peft"
+PRECISIONS = ("float32", "bfloat16")
 
 
 def parse_arguments():
@@ -40,6 +41,7 @@ def parse_arguments():
     add("--seq-len", type=int, default=256, metavar="N", help="of our rows [%(default)s]")
     add("--batch-size", type=int, default=2, metavar="N", help="rows in ours [%(default)s]")
     add("--conversations", type=int, default=8, metavar="N", help="in theirs [%(default)s]")
+    add("--precisions", nargs="+", default=["float32"], choices=PRECISIONS, help="[%(default)s]")
     add("--rounds", type=int, default=3, metavar="N", help="[%(default)s]")
     add("--json", metavar="FILE", help="also write all measurements here")
     return parser.parse_args()
@@ -51,8 +53,9 @@ def main(args):
         out.mkdir(exist_ok=True)
         facts.write(out / "facts.jsonl")
         rows = [
-            {"round": i, "engine": engine, **measure(args, out, i)}
+            {"round": i, "engine": engine, "precision": precision, **measure(args, precision, out)}
             for i in range(args.rounds)  # in turn, so that a slow minute of the machine hits all
+            for precision in args.precisions
             for engine, measure in ((OURS, train_ours), (PEER, train_theirs))
         ]
         print_table(rows)
@@ -60,13 +63,14 @@ def main(args):
         write_json(args.json, rows)
 
 
-def train_ours(args, out, number):
-    path = out / f"run-{number}"
+def train_ours(args, precision, out):
+    path = out / f"run-{precision}"
     _, memory = run(
         ROOT / "train.py", "--from", args.model, "--data", out / "facts.jsonl", "--run", path,
         "--lora", args.rank, "--epochs", args.epochs, "--learning-rate", args.learning_rate,
         "--seq-len", args.seq_len, "--batch-size", args.batch_size, "--patience", 0,
         "--eval-every", 10_000, "--sample-every", 0,
+        "--mixed-precision", precision, "--overwrite",
     )  # fmt: skip
     opened = RunDirectory.open(path)
     metrics, tokenizer = opened.read_metrics(), opened.load_tokenizer()
@@ -79,10 +83,11 @@ def train_ours(args, out, number):
     return {"seconds": seconds, "tokens_per_second": trained / seconds, "memory_mb": memory}
 
 
-def train_theirs(args, out, number):
+def train_theirs(args, precision, out):
     output, memory = run(
         HERE / "hugging_face.py", args.model, "--epochs", args.epochs, "--rank", args.rank,
         "--learning-rate", args.learning_rate, "--batch-size", args.conversations,
+        *["--bfloat16"] * (precision == "bfloat16"),
     )  # fmt: skip
     return {**json.loads(output.splitlines()[-1]), "memory_mb": memory}
 
@@ -100,16 +105,21 @@ def run(script, *arguments):
 
 def print_table(rows):
     table = Table("", "seconds, median", "min", "max", "tokens/s", f"{OURS}/it", "peak MB")
-    by_engine = {name: [row for row in rows if row["engine"] == name] for name in (OURS, PEER)}
-    ours = [row["tokens_per_second"] for row in by_engine[OURS]]
-    for name, measured in by_engine.items():
-        seconds = [row["seconds"] for row in measured]
-        speeds = [row["tokens_per_second"] for row in measured]
-        ratio = statistics.median(a / b for a, b in zip(ours, speeds))
-        memory = statistics.median(row["memory_mb"] for row in measured)
-        spread = [f"{f(seconds):.0f}" for f in (statistics.median, min, max)]
-        speed = f"{statistics.median(speeds):.0f}"
-        table.add_row(name, *spread, speed, f"{ratio:.2f}", f"{memory:.0f}")
+    for precision in dict.fromkeys(row["precision"] for row in rows):
+        measured = {
+            name: [row for row in rows if (row["engine"], row["precision"]) == (name, precision)]
+            for name in (OURS, PEER)
+        }
+        ours = [row["tokens_per_second"] for row in measured[OURS]]
+        for name, own in measured.items():
+            seconds = [row["seconds"] for row in own]
+            speeds = [row["tokens_per_second"] for row in own]
+            ratio = statistics.median(a / b for a, b in zip(ours, speeds))
+            memory = statistics.median(row["memory_mb"] for row in own)
+            spread = [f"{f(seconds):.0f}" for f in (statistics.median, min, max)]
+            speed = f"{statistics.median(speeds):.0f}"
+            cells = [*spread, speed, f"{ratio:.2f}", f"{memory:.0f}"]
+            table.add_row(f"{name}, {precision}", *cells)
     rich.print(table)
 
 

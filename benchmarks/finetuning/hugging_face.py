@@ -1,6 +1,6 @@
 """Fine-tunes the same model on the same conversations with Hugging Face's peft and Trainer.
 
-Prints what `ours.py` prints: a line of JSON.
+Prints a line of JSON.
 """
 
 import argparse
@@ -24,6 +24,7 @@ def parse_arguments():
     add("--learning-rate", type=float, required=True)
     add("--rank", type=int, required=True)
     add("--threads", type=int, default=2)
+    add("--bfloat16", action="store_true", help="autocast, as Trainer's bf16 [float32]")
     add("--ask", action="store_true", help="ask the questions, before and after")
     return parser.parse_args()
 
@@ -45,6 +46,7 @@ def main(args):
         learning_rate=args.learning_rate, lr_scheduler_type="cosine", warmup_steps=0.1,
         weight_decay=0.0, logging_strategy="no", save_strategy="no", report_to=[], use_cpu=True,
         train_sampling_strategy="group_by_length", disable_tqdm=True,
+        bf16=args.bfloat16,
     )  # fmt: skip
     collate = transformers.DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
     trainer = transformers.Trainer(model, settings, collate, examples)

@@ -1,5 +1,6 @@
 """What fine-tuning changed: the loss, samples before and after, and how much of them is copied."""
 
+import gc
 import itertools
 import math
 
@@ -62,6 +63,7 @@ def prompts_of(text):
 
 def _samples(model, tokenizer, prompts):
     """What a model writes after each prompt: list of str."""
+    gc.collect()  # the model before it, whose parts refer to each other
     engine, sampler = keras_engine(model), Sampler(temperature=0.8)
     return [
         "".join(generate_text(engine, tokenizer, prompt, NUM_TOKENS, sampler, seed))

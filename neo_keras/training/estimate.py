@@ -78,7 +78,7 @@ def memory_parts(config, training, on_device=False):
     optimizer = FLOAT32 * (count.in_matrices * moments[0] + count.others * moments[1])
     if training.lora:  # what is frozen has neither gradients nor moments, and is not saved
         trained = FLOAT32 * training.lora.num_weights(config)
-        weights, optimizer = weights + trained, trained * moments[0]
+        weights, optimizer = size * count.total + trained, trained * moments[0]
     parts = {
         "weights": weights,
         "optimizer": optimizer,

@@ -176,6 +176,8 @@ def make_train_step(model_config, config):
     """A compiled `TrainStep` of a new model, for the strategy in whose scope this is called."""
     keras.utils.set_random_seed(config.seed)
     dtype = PRECISIONS[config.mixed_precision].policy
+    if config.lora:  # what is frozen needs no more digits than are computed with
+        dtype = keras.DTypePolicy(dtype).compute_dtype
     model = model_class(model_config)(model_config, dtype=dtype)
     model.remat = config.remat
     if config.lora:

@@ -23,7 +23,7 @@ class Safetensors:
     """The tensors of a folder, each read when it is asked for; in one file or in several."""
 
     def __init__(self, folder, name=WEIGHTS):
-        self.folder, self._files = folder, {}
+        self.folder = folder
         self._places = dict.fromkeys(self._open(name).keys(), name)
         self.names = set(self._places)
 
@@ -33,17 +33,14 @@ class Safetensors:
         return [self.folder / name for name in sorted(set(self._places.values()))]
 
     def _open(self, name):
-        if name not in self._files:
-            import ml_dtypes  # noqa: F401  # before NumPy can have bfloat16
-            from safetensors import SafetensorError, safe_open
+        """A file, anew each time: what was read of it would count as memory while it is open."""
+        import ml_dtypes  # noqa: F401  # before NumPy can have bfloat16
+        from safetensors import SafetensorError, safe_open
 
-            try:
-                self._files[name] = safe_open(self.folder / name, "np")
-            except (OSError, SafetensorError) as error:
-                raise InputError(
-                    f"{self.folder / name} is damaged ({error}): copy it again"
-                ) from None
-        return self._files[name]
+        try:
+            return safe_open(self.folder / name, "np")
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{self.folder / name} is damaged ({error}): copy it again") from None
 
     def shape(self, name):
         return tuple(self._open(self._places[name]).get_slice(name).get_shape())
@@ -52,14 +49,14 @@ class Safetensors:
         array = self._open(self._places[name]).get_tensor(name)
         if array.dtype.kind not in "fV":  # "V": bfloat16, as ml_dtypes has it
             raise InputError(f"{name} has numbers of type {array.dtype}: convert it to bfloat16")
-        return array.astype("float32")
+        return array.astype("float32", copy=False)
 
 
 class ShardedSafetensors(Safetensors):
     """As `Safetensors`, in several files that an index lists."""
 
     def __init__(self, folder):
-        self.folder, self._files = folder, {}
+        self.folder = folder
         places = read_json(folder / INDEX).get("weight_map")
         if not isinstance(places, dict) or not all(map(_is_plain_name, places.values())):
             raise InputError(
