@@ -38,8 +38,8 @@ def parse_arguments():
         "[%(default)s]")
     add("--out", type=utf8_path, metavar="DIRECTORY", help="directory to write to [RUN/export; of "
         "weights of others NAME-export, here]")
-    add("--seq-len", type=int, metavar="N", help="context of weights of others, in tokens "
-        "[1024, or as long as they have]")
+    add("--seq-len", type=int, metavar="N", help="context in tokens, of weights of others "
+        "[1024, or as long as they have], or of a model fine-tuned from them [as it was trained]")
     return parser.parse_args()
 # fmt: on
 
@@ -83,8 +83,6 @@ def export_trained(args, formats, quantizations):
     """(rows of the report, directory, validation text, tokenizer) of a run."""
     from neo_keras.run_directory.directory import RunDirectory
 
-    if args.seq_len is not None:
-        raise InputError("--seq-len is for weights of others: a run keeps its context")
     run = RunDirectory.open(args.run)
     run.read_metrics()  # a part of another run is said at once, not after minutes
     import_tensorflow()
@@ -92,7 +90,7 @@ def export_trained(args, formats, quantizations):
 
     in_run = args.out is None or os.path.realpath(args.out) == os.path.realpath(run.export)
     with run.exporting() if in_run else contextlib.nullcontext():
-        rows = export_run(run, formats, quantizations, args.out, print_row)
+        rows = export_run(run, formats, quantizations, args.out, print_row, args.seq_len)
     out = pathlib.Path(args.out or run.export)
     return rows, out, run.load_validation_text(), run.load_tokenizer()
 

@@ -193,7 +193,7 @@ def test_gradients_by_hand():
 
 
 def test_what_is_frozen_has_the_digits_that_are_computed_with():
-    """Loss and gradients are those of frozen weights in float32, which bfloat16 rounds each time."""
+    """Loss and gradients are those of frozen weights in float32, which are rounded each time."""
     data, results = (IDS[:, :-1], IDS[:, 1:]), []
     for policy in ("bfloat16", "mixed_bfloat16"):
         model = GPT(CONFIG, dtype=policy)

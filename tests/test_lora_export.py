@@ -1,5 +1,6 @@
 """What a run of adapters leaves as; folders of PEFT as they come in, and what is refused."""
 
+import copy
 import functools
 import json
 import os
@@ -14,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from scripts import run_script
 from tolerances import assert_close
 
+from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError
 from neo_keras.export.exporter import export_pretrained, export_run
 from neo_keras.generation.decoding import generate_text
@@ -26,6 +28,7 @@ from neo_keras.weights.peft import write_adapter
 pytest_plugins = ["lora_fixtures"]
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ADDITIONS = 2 * 2 * (22 + 24 + 22 + 31)
+LEARNED = ModelConfig(32, position="learned")
 IDS = np.random.default_rng(3).integers(32, size=(5, 19)).astype("int32")
 
 
@@ -62,6 +65,31 @@ def test_exports(tuned, base, tmp_path):
         "down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"
     ]  # fmt: skip
     assert (config["r"], config["lora_alpha"], config["fan_in_fan_out"]) == (3, 6, False)
+
+
+@pytest.mark.parametrize("rank", [3, None])
+def test_a_longer_context_than_it_was_fine_tuned_with(base, text_file, tmp_path, rank):
+    run, _ = tune_here(tmp_path / "run", base, text_file, max_seq_len=7, steps=3, lora_rank=rank)
+    export_run(run, ["tflite"], ["float32"], tmp_path / "out", max_seq_len=13)
+    exported, tokenizer = load_engine(tmp_path / "out" / "model-float32.tflite")
+    assert exported.max_seq_len == 13
+    texts = [
+        "".join(generate_text(engine, tokenizer, "the ", 4, GREEDY))  # what seven places hold
+        for engine in (load_engine(run.path)[0], exported)
+    ]
+    assert texts[0] == texts[1]
+    with pytest.raises(InputError, match="must be at most the context of .*, 19, got 20"):
+        export_run(run, ["tflite"], ["float32"], tmp_path / "out", max_seq_len=20)
+
+
+def test_contexts_that_stay(tuned, tmp_path):
+    tuned = copy.copy(tuned)
+    for change, reason in [({"asked": {}}, "a model that was trained from scratch keeps its"),
+                           ({"model_config": LEARNED}, "has learned a position for each")]:  # fmt: skip
+        vars(tuned).update(change)
+        with pytest.raises(InputError, match=reason):
+            export_run(tuned, ["tflite"], ["float32"], tmp_path / "out", max_seq_len=7)
+        tuned.asked = {"pretrained": "somewhere"}
 
 
 def test_a_whole_model_has_no_adapter(base, tmp_path):
@@ -178,6 +206,7 @@ REFUSED = {
     "another rank": (with_config(r=2), r"of the shape \(3, 31\), expected \(2, 31\)"),
     "no base": (with_config(base_model_name_or_path=None), "has the base_model_name_or_path"),
     "a lost base": (with_config(base_model_name_or_path="/not/there/"), "adds to '/not/there/'"),
+    "a long name": (with_config(base_model_name_or_path="x" * 5000), "adds to 'xxx"),
     "itself": (with_config(base_model_name_or_path="."), "which is an adapter itself"),
     "an unknown name": (
         with_tensors(lambda t: t.update({f"{HEAD}.lora_A.weight": np.ones((3, 22), "float32")})),

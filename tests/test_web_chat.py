@@ -70,6 +70,67 @@ def test_without_a_chat_mode(runtime, tmp_path):
     assert json.loads((run.export / "web" / "config.json").read_text())["chat"] is None
 
 
+RECORD = """
+class Tensor {
+    constructor(data) { this.data = data; }
+    toTypedArray() { return this.data; }
+    delete() {}
+}
+const runs = [], signatures = { sample_31: {} };
+signatures.prefill = { getInputDetails: () => [{ name: "tokens", shape: [1, 5] }] };
+const model = { signatures, run: async (name, { tokens, input_pos }) => {
+    runs.push([name, [...tokens.data], input_pos.data[0]]);
+    return { next_token: new Tensor([100 + input_pos.data[0]]) };
+} };
+async function turn(promptIds, count, reuse) {
+    runs.length = 0;
+    const got = [];
+    for await (const id of write(promptIds, {}, reuse)) {
+        if (got.push(id) === count) break;
+    }
+    return [got, [...runs]];
+}
+"""
+
+
+def test_what_is_in_the_cache_is_not_computed_again(browser):
+    source = (web.PAGE / "writer.js").read_text(encoding="utf-8")
+    page = browser.open("data:text/html,<meta charset=utf-8>")
+
+    def turns(*calls):
+        calls = ", ".join(f"await turn({json.dumps(call)[1:-1]})" for call in calls)
+        return page.evaluate(
+            f"(async function () {{ {source} {RECORD} "
+            f"const write = makeWriter({{ Tensor }}, model, 31); return [{calls}]; }})()"
+        )
+
+    first, second = [1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 7, 106, 107, 9, 8]
+    (got, runs), (more, later), (other, anew) = turns(
+        (first, 2, True), (second, 1, True), ([1, 2, 9], 1, True)
+    )
+    assert got == [106, 107]
+    assert runs == [
+        ["prefill", [1, 2, 3, 4, 5], 0], *(["sample_31", [t], t - 1] for t in (6, 7)),
+        ["sample_31", [106], 7],
+    ]  # fmt: skip
+    # The last token was sampled, and not read.
+    assert more == [110]
+    assert later == [["sample_31", [107], 8], ["sample_31", [9], 9], ["sample_31", [8], 10]]
+    assert anew == [["sample_31", [9], 2]]
+    # A long rest is read in chunks, the last of which has to begin earlier.
+    tokens = [1, 2, *range(20, 49)]
+    _, (_, runs) = turns((first, 2, True), (tokens, 1, True))
+    starts = [2, 7, 12, 17, 22, 26]
+    assert runs == [
+        *(["prefill", [*tokens[:30], 0][start : start + 5], start] for start in starts),
+        ["sample_31", [48], 30],
+    ]
+    # A text that is no conversation begins anew, so that it depends on nothing before it.
+    (_, runs), (_, again) = turns((first, 2, False), (first, 2, False))
+    assert runs == again
+    page.close()
+
+
 BUBBLES = "[...document.querySelectorAll('.bubble')].map((b) => [b.className, b.textContent])"
 
 

@@ -13,9 +13,11 @@ import rich
 from rich.table import Table
 
 ROOT = pathlib.Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))  # so that it runs uninstalled
+sys.path[:0] = [str(ROOT), str(ROOT / "web")]  # so that it runs uninstalled
 
 import facts
+from chromium import Browser
+from page_driver import DONE, open_page, served
 
 from neo_keras.errors import one_line_errors
 from neo_keras.generation.chat import Conversation
@@ -29,8 +31,8 @@ MAX_TOKENS = 24
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("run", metavar="RUN", help="with export/model-int8.litertlm and export/model-int8.gguf, as "
-        "far as they are there")  # fmt: skip
+    add("run", metavar="RUN", help="with export/model-int8.litertlm, export/model-int8.gguf and "
+        "export/web, as far as they are there")  # fmt: skip
     add("--base", metavar="FOLDER", help="what it was before, to ask that as well")
     add("--questions", type=int, default=50, metavar="N", help="[%(default)s]")
     return parser.parse_args()
@@ -45,6 +47,7 @@ def main(args):
         ".tflite int8": (ours, export / "model-int8.tflite"),
         "LiteRT-LM int8": (litert_lm, export / "model-int8.litertlm"),
         "llama.cpp Q8_0": (llama_cpp, export / "model-int8.gguf"),
+        "page int8": (page, export / "web"),
     }
     answers = {
         name: ask(path, [question for question, _ in questions])
@@ -102,6 +105,23 @@ def llama_cpp(path, questions):
                 return json.load(response)["choices"][0]["message"]["content"]
 
         return list(map(answer, questions))
+
+
+def page(path, questions):
+    answers = []
+    with served(path) as url, Browser() as browser:
+        opened = open_page(browser, url)
+        for question in questions:
+            opened.evaluate("document.querySelector('#chat').click()")
+            fields = {"length": MAX_TOKENS, "temperature": 0, "prompt": question}
+            for name, value in fields.items():
+                opened.fill(f"#{name}", value)
+            opened.click("#write")
+            opened.wait_for(DONE)
+            last = "[...document.querySelectorAll('.bubble')].at(-1).textContent"
+            answers.append(opened.evaluate(last))
+            opened.evaluate("document.querySelector('#chat').click()")  # which forgets all
+    return answers
 
 
 if __name__ == "__main__":

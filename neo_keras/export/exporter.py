@@ -15,22 +15,56 @@ from neo_keras.generation.decoding import generate_ids
 from neo_keras.generation.keras_runner import keras_engine
 from neo_keras.generation.sampler import Sampler
 from neo_keras.run_directory.base import load_adapter
+from neo_keras.weights.open import open_pretrained
 
 REPORT, CARD = "report.json", "README.md"
 NUM_SAMPLED_TOKENS = 512  # to verify on, where there is no text
 
 
-def export_run(run, formats=None, quantizations=DEFAULTS, out=None, on_row=lambda row: None):
-    """As `export_model`, of the best model of a `RunDirectory`; `out` is None: its `export/`."""
+def export_run(
+    run, formats=None, quantizations=DEFAULTS, out=None, on_row=lambda row: None, max_seq_len=None
+):  # fmt: skip
+    """As `export_model`, of the best model of a `RunDirectory`; `out` is None: its `export/`.
+
+    Args:
+        max_seq_len: another context than it was fine-tuned with; None: the same.
+    """
     out = pathlib.Path(out or run.export)
     # Before a model is loaded.
     files = _plan(run.model_config, formats, quantizations, out, run.base is not None)
+    config = _with_context(run, max_seq_len) if max_seq_len else run.model_config
     needs_adapter = any(FORMATS[name].needs_adapter for name, _ in files.values())
     return export_model(
-        run.load_model(), run.load_tokenizer(), out, formats, quantizations,
+        _reconfigured(run.load_model(), config), run.load_tokenizer(), out, formats, quantizations,
         run.load_validation_text(), describe_run(run), on_row,
         load_adapter(run) if needs_adapter else None,
     )  # fmt: skip
+
+
+def _with_context(run, max_seq_len):
+    """A run's `ModelConfig` with another context, of those that its pretrained weights can have."""
+    if not (pretrained := run.asked.get("pretrained")):
+        raise InputError(
+            "--seq-len is for weights of others, and what was trained on them: a model that was "
+            "trained from scratch keeps its context; leave it out"
+        )
+    if run.model_config.position == "learned":
+        raise InputError(
+            f"{run.path} has learned a position for each place of its context, and keeps it: "
+            "leave out --seq-len"
+        )
+    window = open_pretrained(pretrained, max_seq_len).config.window
+    return dataclasses.replace(run.model_config, max_seq_len=max_seq_len, window=window)
+
+
+def _reconfigured(model, config):
+    """A model of another configuration, which has the same variables."""
+    if config == model.config:
+        return model
+    changed = type(model)(config, dtype="float32")
+    for variable, value in zip(changed.variables, model.variables, strict=True):
+        variable.assign(value)
+    return changed
 
 
 def export_pretrained(

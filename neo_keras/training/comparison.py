@@ -38,7 +38,7 @@ def compare(run, corpus):
     prompts = corpus.sample_prompts or prompts_of(run.load_validation_text())
     try:
         pretrained = open_pretrained(run.asked["pretrained"], run.model_config.max_seq_len)
-        columns = [_samples(load(), tokenizer, prompts)
+        columns = [_samples(load, tokenizer, prompts)
                    for load in (pretrained.load_model, run.load_model)]  # fmt: skip
     except InputError as error:  # what it was may be gone by now
         print(f"no samples of before and after: {error}")
@@ -61,10 +61,10 @@ def prompts_of(text):
     return [line[:PROMPT_LEN].rpartition(" ")[0] or line[:PROMPT_LEN] for line in chosen]
 
 
-def _samples(model, tokenizer, prompts):
+def _samples(load, tokenizer, prompts):
     """What a model writes after each prompt: list of str."""
     gc.collect()  # the model before it, whose parts refer to each other
-    engine, sampler = keras_engine(model), Sampler(temperature=0.8)
+    engine, sampler = keras_engine(load()), Sampler(temperature=0.8)
     return [
         "".join(generate_text(engine, tokenizer, prompt, NUM_TOKENS, sampler, seed))
         for seed, prompt in enumerate(prompts)

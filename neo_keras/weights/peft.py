@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import pathlib
 import re
 
@@ -214,10 +215,10 @@ def _wrong(key, value, expected):
 
 def _find_base(folder, name):
     """A path or hf:// name of what an adapter adds to."""
-    if not isinstance(name, str) or not name or "\0" in name:
+    if not isinstance(name, str) or not name:
         raise _wrong("base_model_name_or_path", name, "the path of the base, or its owner/name")
     for path in (folder / name, pathlib.Path(name)):
-        if path.exists():
+        if os.path.exists(path):  # which takes names that no file can have, too
             return str(path)
     name = name.removeprefix("hf://")
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):

@@ -150,7 +150,8 @@ async function write(parts, request) {
   const show = tokenizer.stream();
   const begin = performance.now();
   let count = 0, text = "", shown = begin;
-  for await (const id of write(ids, request.sampling)) {
+  // A conversation goes on where it ended.
+  for await (const id of write(ids, request.sampling, Boolean(request.messages))) {
     const ended = ends.includes(id);
     text += ended ? "" : show(id);
     const last = ++count >= room || ended;

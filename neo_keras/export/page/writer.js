@@ -16,8 +16,9 @@ const SAMPLING = {
  * @param {object} liteRt the LiteRT.js module.
  * @param {object} model what its `loadAndCompile` gave.
  * @param {number} maxSeqLen slots in the cache.
- * @returns {function} an async generator `write(promptIds, sampling)` of token ids without end;
- *   sampling has values by the names of `SAMPLING`.
+ * @returns {function} an async generator `write(promptIds, sampling, reuse)` of token ids without
+ *   end; sampling has values by the names of `SAMPLING`; reuse: what of the prompt is in the cache
+ *   is not computed again.
  */
 function makeWriter(liteRt, model, maxSeqLen) {
   const { Tensor } = liteRt;
@@ -27,6 +28,8 @@ function makeWriter(liteRt, model, maxSeqLen) {
   const ends = Object.keys(model.signatures).filter((name) => name.startsWith("sample_"))
     .map((name) => Number(name.slice("sample_".length))).sort((a, b) => a - b);
 
+  let held = [];  // the tokens in the cache
+
   // Runs a signature on tokens at the positions from `position` on, beside what `others` holds.
   async function runOn(signature, tokens, position, others = {}) {
     const positions = tokens.map((_, i) => position + i);
@@ -34,27 +37,35 @@ function makeWriter(liteRt, model, maxSeqLen) {
       tokens: new Tensor(Int32Array.from(tokens), [1, tokens.length]),
       input_pos: new Tensor(Int32Array.from(positions), [tokens.length]),
     };
+    held = held.slice(0, position);
     try {
-      return await model.run(signature, { ...inputs, ...others });
+      const outputs = await model.run(signature, { ...inputs, ...others });
+      held.push(...tokens);
+      return outputs;
     } finally {
       deleteAll(inputs);
     }
   }
 
-  // Begins a new sequence with these tokens in the cache.
-  async function refill(tokens, options) {
+  // Puts these tokens in the cache, from the position `begin` on.
+  async function refill(tokens, options, begin = 0) {
     // A chunk takes as long as half of its tokens one by one: a rest shorter than that goes so.
-    const numChunks = Math.round(tokens.length / chunkSize);
+    const numChunks = Math.round((tokens.length - begin) / chunkSize);
     for (let i = 0; i < numChunks; i++) {
       // A padded chunk must fit: the last one begins earlier, and writes some slots once more.
-      const start = Math.min(i * chunkSize, maxSeqLen - chunkSize);
+      const start = Math.min(begin + i * chunkSize, maxSeqLen - chunkSize);
       const chunk = tokens.slice(start, start + chunkSize);
       const padding = new Array(chunkSize - chunk.length).fill(0);
       deleteAll(await runOn("prefill", [...chunk, ...padding], start));
     }
-    for (let position = numChunks * chunkSize; position < tokens.length; position++) {
+    for (let position = begin + numChunks * chunkSize; position < tokens.length; position++) {
       await sample(tokens[position], position, 0, options);
     }
+  }
+
+  function numHeldOf(tokens) {
+    const first = tokens.findIndex((token, i) => token !== held[i]);
+    return first < 0 ? tokens.length : first;
   }
 
   // Samples the token after one at a position.
@@ -69,14 +80,15 @@ function makeWriter(liteRt, model, maxSeqLen) {
     return next;
   }
 
-  return async function* write(promptIds, sampling) {
+  return async function* write(promptIds, sampling, reuse = false) {
     const options = {};
     for (const [name, [Type, usual]] of Object.entries(SAMPLING)) {
       options[name] = new Tensor(Type.of(sampling[name] ?? usual), [1]);
     }
     try {
       let tokens = promptIds.slice(-maxSeqLen);
-      await refill(tokens.slice(0, -1), options);
+      const before = tokens.slice(0, -1);
+      await refill(before, options, reuse ? numHeldOf(before) : 0);
       for (let step = 0; ; step++) {
         const last = tokens.length - 1;
         const next = await sample(tokens[last], last, step, options);
