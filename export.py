@@ -6,7 +6,7 @@ import os
 import pathlib
 
 from neo_keras.environment import prepare_for_keras
-from neo_keras.errors import ArgumentParser, InputError, one_line_errors, utf8_path
+from neo_keras.errors import ArgumentParser, one_line_errors, utf8_path
 from neo_keras.export.formats import FORMATS, check_names, to_generate_with
 from neo_keras.export.quantization import DEFAULTS, QUANTIZATIONS
 from neo_keras.native_logs import import_tensorflow

@@ -99,6 +99,15 @@ def test_each_end_token_ends_a_plain_text():
         assert "".join(generate_text(one, tokenizer, "\n", 20, GREEDY)) == "the a"
 
 
+def test_a_turn_without_an_answer_is_forgotten():
+    one = engine([" "])
+    conversation = Conversation(one, TOKENIZER, "S")
+    assert answers(conversation, "Hi") == [" "]
+    one._runner.answers = ["a"]
+    assert answers(conversation, "Ho") == ["a"]
+    assert [m["content"] for m in conversation.messages] == ["S", "Ho", "a"]
+
+
 def test_the_oldest_turns_are_forgotten(recwarn):
     size = len(encode_prompt(TOKENIZER, [{"role": "system", "content": "S"}, {"role": "user",
         "content": "one two"}]))  # fmt: skip

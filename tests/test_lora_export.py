@@ -83,13 +83,14 @@ def test_a_longer_context_than_it_was_fine_tuned_with(base, text_file, tmp_path,
 
 
 def test_contexts_that_stay(tuned, tmp_path):
-    tuned = copy.copy(tuned)
-    for change, reason in [({"asked": {}}, "a model that was trained from scratch keeps its"),
-                           ({"model_config": LEARNED}, "has learned a position for each")]:  # fmt: skip
-        vars(tuned).update(change)
+    def refused(reason, **changes):
+        run = copy.copy(tuned)
+        vars(run).update(changes)
         with pytest.raises(InputError, match=reason):
-            export_run(tuned, ["tflite"], ["float32"], tmp_path / "out", max_seq_len=7)
-        tuned.asked = {"pretrained": "somewhere"}
+            export_run(run, ["tflite"], ["float32"], tmp_path / "out", max_seq_len=7)
+
+    refused("a model that was trained from scratch keeps its context", asked={})
+    refused("has learned a position for each place", model_config=LEARNED)
 
 
 def test_a_whole_model_has_no_adapter(base, tmp_path):

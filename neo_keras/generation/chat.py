@@ -85,11 +85,17 @@ class Conversation:
         self._has_forgotten = True
 
     def _settle(self):
-        """Takes from the last answer the spaces around it that the template writes anyway."""
+        """Takes from the last answer the spaces around it that the template writes anyway.
+
+        A turn without an answer is forgotten: some templates refuse it.
+        """
         if len(self.messages) == self._num_lasting:
             return
         config, (*before, answer) = self._tokenizer.config, self.messages
         said = answer["content"]
+        if not said.strip():
+            del self.messages[-2:]
+            return
         whole = render(config, before, add_generation_prompt=True) + said
         for content in (said, said.removeprefix(" "), said.strip()):
             answer["content"] = content

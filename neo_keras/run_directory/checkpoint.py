@@ -2,15 +2,17 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import math
+import struct
 import zipfile
 
 from neo_keras.atomic_files import atomic_write, parse_json
 from neo_keras.config import ModelConfig, from_saved
 from neo_keras.errors import InputError
 
-RECORD = "run.json"
+RECORD, WEIGHTS = "run.json", "model.weights.h5"
 
 
 def save(path, model, record, check_own):
@@ -36,9 +38,47 @@ def save(path, model, record, check_own):
 
 def load(path, model):
     """Fills a model, and its optimizer if it has one; or `InputError`."""
-    with _damage_in_one_line(path, "damaged or of another model"):
-        _check_arrays(path)
-        model.load_weights(path)
+    with _damage_in_one_line(path, "damaged or of another model"), _Weights(path) as weights:
+        _check_arrays(weights)
+        model.load_weights(weights)
+
+
+class _Weights(io.BytesIO):
+    """The weights in a `.keras` file, which stand there as they are, uncompressed.
+
+    For each step back, `zipfile` reads from their beginning again (until Python 3.13): of 540 MB,
+    14 GB. Keras takes a file that is a `BytesIO`, and whose name as a `str` ends like this one.
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo(WEIGHTS)
+        self._file, self._size, self._position = open(path, "rb"), info.file_size, 0
+        # Of a header of 30 bytes, before the name and what is extra, the last two are their sizes.
+        self._file.seek(info.header_offset + 26)
+        self._start = info.header_offset + 30 + sum(struct.unpack("<HH", self._file.read(4)))
+
+    def __str__(self):
+        return WEIGHTS
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        self._position = offset + (0, self._position, self._size)[whence]
+        return self._position
+
+    def tell(self):
+        return self._position
+
+    def readinto(self, buffer):
+        self._file.seek(self._start + self._position)
+        left = max(self._size - self._position, 0)
+        num_bytes = self._file.readinto(memoryview(buffer)[:left])
+        self._position += num_bytes
+        return num_bytes
+
+    def close(self):
+        self._file.close()
+        super().close()
 
 
 @contextlib.contextmanager
@@ -53,7 +93,7 @@ def _damage_in_one_line(path, what="damaged"):
         ) from None
 
 
-def _check_arrays(path):
+def _check_arrays(weights):
     """Raises `ValueError` where an array says that it has more numbers than there are."""
     import h5py  # which comes with Keras
 
@@ -61,10 +101,9 @@ def _check_arrays(path):
         is_array = isinstance(node, h5py.Dataset)
         return name if is_array and node.id.get_storage_size() < node.nbytes else None
 
-    with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as weights:
-        with h5py.File(weights) as file:
-            if name := file.visititems(name_if_short):
-                raise ValueError(f"its array {name} is not all there")
+    with h5py.File(weights) as file:
+        if name := file.visititems(name_if_short):
+            raise ValueError(f"its array {name} is not all there")
 
 
 def read_record(path, model_config, check=False):
