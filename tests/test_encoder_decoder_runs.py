@@ -59,7 +59,9 @@ def train_here(path, source=None, callbacks=(), **changes):
     return run, metrics
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module", params=["pairs", pytest.param("text", marks=pytest.mark.exhaustive)]
+)
 def run(request, files, tmp_path_factory):
     path = tmp_path_factory.mktemp(request.param) / "run"
     run, metrics = train_here(path, files[request.param])

@@ -40,7 +40,10 @@ NUM_PADDING = 5  # rows of the embedding that no token has
 PROMPTS = ["the a", "日本", " 12", "", "x\n\n the", "don't", "the<s>"]
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+QWEN2 = pytest.param("qwen2", marks=pytest.mark.exhaustive)
+
+
+@pytest.fixture(scope="module", params=["smollm", "llama2", QWEN2])
 def name(request):
     return request.param
 

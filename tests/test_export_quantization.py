@@ -205,7 +205,7 @@ def test_tied_embeddings_are_stored_once(tmp_path, norm):
         assert error_of_file(model, tmp_path / "model.tflite") < 1
 
 
-@pytest.mark.parametrize("max_ngram", [1, 4])
+@pytest.mark.parametrize("max_ngram", [pytest.param(1, marks=pytest.mark.exhaustive), 4])
 def test_tied_embeddings_of_the_shape_of_the_ngram_table(tmp_path, max_ngram):
     shape = {"ngram_rows": 13, "ngram_dim": 30, "max_ngram": max_ngram}
     model = GPT(ModelConfig(**{**SHAPE, "tie_embeddings": True, **shape}))

@@ -173,7 +173,7 @@ def chat_run(once):
     return once("chat_run/best.keras", make).parent
 
 
-@pytest.mark.parametrize("temperature", [0, 0.8])
+@pytest.mark.parametrize("temperature", [0, pytest.param(0.8, marks=pytest.mark.exhaustive)])
 def test_an_answer_is_that_of_a_fresh_prefill(chat_run, temperature):
     from neo_keras.generation.load import load_engine
 

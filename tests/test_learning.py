@@ -27,7 +27,7 @@ def test_by_name(name, tiny_corpus_text):
     assert again.to_json() == tokenizer.to_json()
 
 
-@pytest.mark.parametrize("name", ["word", "bpe"])
+@pytest.mark.parametrize("name", [pytest.param("word", marks=pytest.mark.exhaustive), "bpe"])
 def test_vocab_size(name, tiny_corpus_text):
     texts = open_corpus().text
     default = {"word": 8192, "bpe": 1024}[name]

@@ -119,7 +119,7 @@ def lora_step(**changes):
     [
         {},
         {"remat": True},
-        {"jit_compile": True},
+        pytest.param({"jit_compile": True}, marks=pytest.mark.exhaustive),
         {"cpu_replicas": 5, "gradient_accumulation_steps": 1},
         {"mixed_precision": "bfloat16"},
         {"ema": 0.9},

@@ -47,8 +47,8 @@ def greedy_text(path):
 def test_exports(tuned, base, tmp_path):
     """A `.tflite`, a SavedModel, a folder of transformers and one of PEFT write the same text."""
     formats = ["saved_model", "tflite", "huggingface", "peft"]
-    for _ in range(2):  # the second replaces what is ours
-        rows = export_run(tuned, formats, ["float32"], tmp_path / "out")
+    rows = export_run(tuned, formats, ["float32"], tmp_path / "out")
+    export_run(tuned, formats[2:], ["float32"], tmp_path / "out")  # what is ours is replaced
     names = ["(Keras)", "saved_model", "model-float32.tflite", "huggingface", "peft"]
     assert [row["file"] for row in rows] == names
     expected = greedy_text(tuned.path)
@@ -70,8 +70,8 @@ def test_exports(tuned, base, tmp_path):
 @pytest.mark.parametrize("rank", [3, None])
 def test_a_longer_context_than_it_was_fine_tuned_with(base, text_file, tmp_path, rank):
     run, _ = tune_here(tmp_path / "run", base, text_file, max_seq_len=7, steps=3, lora_rank=rank)
-    export_run(run, ["tflite"], ["float32"], tmp_path / "out", max_seq_len=13)
-    exported, tokenizer = load_engine(tmp_path / "out" / "model-float32.tflite")
+    export_run(run, ["huggingface"], ["float32"], tmp_path / "out", max_seq_len=13)
+    exported, tokenizer = load_engine(tmp_path / "out" / "huggingface")
     assert exported.max_seq_len == 13
     texts = [
         "".join(generate_text(engine, tokenizer, "the ", 4, GREEDY))  # what seven places hold

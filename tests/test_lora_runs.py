@@ -45,7 +45,10 @@ def test_a_stopped_run_resumes_to_the_same_bits(base, text_file, tmp_path, tuned
     assert any("_lora" in name for name in names) and any("optimizer" in name for name in names)
 
 
-@pytest.mark.parametrize("lora", [{}, {"lora_rank": None}])
+ALL_WEIGHTS = pytest.param({"lora_rank": None}, marks=pytest.mark.exhaustive)
+
+
+@pytest.mark.parametrize("lora", [{}, ALL_WEIGHTS])
 def test_killed_before_its_first_checkpoint(base, text_file, tmp_path, lora):
     """It begins anew, from the base."""
 

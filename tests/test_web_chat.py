@@ -64,10 +64,11 @@ def export(tmp_path, tokenizer):
     return run
 
 
-def test_without_a_chat_mode(runtime, tmp_path):
+def test_without_a_chat_mode(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    chat_tokenizer("{% for m in messages %}{{ m.content }}{% endfor %}").save(path)
     with pytest.warns(match="the web page has no chat mode: no token ends an assistant's turn"):
-        run = export(tmp_path, chat_tokenizer("{% for m in messages %}{{ m.content }}{% endfor %}"))
-    assert json.loads((run.export / "web" / "config.json").read_text())["chat"] is None
+        assert web._chat_of(path) is None
 
 
 RECORD = """

@@ -166,8 +166,8 @@ def test_export_without_the_runtime(tiny_run, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()  # before any work
 
 
-def test_command_line(runtime, tiny_run, tmp_path):
-    command = [sys.executable, str(ROOT / "export.py"), str(tiny_run.path), "--out", str(tmp_path)]
+def test_command_line(runtime, small_run, tmp_path):
+    command = [sys.executable, str(ROOT / "export.py"), str(small_run.path), "--out", str(tmp_path)]
     done = subprocess.run([*command, "--formats", "web"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert f"python -m http.server --directory {tmp_path}/web" in done.stdout.replace("\n", " ")

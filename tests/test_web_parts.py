@@ -84,6 +84,7 @@ def test_a_file_of_the_size_of_a_part_is_one(tmp_path, monkeypatch):
             (tmp_path / name).unlink()
 
 
+@pytest.mark.exhaustive
 def test_an_export_in_parts(runtime, small_run, tmp_path, monkeypatch):
     monkeypatch.setattr(web, "PART_BYTES", 30_000)
     rows = exporter.export_run(small_run, ["web"], ["int8"], tmp_path)
@@ -147,6 +148,7 @@ def test_what_is_stored_and_damaged_is_fetched_again(chromium, cut_page):
         assert parts_asked_for(browser) == [*NAMES, *NAMES[:2]]
 
 
+@pytest.mark.exhaustive
 def test_the_parts_of_an_earlier_export_go(chromium, own_page, page_tflite, monkeypatch):
     monkeypatch.setattr(web, "PART_BYTES", page_tflite.stat().st_size - 1000)
     with Browser() as browser, served(own_page) as url:

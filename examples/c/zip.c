@@ -76,8 +76,10 @@ Zip zip_open(const char *path) {
   zip.directory_size = u32(end + 12);
   if (zip.directory_size > MAX_SIZE) fail_without_tokenizer(path);
   zip.directory = allocate(zip.directory_size + 1);
-  if (!read_at(zip.file, u32(end + 16), SEEK_SET, zip.directory, zip.directory_size))
+  if (!read_at(zip.file, u32(end + 16), SEEK_SET, zip.directory, zip.directory_size)) {
+    free(zip.directory);
     fail_without_tokenizer(path);
+  }
   Entry entry;
   for (size_t at = 0; next_entry(&zip, &at, &entry);)
     if (entry.header_at < zip.model_size) zip.model_size = entry.header_at;
@@ -109,8 +111,10 @@ char *zip_read(const Zip *zip, const char *name) {
   long skipped = u16(header + 26) + u16(header + 28); /* the name again, and more */
   char *bytes = allocate(entry.size + 1);
   if (!read_at(zip->file, skipped, SEEK_CUR, bytes, entry.size) ||
-      crc32(bytes, entry.size) != entry.crc)
+      crc32(bytes, entry.size) != entry.crc) {
+    free(bytes);
     fail_without_tokenizer(zip->path);
+  }
   bytes[entry.size] = '\0';
   return bytes;
 }
