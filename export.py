@@ -33,8 +33,8 @@ def parse_arguments():
         "PEFT or of KerasHub, a .gguf file, or hf://OWNER/NAME [%(default)s]")
     add("--formats", metavar="LIST", help=f"comma-separated: some of {','.join(FORMATS)}; an "
         f"encoder-decoder has the first two [{defaults}]")
-    add("--quantize", metavar="LIST", default=",".join(DEFAULTS), help="of .tflite and .litertlm "
-        f"files: some of {','.join(QUANTIZATIONS)}; web takes one, int8 if it is there "
+    add("--quantize", metavar="LIST", default=",".join(DEFAULTS), help="of .tflite, .litertlm and "
+        f".gguf files: some of {','.join(QUANTIZATIONS)}; web takes one, int8 if it is there "
         "[%(default)s]")
     add("--out", type=utf8_path, metavar="DIRECTORY", help="directory to write to [RUN/export; of "
         "weights of others NAME-export, here]")

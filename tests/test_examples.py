@@ -196,7 +196,8 @@ def test_the_description(tmp_path):
     packed = tokenized.training
     assert tokenized.description == (
         f"36 documents to train on ({len(packed.token_ids):,} tokens, of which "
-        f"{packed.num_tokens:,} are trained, in {len(packed)} rows, {packed.fill:.1%} full), 4 to "
+        f"{packed.num_tokens:,} are trained, in {len(packed)} rows of {packed.rows.shape[1] - 1}, "
+        f"{packed.fill:.1%} full), 4 to "
         "validate on"
     )
     assert tokenized.sample_prompts == ()

@@ -1,6 +1,7 @@
 """What the card of an export says of the training, however that ended."""
 
 import pytest
+from chat_templates import chat_tokenizer
 
 from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.export.model_card import describe_run, write_model_card
@@ -31,5 +32,14 @@ def test_steps_and_loss_are_of_the_weights_that_were_exported(tmp_path, metrics,
     model = GPT(ModelConfig(tokenizer.vocab_size, num_layers=1, hidden_dim=8))
     write_model_card(tmp_path / "card.md", model, tokenizer, [], describe_run(run), "")
     card = (tmp_path / "card.md").read_text()
-    assert f"Trained for {steps} steps of 16 windows" in card
+    assert f"Trained for {steps} steps, batch size 16" in card
     assert f"Validation loss: {loss} on" in card
+
+
+def test_what_it_is_for(tmp_path):
+    chat, plain = chat_tokenizer("chatml"), Tokenizer.characters_of("abc")
+    for tokenizer, purpose in ((chat, "answers in conversations"), (plain, "continues a text")):
+        model = GPT(ModelConfig(tokenizer.vocab_size, num_layers=1, hidden_dim=8))
+        write_model_card(tmp_path / "card.md", model, tokenizer, [], [], "")
+        card = (tmp_path / "card.md").read_text()
+        assert f"It {purpose}" in card and "signatures" not in card

@@ -17,7 +17,7 @@ from neo_keras.text.tokenizer_config import TokenizerConfig
 from neo_keras.training.progress import describe_end, describe_stop
 
 METRICS = {"val_loss": 1.0, "val_bits_per_char": 1.0, "train_seconds": 1, "tokens_per_second": 1,
-           "compile_seconds": 1, "stopped_early": False, "step": 3}  # fmt: skip
+           "compile_seconds": 1, "stopped_early": False, "step": 3, "best_step": 3}  # fmt: skip
 
 
 @pytest.fixture
@@ -91,6 +91,10 @@ def test_paths_and_prompts_are_one_word_each(make_run, path, line):
     assert rest == (["--prompt=-a b"] if line.startswith("-") else ["--prompt", line])
     end = describe_end(run, METRICS)[-1]
     assert f"python export.py {quoted(path)}" in end and command_of(run, path) in end
+    assert "best.keras" not in str(describe_end(run, METRICS))
+    best = {"best_step": 2, "best_val_loss": 0.5, "best_val_bits_per_char": 0.7}
+    said = "best.keras is of step 2, validation loss 0.5000 (0.700 bits per character)"
+    assert describe_end(run, {**METRICS, **best})[-2] == said
     stopped = describe_stop(run, {**METRICS, "step": 1})[-1]
     assert stopped.endswith(f"python train.py --run {quoted(path)} --resume")
 

@@ -167,6 +167,19 @@ def test_weights_are_read_where_they_stand(run, tiny_model, make_model, monkeypa
         np.testing.assert_array_equal(got, array)
 
 
+def test_a_checkpoint_without_weights(run, tiny_model):
+    run.save_best(tiny_model)
+    with zipfile.ZipFile(run.best) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(run.best, "w") as archive:
+        for name, content in members.items():
+            if name != "model.weights.h5":
+                archive.writestr(name, content)
+    for read in (run.read_best, run.load_model):
+        with pytest.raises(InputError, match="is damaged .it has no model.weights.h5.: copy it"):
+            read()
+
+
 def test_the_best_has_no_optimizer_and_loads_in_float32(run, tiny_config):
     config = TrainingConfig(optimizer="adamw", mixed_precision="bfloat16", jit_compile=False)
     train_step = make_train_step(tiny_config, resolve(tiny_config, config))

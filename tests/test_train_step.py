@@ -45,6 +45,14 @@ def test_keras_opens_it_as_it_was_saved(batch, tmp_path):
         np.testing.assert_array_equal(value, expected)
 
 
+@pytest.mark.parametrize("eval_every, sample_every, steps", [
+    (500, 1000, 10), (500, 0, 10), (3, 0, 1), (25, 100, 5), (500, 4, 2)
+])  # fmt: skip
+def test_no_step_to_validate_or_sample_after_is_passed(eval_every, sample_every, steps):
+    train_step = make_step(0, eval_every=eval_every, sample_every=sample_every)
+    assert train_step.steps_per_execution == steps
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("num_future_tokens", [1, 2])
 def test_loss_and_gradients_by_hand(batch, num_future_tokens, weighted):

@@ -78,13 +78,9 @@ def test_what_begins_and_ends_a_text(in_browser):  # noqa: F811
         ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "eos", "bos"),
-    [
-        ("qwen2", "<|im_start|>", None),
-        pytest.param("llama2", "</s>", "<s>", marks=pytest.mark.exhaustive),
-    ],
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("name", "eos", "bos"), [("qwen2", "<|im_start|>", None),
+                                                  ("llama2", "</s>", "<s>")])  # fmt: skip
 def test_the_page_stops_at_the_end_token(runtime, browser, tmp_path, name, eos, bos):
     """Of a model that was tuned on chats, whose tokenizer_config.json names the token."""
     config = TokenizerConfig(eos, bos, bos is not None, "{{ messages }}")

@@ -32,7 +32,7 @@ def export_run(
     out = pathlib.Path(out or run.export)
     # Before a model is loaded.
     files = _plan(run.model_config, formats, quantizations, out, run.base is not None)
-    config = _with_context(run, max_seq_len) if max_seq_len else run.model_config
+    config = run.model_config if max_seq_len is None else _with_context(run, max_seq_len)
     needs_adapter = any(FORMATS[name].needs_adapter for name, _ in files.values())
     return export_model(
         _reconfigured(run.load_model(), config), run.load_tokenizer(), out, formats, quantizations,
@@ -53,6 +53,13 @@ def _with_context(run, max_seq_len):
             f"{run.path} has learned a position for each place of its context, and keeps it: "
             "leave out --seq-len"
         )
+    try:
+        open_pretrained(pretrained)
+    except InputError as error:
+        raise InputError(
+            f"the longest --seq-len of {run.path} is that of what it was trained on, which cannot "
+            f"be read: {error}; put that back there, or leave out --seq-len"
+        ) from None
     window = open_pretrained(pretrained, max_seq_len).config.window
     return dataclasses.replace(run.model_config, max_seq_len=max_seq_len, window=window)
 

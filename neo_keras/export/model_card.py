@@ -45,9 +45,7 @@ Speed and memory on the machine that exported them, each file in a process of it
 {command}
 ```
 
-{runtimes}
-A `.tflite` has the signatures {signatures}.
-
+{runtimes}{signatures}
 ## Limits
 
 A model that was trained from scratch writes what resembles its training text, and knows nothing
@@ -75,9 +73,7 @@ def write_model_card(path, model, tokenizer, rows, about, text):
     formats = [FORMATS[name] for name in dict.fromkeys(row["format"] for row in files)]
     card = CARD.format(
         kind="n encoder-decoder" if model.has_encoder else " GPT",
-        purpose="It continues a text, token by token."
-        if config.end_token_id is None
-        else "It makes a target of a source, as in the pairs that it was trained on.",
+        purpose=_describe_purpose(config, tokenizer),
         num_params=model.count_params(),
         **dataclasses.asdict(config),
         tokens=TOKENS[tokenizer.kind],
@@ -85,9 +81,24 @@ def write_model_card(path, model, tokenizer, rows, about, text):
         table="\n".join(table),
         command=generate_command(to_generate_with(files) or "RUN", text, tokenizer),
         runtimes="".join(f"- `{f.file_name.format('*')}` runs in {f.runtime}.\n" for f in formats),
-        signatures=", ".join(f"`{name}`" for name in signature_names(config)),
+        signatures=_describe_signatures(config)
+        if any(row["format"] == "tflite" for row in files)
+        else "",
     )
     write_text(path, card)
+
+
+def _describe_purpose(config, tokenizer):
+    if config.end_token_id is not None:
+        return "It makes a target of a source, as in the pairs that it was trained on."
+    if tokenizer.config.chat_template is not None:
+        return "It answers in conversations, which its chat template makes texts of."
+    return "It continues a text, token by token."
+
+
+def _describe_signatures(config):
+    names = ", ".join(f"`{name}`" for name in signature_names(config))
+    return f"\nA `.tflite` has the signatures {names}.\n"
 
 
 def describe_run(run):
@@ -112,7 +123,9 @@ def describe_run(run):
     return [
         *bases,
         f"Trained on: {data}. SHA-256 of the text: `{sha256}`",
-        f"Trained for {steps:,} steps of {training.batch_size} windows, seed {training.seed}.",
-        f"Validation loss: {loss}, on the end of the text, which it was not trained on.",
+        f"Trained for {steps:,} steps, batch size {training.global_batch_size}, "
+        f"seed {training.seed}.",
+        f"Validation loss: {loss}, on text that it was not trained on, of the tokens that are "
+        "trained.",
         f"Licence of the data: {licence}",
     ]

@@ -45,7 +45,10 @@ def load_engine(path, num_threads=None, max_seq_len=None):
 
         return keras_engine(pretrained.load_model()), pretrained.tokenizer
     if max_seq_len is not None:
-        raise InputError("--seq-len is for weights of others: a model of ours keeps its context")
+        raise InputError(
+            "--seq-len is for weights of others: a run and its exports keep their context; of what "
+            "was fine-tuned, export.py --seq-len makes a longer one"
+        )
     path = pathlib.Path(path)
     if _is_tflite(path):
         config, tokenizer = artifact.unpack_tflite(path)

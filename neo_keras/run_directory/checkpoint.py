@@ -114,6 +114,8 @@ def read_record(path, model_config, check=False):
                 raise ValueError("it is compressed, and might expand without end")
             if check and archive.testzip():
                 raise ValueError("its checksum is wrong")
+            if WEIGHTS not in archive.namelist():
+                raise ValueError(f"it has no {WEIGHTS}")
             if RECORD not in archive.namelist():  # it was written before there were records
                 return {}
             record = dict(parse_json(archive.read(RECORD)))

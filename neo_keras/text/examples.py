@@ -77,8 +77,9 @@ class ExampleCorpus:
         )
         what = (
             f"{len(self.training):,} {name} to train on ({len(training.token_ids):,} tokens, of "
-            f"which {training.num_tokens:,} are trained, in {len(training):,} rows, "
-            f"{training.fill:.1%} full), {len(self.validation):,} to validate on"
+            f"which {training.num_tokens:,} are trained, in {len(training):,} rows of "
+            f"{training.rows.shape[1] - 1}, {training.fill:.1%} full), "
+            f"{len(self.validation):,} to validate on"
         )
         contents = [example.content for example in self.validation[:NUM_SAMPLE_PROMPTS]]
         prompts = tuple(filter(None, (self._form.prompt(tokenizer, c) for c in contents)))

@@ -110,15 +110,13 @@ class StopOnSignal(keras.callbacks.Callback):
         for other in self._numbers:
             signal.signal(other, at_once.get(other, signal.SIG_DFL))
         self._unsaid = f"{self.signal.name}: saving after this step (again: quit at once)"
-        self._say()
+        with contextlib.suppress(RuntimeError):  # it came amid a write, which no other may enter
+            self._say()
 
     def _say(self):
-        unsaid, self._unsaid = self._unsaid, None
-        try:
-            if unsaid:
-                self.console.print(unsaid)
-        except RuntimeError:  # the signal came amid a write, which no other may enter
-            self._unsaid = unsaid
+        if self._unsaid:
+            self.console.print(self._unsaid)
+            self._unsaid = None
 
     def on_train_batch_end(self, batch, logs=None):
         self._say()

@@ -34,6 +34,7 @@ def compare(run, corpus):
         return
     perplexities = f"perplexity {math.exp(before):,.3g} before, {math.exp(after):,.3g} after"
     print(f"validation loss {before:.4f} before training, {after:.4f} after ({perplexities})")
+    print("samples of before and after follow, within a minute or two", flush=True)
     tokenizer = run.load_tokenizer()
     prompts = corpus.sample_prompts or prompts_of(run.load_validation_text())
     try:

@@ -49,12 +49,13 @@ def _describe_lora(model_config, lora):
 
 
 def describe_resume(run, first_step):
-    """Lines to say, too, where a run is resumed that lacks something."""
+    """Lines to say, too, where a run is resumed."""
     if not first_step:
         return [f"{run.path} was stopped before its first checkpoint: it begins at step 0"]
+    lines = [f"{run.path} goes on after step {first_step:,}"]
     if not run.best.exists():
-        return [f"{run.path} has no best.keras: the weights of step {first_step} are that now"]
-    return []
+        lines += [f"{run.path} has no best.keras: the weights of step {first_step} are that now"]
+    return lines
 
 
 def describe_end(run, metrics):
@@ -69,8 +70,17 @@ def describe_end(run, metrics):
         f"validation loss {metrics['val_loss']:.4f} nats per token "
         f"({metrics['val_bits_per_char']:.3f} bits per character{sliding}), "
         f"{_describe_speed(metrics)}",
+        *_describe_best(metrics),
         f"next: {generate} or python export.py {quoted(run.path)}",
     ]
+
+
+def _describe_best(metrics):
+    if metrics["stopped_early"] or metrics["best_step"] in (None, metrics["step"]):
+        return []
+    loss, bits = metrics["best_val_loss"], metrics["best_val_bits_per_char"]
+    step = f"step {metrics['best_step']:,}"
+    return [f"best.keras is of {step}, validation loss {loss:.4f} ({bits:.3f} bits per character)"]
 
 
 def _describe_speed(metrics):

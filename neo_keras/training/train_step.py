@@ -1,6 +1,7 @@
 """One step of training: the loss of a batch, its gradients, and the update of the weights."""
 
 import dataclasses
+import math
 import operator
 
 import keras
@@ -193,7 +194,10 @@ def make_train_step(model_config, config):
     train_step.compile(
         optimizer,
         jit_compile=config.jit_compile and config.cpu_replicas == 1,
-        steps_per_execution=config.steps_per_execution,
+        # None of them skips a step that is validated or sampled after.
+        steps_per_execution=math.gcd(
+            config.steps_per_execution, config.eval_every, config.sample_every
+        ),
     )
     return train_step
 

@@ -1,6 +1,7 @@
 """A folder of Hugging Face's transformers: config.json, safetensors, tokenizer."""
 
 import pathlib
+import stat
 
 import tokenizers
 
@@ -147,14 +148,20 @@ def _load_tokenizer(path):
     return Tokenizer.from_json(hf.to_str(), vocabulary, read_beside(vocabulary))
 
 
-def write_folder(path, name, model, tokenizer):
-    """Writes what `from_pretrained` opens: a directory of a `GPT` that `as_target` returned."""
+def save_tensors(path, tensors):
+    """Writes `.safetensors` that whoever may read other files may read: the library's are not."""
     from safetensors.numpy import save_file
 
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(mode)
+
+
+def write_folder(path, name, model, tokenizer):
+    """Writes what `from_pretrained` opens: a directory of a `GPT` that `as_target` returned."""
     path.mkdir(exist_ok=True)
-    tensors = dict(tensors_of(model, ARCHITECTURES[name], "huggingface"))
-    (path / WEIGHTS).touch()  # else only its owner may read it
-    save_file(tensors, path / WEIGHTS, metadata={"format": "pt"})
+    save_tensors(path / WEIGHTS, dict(tensors_of(model, ARCHITECTURES[name], "huggingface")))
     ends = {} if tokenizer.end_token_id is None else {"eos_token_id": tokenizer.end_token_id}
     write_json(path / "config.json", {**write_config(name, model.config), **ends})
     all_ends = {"eos_token_id": tokenizer.end_token_ids} if tokenizer.end_token_ids[1:] else ends

@@ -141,7 +141,8 @@ def _shortened(config, max_seq_len, path):
             f"--seq-len must be at most the context of {path}, {config.max_seq_len}, got "
             f"{max_seq_len}"
         )
-    max_seq_len = max_seq_len or min(config.max_seq_len, DEFAULT_SEQ_LEN)
+    if max_seq_len is None:
+        max_seq_len = min(config.max_seq_len, DEFAULT_SEQ_LEN)
     config = dataclasses.replace(config, max_seq_len=max_seq_len)
     if config.window and config.window >= config.max_seq_len:  # it hides nothing
         config = dataclasses.replace(config, window=None)

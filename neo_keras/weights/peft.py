@@ -14,7 +14,7 @@ from neo_keras.config import ModelConfig
 from neo_keras.errors import InputError, shortened
 from neo_keras.lora_config import LoraConfig
 from neo_keras.weights.conversion import tensor_names
-from neo_keras.weights.huggingface import Safetensors, read_json
+from neo_keras.weights.huggingface import Safetensors, read_json, save_tensors
 from neo_keras.weights.layouts import Architecture
 from neo_keras.weights.transforms import KEEP
 
@@ -130,8 +130,6 @@ def is_adapter(path):
 
 def write_adapter(path, adapter):
     """Writes the folder of an `Adapter`: its directory is made."""
-    from safetensors.numpy import save_file
-
     architecture, lora, tensors, targets = adapter.architecture, adapter.lora, {}, set()
     for our_path, row, modules, _, _ in _kernels(architecture, adapter.config):
         block, _, kernel = our_path.partition("/")
@@ -146,8 +144,7 @@ def write_adapter(path, adapter):
             tensors[f"{PREFIX}{module}.lora_A.weight"] = np.ascontiguousarray(a.T)
             tensors[f"{PREFIX}{module}.lora_B.weight"] = np.ascontiguousarray(side)
     path.mkdir(exist_ok=True)
-    (path / WEIGHTS).touch()  # else only its owner may read it
-    save_file(tensors, path / WEIGHTS, metadata={"format": "pt"})
+    save_tensors(path / WEIGHTS, tensors)
     every = {m for _, _, modules, _, _ in _kernels(architecture, adapter.config) for m in modules}
     config = {
         "peft_type": "LORA",
