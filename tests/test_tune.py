@@ -11,6 +11,7 @@ from neo_keras.config import ModelConfig, TrainingConfig
 from neo_keras.training import tune as module
 from neo_keras.training.dataset import training_dataset
 from neo_keras.training.resolve import Machine, resolve
+from neo_keras.training.train_step import make_train_step
 from neo_keras.training.tune import tune
 
 MODEL = ModelConfig(**{**SHAPE, "max_seq_len": 7, "num_layers": 1, "max_ngram": 1, "dropout": 0.2})
@@ -118,3 +119,20 @@ def test_the_training_is_as_if_nothing_had_been_measured(cache):
     assert losses == expected
     for found, weights in zip(train_step.get_weights(), fresh.get_weights()):
         np.testing.assert_array_equal(found, weights)
+
+
+def test_as_many_steps_are_timed_as_a_call_takes():
+    """A call takes fewer than the configuration says where validations come more often."""
+    config = resolve(MODEL, dataclasses.replace(ASKED, eval_every=3, sample_every=0))
+    train_step, taken = make_train_step(MODEL, config), []
+
+    class Dataset:
+        def take(self, num_steps):
+            taken.append(num_steps)
+            return make_training(config.batch_size, 1, num_steps)
+
+    before = train_step.get_weights()
+    module._time_step(train_step, Dataset())
+    assert config.steps_per_execution > 1 and taken == [1, 1, 1, 1]
+    for value, expected in zip(train_step.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, expected)

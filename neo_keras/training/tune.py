@@ -129,7 +129,8 @@ def _time_step(train_step, dataset):
         return time.perf_counter() - begin
 
     compile_seconds, first = seconds(1), seconds(1)
-    num_steps = min(max(int(TIMED_SECONDS / first), 1), train_step.config.steps_per_execution)
+    # A call takes no more than these.
+    num_steps = min(max(int(TIMED_SECONDS / first), 1), train_step.steps_per_execution)
     step_seconds = min(seconds(num_steps) for _ in range(2)) / num_steps
     for variable, value in zip(variables, values):
         variable.assign(value)
