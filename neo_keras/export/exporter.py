@@ -35,7 +35,7 @@ def export_run(
     config = run.model_config if max_seq_len is None else _with_context(run, max_seq_len)
     needs_adapter = any(FORMATS[name].needs_adapter for name, _ in files.values())
     return export_model(
-        _reconfigured(run.load_model(), config), run.load_tokenizer(), out, formats, quantizations,
+        _in_float32(run.load_model(), config), run.load_tokenizer(), out, formats, quantizations,
         run.load_validation_text(), describe_run(run), on_row,
         load_adapter(run) if needs_adapter else None,
     )  # fmt: skip
@@ -62,16 +62,6 @@ def _with_context(run, max_seq_len):
         ) from None
     window = open_pretrained(pretrained, max_seq_len).config.window
     return dataclasses.replace(run.model_config, max_seq_len=max_seq_len, window=window)
-
-
-def _reconfigured(model, config):
-    """A model of another configuration, which has the same variables."""
-    if config == model.config:
-        return model
-    changed = type(model)(config, dtype="float32")
-    for variable, value in zip(changed.variables, model.variables, strict=True):
-        variable.assign(value)
-    return changed
 
 
 def export_pretrained(
@@ -122,7 +112,7 @@ def export_model(
     out = pathlib.Path(out)
     files = _plan(model.config, formats, quantizations, out, adapter is not None)
     tokenizer.check_vocab_size(model.config.vocab_size, "the model")
-    model = _in_float32(model)
+    model = _in_float32(model, model.config)
     text = _sample(model, tokenizer) if validation_text is None else validation_text
     reference, encoded = parity.encode_reference(model, text, tokenizer)
     try:
@@ -212,10 +202,11 @@ def _write_files(source, files):
         yield path.name, measurement, {**more, **timed}
 
 
-def _in_float32(model):
-    if model.dtype_policy.name == "float32":
+def _in_float32(model, config):
+    """A model that computes in float32, of a configuration that has the same variables."""
+    if (model.dtype_policy.name, model.config) == ("float32", config):
         return model
-    copy = type(model)(model.config, dtype="float32")
+    copy = type(model)(config, dtype="float32")
     copy.set_weights(model.get_weights())
     return copy
 
